@@ -1,0 +1,1 @@
+"""Files to ONNX and back: reader, streaming writer, structural checks."""

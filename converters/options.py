@@ -1,0 +1,49 @@
+"""What a caller may say about reading a file; every reader takes the ones that concern it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what a file may ask for; the errors name the field and its option (``--limit name=value``)."""
+
+    nesting: int = 100
+    """depth of nested messages, objects, subgraphs, submodels"""
+    text_bytes: int = 100_000_000
+    """size of a prototxt, JSON or label file"""
+    message_bytes: int = 2**31 - 1
+    """size of one protobuf message"""
+    digits: int = 20
+    """digits of a number in text"""
+    rank: int = 32
+    dim: int = 2**31 - 1
+    layers: int = 100_000
+    nodes: int = 1_000_000
+    name_bytes: int = 65_536
+    init_elements: int = 2_000_000_000
+    """elements of all parameters that --init may create"""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Options of ``netferry.load`` and ``netferry convert`` that concern reading."""
+
+    weights: Path | None = None
+    """second file, for formats that keep weights apart from the architecture"""
+    batch: int | None = None
+    """fixed batch size; None keeps the batch dynamic"""
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """shapes of inputs that the file does not give (or that should change), the batch first"""
+    mean: Path | None = None
+    """Caffe: a .binaryproto mean image"""
+    level: int = 0
+    """Caffe: net state level"""
+    stages: tuple[str, ...] = ()
+    """Caffe: net state stages"""
+    skip_missing: bool = False
+    """go on where the weights file lacks some"""
+    allow_placeholders: bool = False
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,1 @@
+"""Passes over the graph, each small, switchable and honest about what it changed."""

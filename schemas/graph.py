@@ -1,0 +1,298 @@
+"""The builder: the one way in which importers make graphs.
+
+It gives every value a type and a shape as soon as the value exists (by ONNX's own shape inference), stamps every
+node with the layer it came from, keeps names unique and records the role of every initializer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, overload
+
+import numpy as np
+import onnx
+
+from netferry.errors import MalformedFile, quoted
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import LAYER, LAYER_TYPE, ROLE, Role
+from netferry.schemas.tensors import array_tensor
+
+CANONICAL_OPSET = 21
+"""The opset of every graph that an importer makes; the writer lowers or raises from here."""
+CANONICAL_IR = 10
+
+Dim = int | str | None
+"""A dimension: known, named (dynamic) or unknown."""
+Operand = ir.Value | np.ndarray | float | int | Sequence[int] | Sequence[float] | None
+
+
+def shape_of(value: ir.Value) -> tuple[Dim, ...]:
+    """Return a value's dimensions as ints, names (dynamic) and None (unknown). The rank is known."""
+    if value.shape is None:
+        raise AssertionError(f"{value.name}: rank unknown")
+    return tuple(d if isinstance(d, int) else d.value for d in value.shape)
+
+
+class Builder:
+    """Builds one graph at the canonical opset.
+
+    Args:
+        name: the graph's name.
+        parent: the builder of the graph around, for a subgraph; names and the current layer are shared with it.
+    """
+
+    def __init__(self, name: str, *, parent: Builder | None = None) -> None:
+        self.graph = ir.Graph([], [], nodes=[], opset_imports={"": CANONICAL_OPSET}, name=name)
+        self._parent = parent
+        self._root: Builder = parent._root if parent else self
+        self._taken: set[str] = set() if parent is None else self._root._taken
+        self._node_names: set[str] = set() if parent is None else self._root._node_names
+        self._layer: tuple[str, str] | None = None if parent is None else parent._layer
+        self._fresh: list[ir.Node] = []
+        self._shared: dict[object, ir.Value] = {} if parent is None else self._root._shared
+
+    # names -----------------------------------------------------------------------------------------------------
+
+    def unique(self, wanted: str) -> str:
+        """Reserve and return a value name: ``wanted``, or with ``_1``, ``_2`` … where that is taken."""
+        return _reserve(self._taken, wanted)
+
+    @property
+    def layer_name(self) -> str:
+        """Name of the layer being built (the graph's name outside any)."""
+        return self._layer[0] if self._layer else (self.graph.name or "graph")
+
+    @contextmanager
+    def layer(self, name: str, kind: str) -> Iterator[None]:
+        """Stamp every node made inside with the source layer's name and type.
+
+        When the layer ends its nodes get their names: the one that holds learnables (else the last) is named like
+        the layer, the others ``layer/Operator``.
+        """
+        outer, fresh = self._layer, self._fresh
+        self._layer, self._fresh = (name, kind), []
+        try:
+            yield
+        finally:
+            self._name_nodes()
+            self._layer, self._fresh = outer, fresh
+
+    def _name_nodes(self) -> None:
+        if not self._fresh:
+            return
+        name = self.layer_name
+        main = next((n for n in self._fresh if _holds_learnables(n)), self._fresh[-1])
+        for node in [main, *(n for n in self._fresh if n is not main)]:
+            node.name = _reserve(self._node_names, name if node is main else f"{name}/{node.op_type}")
+        for node in self._fresh:
+            for i, value in enumerate(node.outputs):
+                if value.name is None:
+                    value.name = self.unique(f"{node.name}:{i}")
+
+    # values ----------------------------------------------------------------------------------------------------
+
+    def input(self, name: str, shape: Sequence[Dim], dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
+        """Add a graph input; ints are fixed dimensions, strings named dynamic ones."""
+        value = ir.Value(name=self.unique(name), type=ir.TensorType(dtype), shape=ir.Shape(list(shape)))
+        self.graph.inputs.append(value)
+        return value
+
+    def output(self, value: ir.Value, name: str | None = None) -> ir.Value:
+        """Make ``value`` a graph output called ``name``.
+
+        An Identity is put between where the value is an input, an initializer or an output already.
+        """
+        if value.is_graph_input() or value.is_initializer() or value.is_graph_output():
+            value = self.op("Identity", value)
+        if name is not None and value.name != name:
+            self.rename(value, name)
+        self.graph.outputs.append(value)
+        return value
+
+    def rename(self, value: ir.Value, name: str) -> None:
+        """Give a value a name of the source (a blob, a tensor)."""
+        value.name = self.unique(name)
+
+    def const(self, value: Operand, name: str = "const", *, dtype: np.dtype[Any] | type | None = None) -> ir.Value:
+        """Add a constant initializer. Python ints become int64, floats float32, unless ``dtype`` says otherwise."""
+        array = _as_array(value, dtype)
+        return self._initializer(f"{self.layer_name}.{name}", array_tensor(array), Role.CONSTANT)
+
+    def param(
+        self,
+        name: str,
+        tensor: ir.TensorProtocol | np.ndarray,
+        *,
+        role: Role = Role.LEARNABLE,
+        key: object | None = None,
+        full_name: str | None = None,
+    ) -> ir.Value:
+        """Add a parameter called ``<layer>.<name>`` (or ``full_name``).
+
+        ``key`` names a weight that several layers share: the second call with an equal key returns the first's
+        value, so that the tie survives.
+        """
+        if key is not None and key in self._shared:
+            return self._shared[key]
+        if isinstance(tensor, np.ndarray):
+            tensor = array_tensor(tensor)
+        value = self._initializer(full_name or f"{self.layer_name}.{name}", tensor, role)
+        if key is not None:
+            self._shared[key] = value
+        return value
+
+    def _initializer(self, name: str, tensor: ir.TensorProtocol, role: Role) -> ir.Value:
+        graph = self._root.graph
+        unique = self.unique(name)
+        tensor.name = unique
+        value = ir.Value(name=unique, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+        value.metadata_props[ROLE] = role.value
+        graph.register_initializer(value)
+        return value
+
+    # nodes -----------------------------------------------------------------------------------------------------
+
+    @overload
+    def op(self, op_type: str, *inputs: Operand, outputs: Literal[1] = 1, **kwargs: Any) -> ir.Value: ...
+    @overload
+    def op(self, op_type: str, *inputs: Operand, outputs: int, **kwargs: Any) -> tuple[ir.Value, ...]: ...
+    def op(
+        self,
+        op_type: str,
+        *inputs: Operand,
+        outputs: int = 1,
+        domain: str = "",
+        types: Sequence[tuple[ir.DataType, Sequence[Dim]]] | None = None,
+        metadata: dict[str, str] | None = None,
+        **attributes: Any,
+    ) -> ir.Value | tuple[ir.Value, ...]:
+        """Append a node and return its output, or a tuple of them where ``outputs`` is not 1.
+
+        Args:
+            op_type: the ONNX operator.
+            inputs: values; None leaves an optional input out; numbers and arrays become constants.
+            outputs: how many outputs.
+            domain: the operator's domain; standard by default.
+            types: (element type, shape) of each output, where inference cannot know them.
+            metadata: further ``metadata_props`` of the node.
+            attributes: the operator's attributes; None leaves one out.
+
+        Raises:
+            MalformedFile: the operands do not fit the operator (a file asks for an impossible layer).
+        """
+        values = [v if v is None or isinstance(v, ir.Value) else self.const(v) for v in inputs]
+        while values and values[-1] is None:
+            values.pop()
+        given = {k: v for k, v in attributes.items() if v is not None}
+        node = ir.node(op_type, values, given, domain=domain, num_outputs=outputs)
+        if self._layer is not None:
+            node.metadata_props[LAYER], node.metadata_props[LAYER_TYPE] = self._layer
+        if metadata:
+            node.metadata_props.update(metadata)
+        if types is not None:
+            for value, (dtype, shape) in zip(node.outputs, types, strict=True):
+                value.type, value.shape = ir.TensorType(dtype), ir.Shape(list(shape))
+        else:
+            self._infer(node)
+        for value in node.outputs:
+            value.name = None
+        self._append(node)
+        return node.outputs[0] if outputs == 1 else tuple(node.outputs)
+
+    def _append(self, node: ir.Node) -> None:
+        if self._layer is None:
+            node.name = _reserve(self._node_names, f"{self.layer_name}/{node.op_type}")
+            self.graph.append(node)
+            for i, value in enumerate(node.outputs):
+                value.name = self.unique(f"{node.name}:{i}")
+        else:
+            # the graph gives provisional names; the layer's end gives the final ones
+            self.graph.append(node)
+            for value in node.outputs:
+                value.name = None
+            self._fresh.append(node)
+
+    def _infer(self, node: ir.Node) -> None:
+        """Set types and shapes of the outputs by ONNX's inference of the one operator."""
+        opset = self._root.graph.opset_imports.get(node.domain)
+        if opset is None:
+            raise AssertionError(f"{node.domain}.{node.op_type}: give types= for operators of other domains")
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+        types: dict[str, onnx.TypeProto] = {}
+        data: dict[str, onnx.TensorProto] = {}
+        proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
+        for i, value in enumerate(node.inputs):
+            if value is None:
+                proto.input.append("")
+                continue
+            proto.input.append(f"i{i}")
+            types[f"i{i}"] = _type_proto(value)
+            tensor = value.const_value
+            if tensor is not None and tensor.size <= 64 and isinstance(tensor, ir.Tensor):
+                data[f"i{i}"] = ir.to_proto(tensor)
+        proto.output.extend(f"o{i}" for i in range(len(node.outputs)))
+        for attribute in node.attributes.values():
+            proto.attribute.append(ir.to_proto(attribute))
+        opsets = [onnx.helper.make_opsetid(d, v) for d, v in self._root.graph.opset_imports.items()]
+        try:
+            inferred = onnx.shape_inference.infer_node_outputs(
+                schema, proto, types, data, opset_imports=opsets, ir_version=CANONICAL_IR
+            )
+        except onnx.shape_inference.InferenceError as error:
+            shapes = ", ".join(str(v.shape) for v in node.inputs if v is not None)
+            detail = " ".join(str(error).split())
+            raise MalformedFile(
+                f"{node.op_type} does not accept shapes {shapes} ({quoted(detail)[1:-1]})", layer=self.layer_name
+            ) from None
+        for i, value in enumerate(node.outputs):
+            proto_type = inferred.get(f"o{i}")
+            if proto_type is not None:
+                typed = ir.serde.deserialize_type_proto_for_type(proto_type)
+                value.type, value.shape = typed, ir.serde.deserialize_type_proto_for_shape(proto_type)
+
+    # short forms -----------------------------------------------------------------------------------------------
+
+    def reshape(self, x: ir.Value, dims: Sequence[int]) -> ir.Value:
+        """Reshape to constant ``dims`` (0 copies, -1 infers)."""
+        return self.op("Reshape", x, self.const(list(dims), "shape"))
+
+    def subgraph(self, name: str) -> Builder:
+        """Return a builder for the body of a Scan, Loop or If; initializers go to the main graph."""
+        return Builder(name, parent=self)
+
+    def finish(self) -> None:
+        """Name what is still unnamed; a subgraph's nodes carry the layer that made them."""
+        self._name_nodes()
+        self._fresh = []
+
+
+def _reserve(taken: set[str], wanted: str) -> str:
+    name, i = wanted, 0
+    while name in taken:
+        i += 1
+        name = f"{wanted}_{i}"
+    taken.add(name)
+    return name
+
+
+def _holds_learnables(node: ir.Node) -> bool:
+    return any(v is not None and v.metadata_props.get(ROLE) == Role.LEARNABLE.value for v in node.inputs)
+
+
+def _as_array(value: Operand, dtype: np.dtype[Any] | type | None) -> np.ndarray:
+    array = np.asarray(value)
+    if dtype is not None:
+        return array.astype(dtype)
+    if isinstance(value, np.ndarray):
+        return array
+    return array.astype(np.int64 if array.dtype.kind in "iu" or array.size == 0 else np.float32)
+
+
+def _type_proto(value: ir.Value) -> onnx.TypeProto:
+    proto = onnx.TypeProto()
+    if value.type is not None:
+        ir.serde.serialize_type_into(proto, value.type)
+        if value.shape is not None:
+            ir.serde.serialize_shape_into(proto, value.shape)
+    return proto

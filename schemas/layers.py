@@ -1,0 +1,154 @@
+"""Layers: which node came from which layer of the source, and the table made of that.
+
+Every node carries ``netferry.layer`` (the source layer's name) and ``netferry.layer_type`` in its metadata, every
+initializer ``netferry.role``. Freezing, features, error messages and the layer table all speak these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from netferry.schemas.ir import ir
+
+LAYER, LAYER_TYPE, ROLE = "netferry.layer", "netferry.layer_type", "netferry.role"
+
+
+class Role(StrEnum):
+    """What an initializer is for."""
+
+    LEARNABLE = "learnable"
+    """trained by gradient descent: kernels, biases, scales"""
+    STATE = "state"
+    """changed by training but not by gradients: running means and variances"""
+    CONSTANT = "constant"
+    """never changed: shapes, axes, factors"""
+
+
+_STATE_SLOTS = {("BatchNormalization", 3), ("BatchNormalization", 4)}
+_LEARNABLE_SLOTS = {
+    ("Conv", 1), ("Conv", 2), ("ConvTranspose", 1), ("ConvTranspose", 2), ("Gemm", 1), ("Gemm", 2),
+    ("BatchNormalization", 1), ("BatchNormalization", 2), ("InstanceNormalization", 1), ("InstanceNormalization", 2),
+    ("LayerNormalization", 1), ("LayerNormalization", 2), ("GroupNormalization", 1), ("GroupNormalization", 2),
+    ("PRelu", 1), ("LSTM", 1), ("LSTM", 2), ("LSTM", 3), ("LSTM", 7), ("GRU", 1), ("GRU", 2), ("GRU", 3),
+    ("RNN", 1), ("RNN", 2), ("RNN", 3), ("DeformConv", 1), ("DeformConv", 3), ("RMSNormalization", 1),
+}  # fmt: skip
+_FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+
+
+def role_of(value: ir.Value) -> Role:
+    """Return an initializer's role: as recorded, else from the operator slots that use it.
+
+    Without a record, a floating-point weight slot means learnable, a running-statistics slot state. A float of rank
+    two or more that MatMul, Add or Mul or Gather reads is taken for learnable, anything else for constant.
+    """
+    recorded = value.metadata_props.get(ROLE)
+    if recorded is not None:
+        return Role(recorded)
+    slots = {(use.node.op_type, use.idx) for use in value.uses() if use.node.domain in ("", "ai.onnx")}
+    if slots & _STATE_SLOTS:
+        return Role.STATE
+    if value.dtype not in _FLOATS:
+        return Role.CONSTANT
+    if slots & _LEARNABLE_SLOTS:
+        return Role.LEARNABLE
+    rank = len(value.shape) if value.shape is not None else 0
+    if rank >= 2 and any(op in ("MatMul", "Gather", "Einsum") for op, _ in slots):
+        return Role.LEARNABLE
+    return Role.CONSTANT
+
+
+@dataclass
+class LayerRow:
+    """One row of the layer table: a layer of the source with what it holds and gives."""
+
+    name: str
+    type: str
+    nodes: list[ir.Node] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    """names of the layers (or graph inputs) that it reads"""
+    outputs: list[ir.Value] = field(default_factory=list)
+    """values that leave the layer: read by another layer, or outputs of the graph"""
+    learnables: list[ir.Value] = field(default_factory=list)
+    state: list[ir.Value] = field(default_factory=list)
+
+    @property
+    def learnable_count(self) -> int:
+        """Number of scalar learnables."""
+        return sum(count(v) for v in self.learnables)
+
+    @property
+    def state_count(self) -> int:
+        """Number of scalar state values."""
+        return sum(count(v) for v in self.state)
+
+
+def count(value: ir.Value) -> int:
+    """Return the number of elements of an initializer."""
+    total = 1
+    for dim in value.shape or ():
+        total *= int(dim)  # initializers have static shapes
+    return total
+
+
+def layer_of(node: ir.Node) -> tuple[str, str]:
+    """Return (name, type) of the layer that a node belongs to; an unstamped node is a layer of its own."""
+    name = node.metadata_props.get(LAYER) or node.name or ""
+    return name, node.metadata_props.get(LAYER_TYPE) or node.op_type
+
+
+def layer_table(graph: ir.Graph) -> list[LayerRow]:
+    """Return the layers in graph order, the graph's inputs first (type ``Input``)."""
+    rows: dict[str, LayerRow] = {}
+    made_by: dict[ir.Value, str] = {}
+    for value in graph.inputs:
+        if value.name in graph.initializers:
+            continue  # IR < 4 lists initializers among the inputs
+        rows[f"\0{value.name}"] = LayerRow(value.name or "", "Input", outputs=[value])
+        made_by[value] = f"\0{value.name}"
+    for node in graph:
+        name, kind = layer_of(node)
+        row = rows.setdefault(name, LayerRow(name, kind))
+        row.nodes.append(node)
+        for value in _read_by(node):
+            if value.is_initializer():
+                held = {Role.LEARNABLE: row.learnables, Role.STATE: row.state}.get(role_of(value))
+                if held is not None and value not in held:
+                    held.append(value)
+            source = made_by.get(value)
+            if source is not None and source != name and (shown := rows[source].name) not in row.inputs:
+                row.inputs.append(shown)
+        for value in node.outputs:
+            made_by[value] = name
+    for key, row in rows.items():
+        for node in row.nodes:
+            for value in node.outputs:
+                leaves = any(_outer_layer(use.node, graph) != key for use in value.uses())
+                if value.is_graph_output() or leaves:
+                    row.outputs.append(value)
+    return list(rows.values())
+
+
+def _read_by(node: ir.Node) -> Iterable[ir.Value]:
+    """Values that a node reads, those that its subgraphs read from outside included."""
+    for value in node.inputs:
+        if value is not None:
+            yield value
+    for attribute in node.attributes.values():
+        for inner in _graphs(attribute):
+            for inside in inner:
+                yield from _read_by(inside)
+
+
+def _graphs(attribute: ir.Attr) -> list[ir.Graph]:
+    if attribute.type == ir.AttributeType.GRAPH:
+        return [attribute.as_graph()]
+    if attribute.type == ir.AttributeType.GRAPHS:
+        return list(attribute.as_graphs())
+    return []
+
+
+def _outer_layer(node: ir.Node, graph: ir.Graph) -> str | None:
+    """Layer of the node; for a node inside a subgraph its own stamp, which the builder sets alike."""
+    return layer_of(node)[0]

@@ -1,0 +1,191 @@
+"""The model: an ONNX graph with what ONNX has no field for (source, labels, preprocessing, layers, roles)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from netferry.errors import Uninitialised, UsageError, quoted
+from netferry.schemas.initialise import fill
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import LayerRow, Role, layer_of, layer_table, role_of
+from netferry.schemas.preprocessing import Preprocessing
+from netferry.schemas.tensors import array_tensor, filler_of
+
+PLACEHOLDER_DOMAIN = "netferry.placeholder"
+"""Domain of nodes that stand for layers nobody could read."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model came from."""
+
+    format: str
+    """caffe, keras, onnx …"""
+    files: tuple[str, ...] = ()
+    """absolute paths of all files read, architecture first"""
+    version: str | None = None
+    """version of the writer, as the file tells it"""
+    details: dict[str, Any] = field(default_factory=dict)
+    """further facts of the format: backend, training configuration, upgrades"""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a reader or a pass did and a user may want to know; goes into the report."""
+
+    kind: str
+    """dropped, folded, ignored, assumed, warning"""
+    message: str
+    layer: str | None = None
+
+    def as_dict(self) -> dict[str, str]:
+        """JSON form."""
+        out = {"kind": self.kind, "message": self.message}
+        return out if self.layer is None else {**out, "layer": self.layer}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, element type and dimensions of an input or output; a string is a dynamic dimension, None unknown."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {"name": self.name, "dtype": self.dtype, "shape": None if self.shape is None else list(self.shape)}
+
+
+class Model:
+    """A network. One owner at a time: even checking or saving touches the graph for a moment.
+
+    Attributes:
+        ir: the onnx_ir model.
+        source: where it came from.
+        labels: class names per output name.
+        preprocessing: recipe per input name.
+        notes: what readers and passes did.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        *,
+        source: Source,
+        labels: dict[str, list[str]] | None = None,
+        preprocessing: dict[str, Preprocessing] | None = None,
+        notes: list[Note] | None = None,
+    ) -> None:
+        self.ir = model
+        self.source = source
+        self.labels = labels or {}
+        self.preprocessing = preprocessing or {}
+        self.notes = notes or []
+
+    def __repr__(self) -> str:
+        return f"<Model {self.graph.name!r} from {self.source.format}: {len(self.graph)} nodes>"
+
+    @property
+    def graph(self) -> ir.Graph:
+        """The main graph."""
+        return self.ir.graph
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard operators."""
+        imports = self.ir.opset_imports
+        return imports.get("", imports.get("ai.onnx", 0))
+
+    @property
+    def inputs(self) -> list[TensorInfo]:
+        """The inputs that a caller must feed."""
+        return [_info(v) for v in self.graph.inputs if v.name not in self.graph.initializers]
+
+    @property
+    def outputs(self) -> list[TensorInfo]:
+        """The outputs."""
+        return [_info(v) for v in self.graph.outputs]
+
+    @property
+    def input_size(self) -> tuple[int | str | None, ...]:
+        """(height, width, channels) of the first picture-like input (rank 4)."""
+        for info in self.inputs:
+            if info.shape is not None and len(info.shape) == 4:
+                recipe = self.preprocessing.get(info.name)
+                _, a, b, c = info.shape
+                channels_last = recipe.layout == "NHWC" if recipe else c in (1, 3, 4) and a not in (1, 3, 4)
+                return (a, b, c) if channels_last else (b, c, a)
+        raise UsageError("the model has no picture-like input (rank 4)")
+
+    @property
+    def layers(self) -> list[LayerRow]:
+        """The layer table, in graph order."""
+        return layer_table(self.graph)
+
+    def parameters(self, role: Role | None = Role.LEARNABLE) -> dict[str, ir.Value]:
+        """Initializers of a role by name (all of them for None)."""
+        return {n: v for n, v in self.graph.initializers.items() if role is None or role_of(v) == role}
+
+    @property
+    def uninitialised(self) -> list[str]:
+        """Names of parameters that have no values."""
+        return [n for n, v in self.graph.initializers.items() if filler_of(v.const_value) is not None]
+
+    def initialise(self, seed: int) -> list[str]:
+        """Fill every parameter that has no values by the filler its source asked for; returns their names."""
+        names = self.uninitialised
+        for name in names:
+            value = self.graph.initializers[name]
+            filler = filler_of(value.const_value) or {}
+            shape = [int(d) for d in value.shape or ()]
+            value.const_value = array_tensor(fill(filler, shape, name, seed), name)
+        return names
+
+    def require_values(self) -> None:
+        """Raise :class:`Uninitialised` where parameters have no values."""
+        missing = self.uninitialised
+        if missing:
+            shown = ", ".join(quoted(n) for n in missing[:8]) + (" …" if len(missing) > 8 else "")
+            raise Uninitialised(
+                f"{len(missing)} parameters have no values: {shown}",
+                file=self.source.files[0] if self.source.files else None,
+                hint="give the weights file, or --init SEED for seeded random values",
+            )
+
+    def placeholders(self) -> list[ir.Node]:
+        """Nodes that stand for layers nobody could read."""
+        return [n for n in self.graph if n.domain == PLACEHOLDER_DOMAIN]
+
+    def replace(self, name: str, make: Callable[[Any, ir.Node], ir.Value | tuple[ir.Value, ...]]) -> None:
+        """Replace the placeholder of layer ``name``.
+
+        ``make(builder, node)`` gets a builder that writes where the placeholder stands and the placeholder, with
+        its inputs and attributes, and returns the values that take the place of its outputs.
+
+        Raises:
+            UsageError: there is no such placeholder, or ``make`` returned another number of values.
+        """
+        from netferry.schemas.surgery import InsertionBuilder
+
+        node = next((n for n in self.placeholders() if layer_of(n)[0] == name), None)
+        if node is None:
+            raise UsageError(f"no placeholder of layer {quoted(name)}")
+        builder = InsertionBuilder(self.graph, before=node)
+        with builder.layer(name, layer_of(node)[1]):
+            made = make(builder, node)
+            values = (made,) if isinstance(made, ir.Value) else tuple(made)
+        if len(values) != len(node.outputs):
+            raise UsageError(f"layer {quoted(name)} has {len(node.outputs)} outputs, {len(values)} were given")
+        builder.replace(node, values)
+
+    def nodes(self) -> Iterator[ir.Node]:
+        """All nodes, those of subgraphs included."""
+        return self.graph.all_nodes()
+
+
+def _info(value: ir.Value) -> TensorInfo:
+    shape = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
+    return TensorInfo(value.name or "", value.dtype.name.lower() if value.dtype else "unknown", shape)

@@ -1,0 +1,44 @@
+"""Changes to a finished graph: nodes put where another stood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from netferry.schemas.graph import Builder
+from netferry.schemas.ir import ir
+
+
+class InsertionBuilder(Builder):
+    """A builder that writes into a finished graph, in front of a node.
+
+    Args:
+        graph: the graph to change.
+        before: new nodes go in front of this one.
+    """
+
+    def __init__(self, graph: ir.Graph, *, before: ir.Node) -> None:
+        super().__init__(graph.name or "graph")
+        self.graph = graph
+        self._before = before
+        for value in [*graph.inputs, *graph.initializers.values()]:
+            self._taken.add(value.name or "")
+        for node in graph.all_nodes():
+            self._node_names.add(node.name or "")
+            self._taken.update(v.name or "" for v in node.outputs)
+        self._node_names.discard(before.name or "")
+
+    def _append(self, node: ir.Node) -> None:
+        self.graph.insert_before(self._before, node)
+        for value in node.outputs:
+            value.name = None
+        self._fresh.append(node)
+
+    def replace(self, node: ir.Node, values: Sequence[ir.Value]) -> None:
+        """Let ``values`` take the names and uses of the node's outputs, and remove the node."""
+        for old, new in zip(node.outputs, values, strict=True):
+            name = old.name
+            old.replace_all_uses_with(new, replace_graph_outputs=True)
+            old.name = None
+            if name is not None and not (new.is_graph_input() or new.is_initializer()):
+                new.name = name
+        self.graph.remove(node, safe=True)

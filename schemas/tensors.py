@@ -1,0 +1,106 @@
+"""Tensors that are not in memory: slices of a file, values computed when asked for, values not there yet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from netferry.errors import Uninitialised, quoted
+from netferry.schemas.ir import ir
+
+_UNINITIALISED = "netferry.uninitialised"
+
+
+def file_tensor(
+    path: str | os.PathLike[str], offset: int, dtype: ir.DataType, shape: Sequence[int], name: str | None = None
+) -> ir.ExternalTensor:
+    """Return a tensor whose little-endian values lie at ``offset`` of a file; nothing is read until asked for.
+
+    The caller has checked that the bytes are there. The writer copies such tensors from file to file without
+    passing them through Python.
+    """
+    folder, leaf = os.path.split(os.path.abspath(path))
+    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    return ir.ExternalTensor(
+        location=leaf,
+        offset=offset,
+        length=int(nbytes),
+        dtype=dtype,
+        shape=ir.Shape(list(shape)),
+        name=name or "",
+        base_dir=folder,
+    )
+
+
+def computed_tensor(
+    compute: Callable[[], np.ndarray], dtype: ir.DataType, shape: Sequence[int], name: str | None = None
+) -> ir.LazyTensor:
+    """Return a tensor computed each time it is asked for, and not kept: for transposed or converted weights."""
+
+    def evaluate() -> ir.TensorProtocol:
+        array = np.ascontiguousarray(compute())
+        if array.shape != tuple(shape):
+            raise AssertionError(f"{name}: computed shape {array.shape}, announced {tuple(shape)}")
+        return ir.Tensor(array, dtype=dtype, name=name)
+
+    return ir.LazyTensor(evaluate, dtype=dtype, shape=ir.Shape(list(shape)), cache=False, name=name)
+
+
+def array_tensor(array: np.ndarray | Sequence[float], name: str | None = None) -> ir.Tensor:
+    """Return an in-memory tensor over ``array`` (no copy where it is contiguous already)."""
+    return ir.tensor(np.ascontiguousarray(array), name=name)
+
+
+def uninitialised_tensor(
+    shape: Sequence[int], dtype: ir.DataType = ir.DataType.FLOAT, *, filler: dict[str, object] | None = None
+) -> ir.LazyTensor:
+    """Return a tensor that has a shape and a type but no values yet.
+
+    ``filler`` says how the source framework would initialise it, e.g. ``{"type": "xavier"}``; see
+    :func:`netferry.schemas.initialise.fill`. Asking for values raises :class:`Uninitialised`.
+    """
+
+    def refuse() -> ir.TensorProtocol:
+        raise Uninitialised("the parameter has no values: only the architecture was read")
+
+    tensor = ir.LazyTensor(refuse, dtype=dtype, shape=ir.Shape(list(shape)), cache=False)
+    tensor.metadata_props[_UNINITIALISED] = json.dumps(filler or {}, sort_keys=True)
+    return tensor
+
+
+def filler_of(tensor: ir.TensorProtocol | None) -> dict[str, object] | None:
+    """Return the filler of an uninitialised tensor, or None where the tensor has values."""
+    if tensor is None:
+        return None
+    text = tensor.metadata_props.get(_UNINITIALISED)
+    return None if text is None else json.loads(text)
+
+
+def array_of(value: ir.Value | ir.TensorProtocol | None) -> np.ndarray | None:
+    """Return a constant's values as an array of its own, or None where it is no constant.
+
+    A tensor in a file is copied and its file closed again: each open one would hold a descriptor.
+    """
+    tensor = value.const_value if isinstance(value, ir.Value) else value
+    if tensor is None or filler_of(tensor) is not None:
+        return None
+    if isinstance(tensor, ir.ExternalTensor):
+        array = np.array(tensor.numpy())
+        tensor.release()
+        return array
+    return tensor.numpy()
+
+
+def check_in_file(path: str | os.PathLike[str], offset: int, nbytes: int, what: str) -> None:
+    """Raise :class:`MalformedFile` unless ``nbytes`` bytes lie at ``offset`` of the file."""
+    from netferry.errors import MalformedFile
+
+    size = Path(path).stat().st_size
+    if offset < 0 or nbytes < 0 or offset + nbytes > size:
+        raise MalformedFile(
+            f"{quoted(what)} claims {nbytes} bytes at {offset}, the file has {size}", file=path, offset=offset
+        )
