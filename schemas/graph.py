@@ -6,7 +6,7 @@ node with the layer it came from, keeps names unique and records the role of eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, overload
 
@@ -58,6 +58,15 @@ class Builder:
         """Reserve and return a value name: ``wanted``, or with ``_1``, ``_2`` … where that is taken."""
         return _reserve(self._taken, wanted)
 
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep value names for later use with ``reserved=True``: nothing else gets them."""
+        self._taken.update(names)
+
+    @property
+    def fresh(self) -> list[ir.Node]:
+        """Nodes made so far in the current layer."""
+        return self._fresh
+
     @property
     def layer_name(self) -> str:
         """Name of the layer being built (the graph's name outside any)."""
@@ -92,13 +101,15 @@ class Builder:
 
     # values ----------------------------------------------------------------------------------------------------
 
-    def input(self, name: str, shape: Sequence[Dim], dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
+    def input(
+        self, name: str, shape: Sequence[Dim], dtype: ir.DataType = ir.DataType.FLOAT, *, reserved: bool = False
+    ) -> ir.Value:
         """Add a graph input; ints are fixed dimensions, strings named dynamic ones."""
-        value = ir.Value(name=self.unique(name), type=ir.TensorType(dtype), shape=ir.Shape(list(shape)))
+        value = ir.Value(name=name if reserved else self.unique(name), type=ir.TensorType(dtype), shape=ir.Shape(list(shape)))
         self.graph.inputs.append(value)
         return value
 
-    def output(self, value: ir.Value, name: str | None = None) -> ir.Value:
+    def output(self, value: ir.Value, name: str | None = None, *, reserved: bool = False) -> ir.Value:
         """Make ``value`` a graph output called ``name``.
 
         An Identity is put between where the value is an input, an initializer or an output already.
@@ -106,13 +117,13 @@ class Builder:
         if value.is_graph_input() or value.is_initializer() or value.is_graph_output():
             value = self.op("Identity", value)
         if name is not None and value.name != name:
-            self.rename(value, name)
+            self.rename(value, name, reserved=reserved)
         self.graph.outputs.append(value)
         return value
 
-    def rename(self, value: ir.Value, name: str) -> None:
+    def rename(self, value: ir.Value, name: str, *, reserved: bool = False) -> None:
         """Give a value a name of the source (a blob, a tensor)."""
-        value.name = self.unique(name)
+        value.name = name if reserved else self.unique(name)
 
     def const(self, value: Operand, name: str = "const", *, dtype: np.dtype[Any] | type | None = None) -> ir.Value:
         """Add a constant initializer. Python ints become int64, floats float32, unless ``dtype`` says otherwise."""

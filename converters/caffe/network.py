@@ -1,0 +1,303 @@
+"""From layers to the graph: TEST-phase net, in-place tops to single assignment, weights bound by layer name."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from netferry.converters.caffe.blobs import Blob
+from netferry.converters.caffe.inputs import DATA_TYPES, NetInput, data_input, declared_inputs, name_dims
+from netferry.converters.caffe.prototxt import Message, Scalar
+from netferry.converters.caffe.registry import Layer, NeedsFixedBatch, registry
+from netferry.converters.caffe.rules import included, state_of
+from netferry.converters.caffe.upgrade import upgrade
+from netferry.converters.caffe.wire import StoredLayer
+from netferry.converters.options import ReadOptions
+from netferry.errors import LimitExceeded, MalformedFile, NetferryError, quoted
+from netferry.schemas.graph import CANONICAL_IR, Builder, shape_of
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import Role
+from netferry.schemas.model import PLACEHOLDER_DOMAIN, Note
+from netferry.schemas.preprocessing import Preprocessing
+
+_LOSSES = {
+    "SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid", "MultinomialLogisticLoss": None,
+    "EuclideanLoss": None, "HingeLoss": None, "InfogainLoss": None, "ContrastiveLoss": None, "Accuracy": None,
+    "SmoothL1Loss": None, "MultiBoxLoss": None, "CenterLoss": None, "L1Loss": None, "CTCLoss": None,
+    "DetectionEvaluate": None, "LabelSpecificAdd": None,
+}  # fmt: skip
+"""Layers that need labels -> what stands for them in the deployed net (None: nothing)."""
+_SINKS = ("HDF5Output", "Silence")
+
+
+@dataclass
+class Net:
+    """A net ready to be built: layers of the TEST phase and the inputs."""
+
+    name: str
+    layers: list[Message]
+    inputs: list[NetInput]
+    notes: list[Note] = field(default_factory=list)
+
+
+def assemble(
+    net: Message, stored: dict[str, StoredLayer], folder: Path, options: ReadOptions
+) -> Net:
+    """Upgrade, filter and turn a net into its deploy form.
+
+    Data layers become inputs; losses and accuracies fed by a data layer's labels become Softmax or Sigmoid, or go.
+
+    Raises:
+        NetferryError: see the parts.
+    """
+    notes: list[Note] = []
+    layers = upgrade(net, notes)
+    if len(layers) > options.limits.layers:
+        raise LimitExceeded(f"{len(layers)} layers (limit layers={options.limits.layers})")
+    state = state_of(net, options.level, options.stages)
+    kept = [m for m in layers if included(m, state)]
+    for name, count in Counter(m.text("name") for m in layers if m not in kept).items():
+        notes.append(Note("dropped", f"{count} not in the TEST phase at this level and stages", name))
+    inputs: list[NetInput] = []
+    labels: set[str] = set()
+    body: list[Message] = []
+    for layer in kept:
+        kind = layer.text("type")
+        if kind == "Input":
+            inputs.extend(declared_inputs(layer, options))
+        elif kind in DATA_TYPES and layer.texts("top"):
+            inputs.append(data_input(layer, kept, stored, folder, options, notes))
+            labels.update(layer.texts("top")[1:])
+        else:
+            body.append(layer)
+    body = _deploy(body, labels, notes)
+    used = {b for m in body for b in m.texts("bottom")}
+    for blob in sorted(labels & used):
+        notes.append(Note("warning", f"label blob {quoted(blob)} is read by a layer that stays: it became an input"))
+        inputs.append(NetInput(blob, blob, options.input_shapes.get(blob, (inputs[0].shape[0] if inputs else 1,))))
+    repeated = [name for name, n in Counter(i.name for i in inputs).items() if n > 1]
+    if repeated:
+        raise MalformedFile(f"input {quoted(repeated[0])} is declared twice")
+    if not inputs and not any(m.text("type") == "DummyData" for m in body):
+        raise MalformedFile("the net has no inputs in the TEST phase")
+    name_dims(inputs, body, options.batch)
+    return Net(net.text("name") or "net", body, inputs, notes)
+
+
+def _deploy(layers: list[Message], labels: set[str], notes: list[Note]) -> list[Message]:
+    """Replace or drop the layers that need labels where the labels come from a data layer."""
+    derived = set(labels)
+    out: list[Message] = []
+    for layer in layers:
+        kind, name = layer.text("type"), layer.text("name")
+        bottoms = layer.texts("bottom")
+        only_labels = bool(bottoms) and all(b in derived for b in bottoms)
+        if only_labels or (kind in _SINKS and any(b in derived for b in bottoms)):
+            derived.update(layer.texts("top"))
+            notes.append(Note("dropped", f"{kind} works on labels only", name))
+            continue
+        lone = kind in _LOSSES and len(bottoms) == 1
+        if kind not in _LOSSES or not (lone or any(b in derived for b in bottoms[1:])):
+            out.append(layer)
+            continue
+        stand_in = _LOSSES[kind]
+        if stand_in is None or any(m.text("type") == stand_in and m.texts("bottom") == bottoms[:1] for m in layers):
+            notes.append(Note("dropped", f"{kind} is for training and testing", name))
+            continue
+        notes.append(Note("dropped", f"{kind} became {stand_in}", name))
+        out.append(_stand_in(layer, stand_in, layers))
+    return out
+
+
+def _stand_in(layer: Message, kind: str, layers: list[Message]) -> Message:
+    out = Message(line=layer.line, column=layer.column)
+    tops = layer.texts("top")
+    blobs = {b for m in layers for b in m.texts("top")}
+    top = tops[0] if tops and not tops[0].startswith("loss") else "prob"
+    if top == "prob" and top in blobs and top not in tops:
+        top = tops[0] if tops else layer.text("name")
+    for name, value in (("name", layer.text("name")), ("type", kind), ("bottom", layer.texts("bottom")[0]), ("top", top)):
+        out.add(name, Scalar(value, quoted=True))
+    for message in layer.messages("softmax_param"):
+        out.add("softmax_param", message)
+    return out
+
+
+@dataclass
+class Built:
+    """The result of :func:`build`."""
+
+    model: ir.Model
+    preprocessing: dict[str, Preprocessing]
+    notes: list[Note]
+    unknown: list[tuple[str, str, str]]
+    layers: Counter[str]
+
+
+def build(net: Net, stored: dict[str, StoredLayer] | None, options: ReadOptions) -> Built:
+    """Build the graph, with a dynamic batch where every layer allows it.
+
+    Raises:
+        NetferryError: a layer is impossible, unsupported, or its weights do not fit.
+    """
+    try:
+        return _Assembly(net, stored, options).run()
+    except NeedsFixedBatch as reason:
+        fixed = [NetInput(i.name, i.layer, i.shape, i.preprocessing, list(i.shape)) for i in net.inputs]
+        if options.batch is not None:
+            name_dims(fixed, net.layers, options.batch)
+            fixed = [NetInput(i.name, i.layer, tuple(_static(i)), i.preprocessing, _static(i)) for i in fixed]
+        note = Note("assumed", f"the batch is fixed as the prototxt declares it: {reason.reason}", reason.layer)
+        return _Assembly(Net(net.name, net.layers, fixed, [*net.notes, note]), stored, options).run()
+
+
+def _static(item: NetInput) -> list[int]:
+    return [d if isinstance(d, int) else s for d, s in zip(item.dims, item.shape, strict=True)]
+
+
+class _Assembly:
+    """One pass over the layers."""
+
+    def __init__(self, net: Net, stored: dict[str, StoredLayer] | None, options: ReadOptions) -> None:
+        self.net, self.options = net, options
+        self.has_weights = stored is not None
+        self.stored = stored or {}
+        self.notes = list(net.notes)
+        self.unknown: list[tuple[str, str, str]] = []
+        self.kinds: Counter[str] = Counter({"Input": len(net.inputs)})
+        self.builder = Builder(net.name)
+        self.blobs: dict[str, ir.Value] = {}
+        self.shared_values: dict[str, tuple[ir.Value, str]] = {}
+        self.shared_blobs = self._named_blobs()
+        self.names: Counter[str] = Counter()
+
+    def _named_blobs(self) -> dict[str, Blob]:
+        """Blobs of parameters that layers share by name; the first layer that stores one gives it."""
+        found: dict[str, Blob] = {}
+        for message in self.net.layers:
+            stored = self.stored.get(message.text("name"))
+            for i, spec in enumerate(message.messages("param")):
+                if spec.text("name") and stored and i < len(stored.blobs):
+                    found.setdefault(spec.text("name"), stored.blobs[i])
+        return found
+
+    def run(self) -> Built:
+        b = self.builder
+        final = self._last_writers()
+        b.reserve([*(i.name for i in self.net.inputs), *final])
+        for item in self.net.inputs:
+            self.blobs[item.name] = b.input(item.name, item.dims, reserved=True)
+        read: set[int] = set()
+        produced: dict[str, int] = {}
+        for i, message in enumerate(self.net.layers):
+            for bottom in message.texts("bottom"):
+                if bottom in produced:
+                    read.add(produced[bottom])
+            self._layer(i, message, final)
+            for j, top in enumerate(message.texts("top")):
+                produced[top] = i * 65536 + j
+        outputs = [top for top, at in produced.items() if at not in read and top in self.blobs]
+        self._check_weights()
+        if not outputs:
+            raise MalformedFile("the net has no outputs")
+        for top in sorted(outputs, key=lambda t: produced[t]):
+            b.output(self.blobs[top], top, reserved=True)
+        model = ir.Model(b.graph, ir_version=CANONICAL_IR, producer_name="netferry")
+        if self.unknown:
+            b.graph.opset_imports[PLACEHOLDER_DOMAIN] = 1
+        recipes = {i.name: i.preprocessing for i in self.net.inputs if i.preprocessing is not None}
+        return Built(model, recipes, self.notes, self.unknown, self.kinds)
+
+    def _last_writers(self) -> dict[str, int]:
+        """For each blob the last layer that writes it: that one's value gets the blob's name."""
+        return {top: i for i, m in enumerate(self.net.layers) for top in m.texts("top")}
+
+    def _layer(self, index: int, message: Message, final: dict[str, int]) -> None:
+        kind, given = message.text("type"), message.text("name")
+        self.names[given] += 1
+        name = given if self.names[given] == 1 else f"{given}_{self.names[given] - 1}"
+        self.kinds[kind] += 1
+        bottoms, tops = message.texts("bottom"), message.texts("top")
+        for bottom in bottoms:
+            if bottom not in self.blobs:
+                raise MalformedFile(f"bottom {quoted(bottom)} is not a blob that an earlier layer makes", layer=name)
+        stored = self.stored.get(given) if self.names[given] == 1 else None
+        specs = message.messages("param")
+        layer = Layer(
+            name=name,
+            type=kind,
+            message=message,
+            bottoms=bottoms,
+            tops=tops,
+            blobs=stored.blobs if stored else [],
+            shared=[s.text("name") or None for s in specs],
+            share_modes=[s.text("share_mode") for s in specs],
+            has_weights_file=self.has_weights,
+            notes=self.notes,
+            shared_blobs=self.shared_blobs,
+            shared_values=self.shared_values,
+        )
+        values = [self.blobs[b] for b in bottoms]
+        with self.builder.layer(name, kind):
+            made = self._read(layer, values)
+            for top, value in zip(tops, made, strict=True):
+                mine = value.producer() is not None and value.producer() in self.builder.fresh
+                if mine and value.name is None:
+                    if final[top] == index:
+                        self.builder.rename(value, top, reserved=True)
+                    else:
+                        self.builder.rename(value, f"{top}@{name}")
+                self.blobs[top] = value
+        unread = [n for p in layer.params for n in p.unread()]
+        if unread:
+            self.notes.append(Note("ignored", f"settings that netferry does not know: {', '.join(unread)}", name))
+
+    def _read(self, layer: Layer, values: list[ir.Value]) -> tuple[ir.Value, ...]:
+        reader = registry.get(layer.type)
+        if reader is None:
+            why = "runs Python code; not read by design" if layer.type == "Python" else "no reader for this type"
+            return self._placeholder(layer, values, why)
+        try:
+            made = reader(self.builder, layer, *values)
+        except NetferryError as error:
+            raise error.at(layer=layer.name) from None
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself failed
+                raise MalformedFile(f"{layer.type} does not take {len(values)} bottoms", layer=layer.name) from None
+            raise
+        results = (made,) if isinstance(made, ir.Value) else tuple(made)
+        if len(results) < len(layer.tops):
+            raise MalformedFile(f"{layer.type} has {len(results)} tops, not {len(layer.tops)}", layer=layer.name)
+        return results[: len(layer.tops)]
+
+    def _placeholder(self, layer: Layer, values: list[ir.Value], why: str) -> tuple[ir.Value, ...]:
+        """A node that keeps type, settings, weights and connections of a layer that nobody can read.
+
+        Its tops are taken to have the shape of the first bottom; what replaces it may say otherwise.
+        """
+        b = self.builder
+        settings = {k: v for k, v in layer.message.as_dict().items() if k not in ("name", "type", "bottom", "top")}
+        self.unknown.append((layer.name, layer.type, why))
+        weights = [b.param(f"blob{i}", blob.make(blob.shape), role=Role.LEARNABLE) for i, blob in enumerate(layer.blobs)]
+        shape = shape_of(values[0]) if values else ()
+        made = b.op(
+            layer.type or "Unknown",
+            *values,
+            *weights,
+            domain=PLACEHOLDER_DOMAIN,
+            outputs=max(len(layer.tops), 1),
+            types=[(ir.DataType.FLOAT, shape)] * max(len(layer.tops), 1),
+            metadata={"netferry.reason": why},
+            settings=json.dumps(settings, sort_keys=True),
+        )
+        self.notes.append(Note("warning", f"placeholder for a layer of type {quoted(layer.type)}: {why}", layer.name))
+        return ((made,) if isinstance(made, ir.Value) else made)[: len(layer.tops)]
+
+    def _check_weights(self) -> None:
+        """Name the layers of the weights file that the net lacks: legal in Caffe, worth knowing."""
+        names = {m.text("name") for m in self.net.layers} | {i.layer for i in self.net.inputs}
+        for stored in self.stored.values():
+            if stored.blobs and stored.name not in names:
+                self.notes.append(Note("ignored", "the weights file has this layer, the net does not", stored.name))

@@ -1,0 +1,101 @@
+"""The Caffe importer: prototxt, caffemodel, or both, to a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import netferry.converters.caffe.layers  # noqa: F401 -- registers the readers
+from netferry.converters.caffe.fields import decode_net
+from netferry.converters.caffe.inputs import existing
+from netferry.converters.caffe.network import assemble, build
+from netferry.converters.caffe.prototxt import Message, parse
+from netferry.converters.caffe.snapshot import read_snapshot
+from netferry.converters.caffe.wire import StoredLayer, WireFile, read_weights
+from netferry.converters.options import Limits, ReadOptions
+from netferry.errors import LimitExceeded, MalformedFile, NetferryError
+from netferry.schemas.model import Model, Note, Source
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def read(path: Path, options: ReadOptions) -> Model:
+    """Read a Caffe net.
+
+    Args:
+        path: the prototxt, or a caffemodel (then ``options.weights`` may be the prototxt, or nothing: the settings
+            are then read from the caffemodel by BVLC's field numbers).
+        options: see :class:`ReadOptions`.
+
+    Raises:
+        NetferryError: with file and layer.
+    """
+    path = existing(path)
+    other = None if options.weights is None else existing(options.weights)
+    architecture: Path | None = path if is_text(path) else None
+    weights = other if architecture is not None else path
+    if architecture is None and other is not None:
+        architecture = other
+    if architecture is not None and weights is not None and is_text(weights):
+        raise MalformedFile("both files are text: the second should hold the weights", file=weights)
+    current = path
+    try:
+        stored: list[StoredLayer] | None = None
+        if weights is not None:
+            current = weights
+            stored = _weights(weights, options.limits)
+        current = architecture or path
+        net = _architecture(architecture, path, options.limits)
+        by_name = {layer.name: layer for layer in reversed(stored or [])}  # the first of a name wins, as in Caffe
+        ready = assemble(net, by_name, current.parent, options)
+        built = build(ready, None if stored is None else by_name, options)
+    except NetferryError as error:
+        raise error.at(file=current) from None
+    files = tuple(str(p.resolve()) for p in (architecture, weights) if p is not None)
+    return Model(
+        built.model,
+        source=Source("caffe", files, details={"layers": dict(sorted(built.layers.items()))}),
+        preprocessing=built.preprocessing,
+        notes=_numbered(built.notes),
+    )
+
+
+def is_text(path: Path) -> bool:
+    """Whether the file is a prototxt rather than protobuf or HDF5: no control bytes near its beginning."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    return not any(b < 9 or 13 < b < 32 for b in head)
+
+
+def _architecture(path: Path | None, weights: Path, limits: Limits) -> Message:
+    if path is None:
+        with WireFile(weights, limits) as wire:
+            return decode_net(wire)
+    size = path.stat().st_size
+    if size > limits.text_bytes:
+        raise LimitExceeded(f"a text of {size} bytes (limit text_bytes={limits.text_bytes})")
+    if size == 0:
+        raise MalformedFile("the file is empty")
+    net = parse(path.read_bytes().decode("utf-8", "surrogateescape"), limits=limits)
+    if not ("layer" in net or "layers" in net):
+        hint = None
+        if "net" in net or "train_net" in net:
+            hint = "this is a solver; give the net that it names"
+        raise MalformedFile("the prototxt has no layers", hint=hint)
+    return net
+
+
+def _weights(path: Path, limits: Limits) -> list[StoredLayer]:
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head == _HDF5:
+        return read_snapshot(path, limits)
+    _, layers = read_weights(path, limits)
+    if not layers:
+        raise MalformedFile("a caffemodel without layers (is it a solver state or a mean?)")
+    return layers
+
+
+def _numbered(notes: list[Note]) -> list[Note]:
+    """Each note once, in order."""
+    return [replace(n) for n in dict.fromkeys(notes)]
