@@ -16,7 +16,7 @@ from netferry.schemas.ir import ir
 from netferry.schemas.tensors import computed_tensor, file_tensor
 
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")  # no filter plug-ins: they are code found by path
-import h5py  # noqa: E402
+import h5py
 
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
 _RATIO, _RATIO_ABOVE = 1000, 16 << 20

@@ -105,7 +105,9 @@ class Builder:
         self, name: str, shape: Sequence[Dim], dtype: ir.DataType = ir.DataType.FLOAT, *, reserved: bool = False
     ) -> ir.Value:
         """Add a graph input; ints are fixed dimensions, strings named dynamic ones."""
-        value = ir.Value(name=name if reserved else self.unique(name), type=ir.TensorType(dtype), shape=ir.Shape(list(shape)))
+        value = ir.Value(
+            name=name if reserved else self.unique(name), type=ir.TensorType(dtype), shape=ir.Shape(list(shape))
+        )
         self.graph.inputs.append(value)
         return value
 
@@ -157,7 +159,9 @@ class Builder:
         graph = self._root.graph
         unique = self.unique(name)
         tensor.name = unique
-        value = ir.Value(name=unique, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+        value = ir.Value(
+            name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor
+        )
         value.metadata_props[ROLE] = role.value
         graph.register_initializer(value)
         return value

@@ -6,6 +6,7 @@ initializer ``netferry.role``. Freezing, features, error messages and the layer 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -84,12 +85,14 @@ class LayerRow:
         return sum(count(v) for v in self.state)
 
 
+def static_shape(value: ir.Value) -> tuple[int, ...]:
+    """Return the shape of an initializer, which is always static."""
+    return () if value.shape is None else tuple(value.shape.numpy())
+
+
 def count(value: ir.Value) -> int:
     """Return the number of elements of an initializer."""
-    total = 1
-    for dim in value.shape or ():
-        total *= int(dim)  # initializers have static shapes
-    return total
+    return math.prod(static_shape(value))
 
 
 def layer_of(node: ir.Node) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from netferry.errors import Uninitialised, UsageError, quoted
 from netferry.schemas.initialise import fill
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import LayerRow, Role, layer_of, layer_table, role_of
+from netferry.schemas.layers import LayerRow, Role, layer_of, layer_table, role_of, static_shape
 from netferry.schemas.preprocessing import Preprocessing
 from netferry.schemas.tensors import array_tensor, filler_of
 
@@ -140,7 +140,7 @@ class Model:
         for name in names:
             value = self.graph.initializers[name]
             filler = filler_of(value.const_value) or {}
-            shape = [int(d) for d in value.shape or ()]
+            shape = static_shape(value)
             value.const_value = array_tensor(fill(filler, shape, name, seed), name)
         return names
 

@@ -50,7 +50,7 @@ def computed_tensor(
     return ir.LazyTensor(evaluate, dtype=dtype, shape=ir.Shape(list(shape)), cache=False, name=name)
 
 
-def array_tensor(array: np.ndarray | Sequence[float], name: str | None = None) -> ir.Tensor:
+def array_tensor(array: np.ndarray | Sequence[float], name: str | None = None) -> ir.TensorProtocol:
     """Return an in-memory tensor over ``array`` (no copy where it is contiguous already)."""
     return ir.tensor(np.ascontiguousarray(array), name=name)
 
@@ -85,7 +85,7 @@ def array_of(value: ir.Value | ir.TensorProtocol | None) -> np.ndarray | None:
 
     A tensor in a file is copied and its file closed again: each open one would hold a descriptor.
     """
-    tensor = value.const_value if isinstance(value, ir.Value) else value
+    tensor: ir.TensorProtocol | None = value.const_value if isinstance(value, ir.Value) else value
     if tensor is None or filler_of(tensor) is not None:
         return None
     if isinstance(tensor, ir.ExternalTensor):

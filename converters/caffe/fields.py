@@ -22,29 +22,31 @@ Shape: dim=1i
 Spec: name=1s share_mode=2i lr_mult=3f decay_mult=4f
 Filler: type=1s value=2f min=3f max=4f mean=5f std=6f sparse=7i variance_norm=8i
 Layer: name=1s type=2s bottom=3s top=4s loss_weight=5f param=6Spec include=8Rule exclude=9Rule phase=10i \
-transform_param=100Transform loss_param=101Loss accuracy_param=102Accuracy argmax_param=103ArgMax concat_param=104Concat \
-contrastive_loss_param=105Contrastive convolution_param=106Conv data_param=107Data dropout_param=108Dropout \
-dummy_data_param=109Dummy eltwise_param=110Eltwise exp_param=111Exp hdf5_data_param=112Hdf5Data hinge_loss_param=114Hinge \
-image_data_param=115ImageData infogain_loss_param=116Infogain inner_product_param=117InnerProduct lrn_param=118LRN \
-memory_data_param=119Memory mvn_param=120MVN pooling_param=121Pool power_param=122Exp2 relu_param=123ReLU \
-sigmoid_param=124Engine softmax_param=125Softmax slice_param=126Slice tanh_param=127Engine threshold_param=128Threshold \
-window_data_param=129WindowData python_param=130Python prelu_param=131PReLU spp_param=132SPP reshape_param=133Reshape \
-log_param=134Exp flatten_param=135Flatten reduction_param=136Reduction embed_param=137Embed tile_param=138Tile \
+transform_param=100Transform loss_param=101Loss accuracy_param=102Accuracy argmax_param=103ArgMax \
+concat_param=104Concat contrastive_loss_param=105Contrastive convolution_param=106Conv data_param=107Data \
+dropout_param=108Dropout dummy_data_param=109Dummy eltwise_param=110Eltwise exp_param=111Exp \
+hdf5_data_param=112Hdf5Data hinge_loss_param=114Hinge image_data_param=115ImageData infogain_loss_param=116Infogain \
+inner_product_param=117InnerProduct lrn_param=118LRN memory_data_param=119Memory mvn_param=120MVN \
+pooling_param=121Pool power_param=122Exp2 relu_param=123ReLU sigmoid_param=124Engine softmax_param=125Softmax \
+slice_param=126Slice tanh_param=127Engine threshold_param=128Threshold window_data_param=129WindowData \
+python_param=130Python prelu_param=131PReLU spp_param=132SPP reshape_param=133Reshape log_param=134Exp \
+flatten_param=135Flatten reduction_param=136Reduction embed_param=137Embed tile_param=138Tile \
 batch_norm_param=139BatchNorm elu_param=140ELU bias_param=141Bias scale_param=142Scale input_param=143Input \
 crop_param=144Crop parameter_param=145Parameter recurrent_param=146Recurrent swish_param=147Swish clip_param=148Clip \
 permute_param=202Permute prior_box_param=203PriorBox detection_output_param=204Detection norm_param=206Normalize
-V1: layer=1V0 bottom=2s top=3s name=4s type=5i blobs_lr=7f weight_decay=8f concat_param=9Concat convolution_param=10Conv \
-data_param=11Data dropout_param=12Dropout hdf5_data_param=13Hdf5Data image_data_param=15ImageData \
-infogain_loss_param=16Infogain inner_product_param=17InnerProduct lrn_param=18LRN pooling_param=19Pool \
-window_data_param=20WindowData power_param=21Exp2 memory_data_param=22Memory argmax_param=23ArgMax eltwise_param=24Eltwise \
-threshold_param=25Threshold dummy_data_param=26Dummy accuracy_param=27Accuracy hinge_loss_param=29Hinge relu_param=30ReLU \
-slice_param=31Slice include=32Rule exclude=33Rule mvn_param=34MVN loss_weight=35f transform_param=36Transform \
-tanh_param=37Engine sigmoid_param=38Engine softmax_param=39Softmax contrastive_loss_param=40Contrastive exp_param=41Exp \
+V1: layer=1V0 bottom=2s top=3s name=4s type=5i blobs_lr=7f weight_decay=8f concat_param=9Concat \
+convolution_param=10Conv data_param=11Data dropout_param=12Dropout hdf5_data_param=13Hdf5Data \
+image_data_param=15ImageData infogain_loss_param=16Infogain inner_product_param=17InnerProduct lrn_param=18LRN \
+pooling_param=19Pool window_data_param=20WindowData power_param=21Exp2 memory_data_param=22Memory \
+argmax_param=23ArgMax eltwise_param=24Eltwise threshold_param=25Threshold dummy_data_param=26Dummy \
+accuracy_param=27Accuracy hinge_loss_param=29Hinge relu_param=30ReLU slice_param=31Slice include=32Rule \
+exclude=33Rule mvn_param=34MVN loss_weight=35f transform_param=36Transform tanh_param=37Engine \
+sigmoid_param=38Engine softmax_param=39Softmax contrastive_loss_param=40Contrastive exp_param=41Exp \
 loss_param=42Loss param=1001s blob_share_mode=1002i
-V0: name=1s type=2s num_output=3i biasterm=4b weight_filler=5Filler bias_filler=6Filler pad=7i kernelsize=8i group=9i \
-stride=10i pool=11i dropout_ratio=12f local_size=13i alpha=14f beta=15f source=16s scale=17f meanfile=18s batchsize=19i \
-cropsize=20i mirror=21b k=22f blobs_lr=51f weight_decay=52f rand_skip=53i new_num=60i new_channels=61i new_height=62i \
-new_width=63i shuffle_images=64b concat_dim=65i
+V0: name=1s type=2s num_output=3i biasterm=4b weight_filler=5Filler bias_filler=6Filler pad=7i kernelsize=8i \
+group=9i stride=10i pool=11i dropout_ratio=12f local_size=13i alpha=14f beta=15f source=16s scale=17f meanfile=18s \
+batchsize=19i cropsize=20i mirror=21b k=22f blobs_lr=51f weight_decay=52f rand_skip=53i new_num=60i new_channels=61i \
+new_height=62i new_width=63i shuffle_images=64b concat_dim=65i
 Transform: scale=1f mirror=2b crop_size=3i mean_file=4s mean_value=5f force_color=6b force_gray=7b
 Loss: ignore_label=1i normalize=2b normalization=3i
 Accuracy: top_k=1i axis=2i ignore_label=3i
@@ -55,9 +57,11 @@ Bias: axis=1i num_axes=2i filler=3Filler
 Clip: min=1f max=2f
 Contrastive: margin=1f legacy_version=2b
 Conv: num_output=1i bias_term=2b pad=3i kernel_size=4i group=5i stride=6i weight_filler=7Filler bias_filler=8Filler \
-pad_h=9i pad_w=10i kernel_h=11i kernel_w=12i stride_h=13i stride_w=14i engine=15i axis=16i force_nd_im2col=17b dilation=18i
+pad_h=9i pad_w=10i kernel_h=11i kernel_w=12i stride_h=13i stride_w=14i engine=15i axis=16i force_nd_im2col=17b \
+dilation=18i
 Crop: axis=1i offset=2i
-Data: source=1s scale=2f mean_file=3s batch_size=4i crop_size=5i mirror=6b rand_skip=7i backend=8i force_encoded_color=9b
+Data: source=1s scale=2f mean_file=3s batch_size=4i crop_size=5i mirror=6b rand_skip=7i backend=8i \
+force_encoded_color=9b
 Dropout: dropout_ratio=1f scale_train=2b
 Dummy: data_filler=1Filler num=2i channels=3i height=4i width=5i shape=6Shape
 Eltwise: operation=1i coeff=2f stable_prod_grad=3b
@@ -69,8 +73,8 @@ Engine: engine=1i
 Flatten: axis=1i end_axis=2i
 Hdf5Data: source=1s batch_size=2i shuffle=3b
 Hinge: norm=1i
-ImageData: source=1s scale=2f mean_file=3s batch_size=4i crop_size=5i mirror=6b rand_skip=7i shuffle=8b new_height=9i \
-new_width=10i is_color=11b root_folder=12s
+ImageData: source=1s scale=2f mean_file=3s batch_size=4i crop_size=5i mirror=6b rand_skip=7i shuffle=8b \
+new_height=9i new_width=10i is_color=11b root_folder=12s
 Infogain: source=1s axis=2i
 InnerProduct: num_output=1i bias_term=2b weight_filler=3Filler bias_filler=4Filler axis=5i transpose=6b
 Input: shape=1Shape
@@ -78,8 +82,8 @@ LRN: local_size=1i alpha=2f beta=3f norm_region=4i k=5f engine=6i
 Memory: batch_size=1i channels=2i height=3i width=4i
 MVN: normalize_variance=1b across_channels=2b eps=3f
 Parameter: shape=1Shape
-Pool: pool=1i kernel_size=2i stride=3i pad=4i kernel_h=5i kernel_w=6i stride_h=7i stride_w=8i pad_h=9i pad_w=10i engine=11i \
-global_pooling=12b round_mode=13i
+Pool: pool=1i kernel_size=2i stride=3i pad=4i kernel_h=5i kernel_w=6i stride_h=7i stride_w=8i pad_h=9i pad_w=10i \
+engine=11i global_pooling=12b round_mode=13i
 PReLU: filler=1Filler channel_shared=2b
 Python: module=1s layer=2s param_str=3s share_in_parallel=4b
 Recurrent: num_output=1i weight_filler=2Filler bias_filler=3Filler debug_info=4b expose_hidden=5b

@@ -45,7 +45,7 @@ def declared_inputs(layer: Message, options: ReadOptions) -> list[NetInput]:
     """
     name = layer.text("name")
     tops = layer.texts("top")
-    params = [m for m in layer.messages("input_param")]
+    params = layer.messages("input_param")
     shapes = Params(params[-1] if params else None, name, "input_param").messages("shape")
     if shapes and len(shapes) not in (1, len(tops)):
         raise MalformedFile(f"{len(tops)} tops, but {len(shapes)} shapes", layer=name)
@@ -62,7 +62,12 @@ def declared_inputs(layer: Message, options: ReadOptions) -> list[NetInput]:
 
 
 def data_input(
-    layer: Message, layers: list[Message], stored: dict[str, StoredLayer], folder: Path, options: ReadOptions, notes: list[Note]
+    layer: Message,
+    layers: list[Message],
+    stored: dict[str, StoredLayer],
+    folder: Path,
+    options: ReadOptions,
+    notes: list[Note],
 ) -> NetInput:
     """The input that a data layer becomes: its first top, sized by crop, mean image or the layer's own settings.
 
@@ -117,7 +122,9 @@ def transform(
     if path is None and p.has("mean_file"):
         path = contained(folder, p.str("mean_file"), name)
         if not path.is_file():
-            notes.append(Note("warning", f"mean_file {quoted(p.str('mean_file'))} is not there: no mean recorded", name))
+            notes.append(
+                Note("warning", f"mean_file {quoted(p.str('mean_file'))} is not there: no mean recorded", name)
+            )
             path = None
     if path is not None:
         image = read_mean(path, options.limits)
@@ -181,7 +188,9 @@ def _checked(shape: tuple[int, ...], name: str, options: ReadOptions) -> tuple[i
         raise LimitExceeded(f"an input of {len(shape)} axes (limit rank={options.limits.rank})", layer=name)
     for dim in shape:
         if not 0 < dim <= options.limits.dim:
-            raise MalformedFile(f"input shape {list(shape)} has a dimension outside 1 … {options.limits.dim}", layer=name)
+            raise MalformedFile(
+                f"input shape {list(shape)} has a dimension outside 1 … {options.limits.dim}", layer=name
+            )
     return shape
 
 
@@ -205,23 +214,24 @@ def name_dims(inputs: list[NetInput], layers: list[Message], batch: int | None) 
         for m in layers
         if m.text("type") in RECURRENT and len(m.texts("bottom")) > 1 and m.texts("bottom")[1] in by_name
     ]
-    sequence = conts[0].shape if conts and len(conts[0].shape) == 2 else None
+    sequence: tuple[int, ...] | None = conts[0].shape if conts and len(conts[0].shape) == 2 else None
     first: int | None = None
     for item in inputs:
         item.dims = list(item.shape)
         if not item.shape:
             continue
+        size: int = item.shape[0]
         if sequence is not None:
-            steps, size = sequence
-            if item.shape[:2] == (steps, size):
+            steps, width = sequence
+            if item.shape[:2] == (steps, width):
                 item.dims[:2] = ["time", batch or "batch"]
-            elif item.shape[0] == 1 and len(item.shape) > 1 and item.shape[1] == size:
+            elif item.shape[:2] == (1, width):
                 item.dims[1] = batch or "batch"
-            elif item.shape[0] == size:
+            elif size == width:
                 item.dims[0] = batch or "batch"
             continue
-        first = item.shape[0] if first is None else first
-        if item.shape[0] == first:
+        first = size if first is None else first
+        if size == first:
             item.dims[0] = batch or "batch"
 
 

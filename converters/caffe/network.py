@@ -16,7 +16,7 @@ from netferry.converters.caffe.upgrade import upgrade
 from netferry.converters.caffe.wire import StoredLayer
 from netferry.converters.options import ReadOptions
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError, quoted
-from netferry.schemas.graph import CANONICAL_IR, Builder, shape_of
+from netferry.schemas.graph import CANONICAL_IR, Builder, Dim, shape_of
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
 from netferry.schemas.model import PLACEHOLDER_DOMAIN, Note
@@ -42,9 +42,7 @@ class Net:
     notes: list[Note] = field(default_factory=list)
 
 
-def assemble(
-    net: Message, stored: dict[str, StoredLayer], folder: Path, options: ReadOptions
-) -> Net:
+def assemble(net: Message, stored: dict[str, StoredLayer], folder: Path, options: ReadOptions) -> Net:
     """Upgrade, filter and turn a net into its deploy form.
 
     Data layers become inputs; losses and accuracies fed by a data layer's labels become Softmax or Sigmoid, or go.
@@ -118,7 +116,12 @@ def _stand_in(layer: Message, kind: str, layers: list[Message]) -> Message:
     top = tops[0] if tops and not tops[0].startswith("loss") else "prob"
     if top == "prob" and top in blobs and top not in tops:
         top = tops[0] if tops else layer.text("name")
-    for name, value in (("name", layer.text("name")), ("type", kind), ("bottom", layer.texts("bottom")[0]), ("top", top)):
+    for name, value in (
+        ("name", layer.text("name")),
+        ("type", kind),
+        ("bottom", layer.texts("bottom")[0]),
+        ("top", top),
+    ):
         out.add(name, Scalar(value, quoted=True))
     for message in layer.messages("softmax_param"):
         out.add("softmax_param", message)
@@ -145,15 +148,13 @@ def build(net: Net, stored: dict[str, StoredLayer] | None, options: ReadOptions)
     try:
         return _Assembly(net, stored, options).run()
     except NeedsFixedBatch as reason:
-        fixed = [NetInput(i.name, i.layer, i.shape, i.preprocessing, list(i.shape)) for i in net.inputs]
-        if options.batch is not None:
-            name_dims(fixed, net.layers, options.batch)
-            fixed = [NetInput(i.name, i.layer, tuple(_static(i)), i.preprocessing, _static(i)) for i in fixed]
+        # with a batch of the caller's, only axes that are not the batch (time) are still dynamic here
+        fixed = [NetInput(i.name, i.layer, i.shape, i.preprocessing, _static(i)) for i in net.inputs]
         note = Note("assumed", f"the batch is fixed as the prototxt declares it: {reason.reason}", reason.layer)
         return _Assembly(Net(net.name, net.layers, fixed, [*net.notes, note]), stored, options).run()
 
 
-def _static(item: NetInput) -> list[int]:
+def _static(item: NetInput) -> list[Dim]:
     return [d if isinstance(d, int) else s for d, s in zip(item.dims, item.shape, strict=True)]
 
 
@@ -280,7 +281,9 @@ class _Assembly:
         b = self.builder
         settings = {k: v for k, v in layer.message.as_dict().items() if k not in ("name", "type", "bottom", "top")}
         self.unknown.append((layer.name, layer.type, why))
-        weights = [b.param(f"blob{i}", blob.make(blob.shape), role=Role.LEARNABLE) for i, blob in enumerate(layer.blobs)]
+        weights = [
+            b.param(f"blob{i}", blob.make(blob.shape), role=Role.LEARNABLE) for i, blob in enumerate(layer.blobs)
+        ]
         shape = shape_of(values[0]) if values else ()
         made = b.op(
             layer.type or "Unknown",

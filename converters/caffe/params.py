@@ -13,9 +13,11 @@ from netferry.converters.caffe.prototxt import Message, Scalar
 from netferry.errors import MalformedFile, UnsupportedOption, quoted
 
 TRAINING_ONLY = frozenset(
-    {"weight_filler", "bias_filler", "filler", "engine", "lr_mult", "decay_mult", "force_nd_im2col", "moving_average_fraction",
-     "stable_prod_grad", "debug_info", "cudnn_flag", "backward", "propagate_down"}
-)  # fmt: skip
+    {
+        *("weight_filler", "bias_filler", "filler", "engine", "lr_mult", "decay_mult", "force_nd_im2col"),
+        *("moving_average_fraction", "stable_prod_grad", "debug_info", "cudnn_flag", "backward", "propagate_down"),
+    }
+)
 """Settings that never change what a layer computes in the TEST phase (fillers are read where weights are missing)."""
 
 

@@ -74,9 +74,9 @@ class Scalar:
         """The truth value that the text says, or None."""
         if self.quoted:
             return None
-        return {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}.get(
-            self.text
-        )  # fmt: skip
+        if self.text in ("true", "True", "t", "1"):
+            return True
+        return False if self.text in ("false", "False", "f", "0") else None
 
 
 @dataclass
@@ -256,7 +256,7 @@ class _Parser:
             return Scalar(data.decode("utf-8", "surrogateescape"), True, line, column)
         sign = "-" if self._take("-") else ""
         token = self._token
-        if token.kind == "number" or token.kind == "word":
+        if token.kind in ("number", "word"):
             self._next()
             return Scalar(sign + token.text, False, line, column)
         shown = quoted(token.text) if token.kind != "end" else "the end of the file"

@@ -131,13 +131,8 @@ class Layer:
                     )
                 return b.reshape(value, shape)
             return value
-        blob = self.blobs[index] if index < len(self.blobs) else None
-        if blob is None and shared:
-            blob = self.shared_blobs.get(shared)
-        if blob is not None:
-            tensor = blob.tensor(shape, self.name)
-        else:
-            tensor = self._unstored(name, shape, filler, default)
+        blob = self._blob(index)
+        tensor = self._unstored(name, shape, filler, default) if blob is None else blob.tensor(shape, self.name)
         value = b.param(name, tensor, role=role)
         if shared:
             self.shared_values[shared] = (value, self.name)
@@ -162,6 +157,12 @@ class Layer:
 
     def array(self, index: int, shape: Sequence[int]) -> np.ndarray | None:
         """Return the ``index``-th blob's values as float32 of ``shape``; None where the file has none."""
-        shared = self.shared[index] if index < len(self.shared) else None
-        blob = self.blobs[index] if index < len(self.blobs) else (self.shared_blobs.get(shared) if shared else None)
+        blob = self._blob(index)
         return None if blob is None else blob.tensor(tuple(shape), self.name).numpy()
+
+    def _blob(self, index: int) -> Blob | None:
+        """The stored blob, the layer's own or that of a shared parameter."""
+        if index < len(self.blobs):
+            return self.blobs[index]
+        shared = self.shared[index] if index < len(self.shared) else None
+        return self.shared_blobs.get(shared) if shared else None

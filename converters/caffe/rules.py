@@ -23,7 +23,7 @@ class State:
 
 def state_of(net: Message, level: int, stages: Sequence[str]) -> State:
     """The caller's level and stages together with the net's own ``state``."""
-    own = [m for m in net.messages("state")]
+    own = net.messages("state")
     params = Params(own[-1] if own else None, "net", "state")
     return State(level or params.int("level", 0), frozenset(stages) | frozenset(params.strs("stage")))
 

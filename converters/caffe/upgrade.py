@@ -134,7 +134,7 @@ def _from_v1(layer: Message) -> Message:
     if number is None:
         number = _V1_WORDS.get(word.text)
     # an unknown word stays as it is: a fork's layer, or one whose type was written as in V2
-    out.add("type", Scalar(V1_TYPES[number] if number in V1_TYPES else word.text, quoted=True))
+    out.add("type", Scalar(word.text if number is None else V1_TYPES.get(number, word.text), quoted=True))
     names, modes = layer.texts("param"), layer.texts("blob_share_mode")
     rates, decays = layer.texts("blobs_lr"), layer.texts("weight_decay")
     for i in range(max(len(names), len(modes), len(rates), len(decays))):
@@ -190,9 +190,12 @@ def _fold_padding(layers: list[Message]) -> list[Message]:
             continue
         if any(b in pads for b in bottoms):
             if layer.text("type") not in ("Convolution", "Pooling", "Im2col"):
-                raise MalformedFile("only a convolution or pooling may follow a padding layer", layer=layer.text("name"))
-            layer = _with_padding(layer, pads)
-        out.append(layer)
+                raise MalformedFile(
+                    "only a convolution or pooling may follow a padding layer", layer=layer.text("name")
+                )
+            out.append(_with_padding(layer, pads))
+        else:
+            out.append(layer)
     return out
 
 
