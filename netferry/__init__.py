@@ -1,3 +1,51 @@
-"""netferry carries trained networks between formats. Nothing heavy is imported until it is used."""
+"""netferry carries trained networks between formats.
+
+    >>> import netferry
+    >>> model = netferry.load("net.prototxt", "net.caffemodel")
+    >>> netferry.save(model, "net.onnx")
+
+Nothing heavy is imported until it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from netferry.api import convert, doctor, formats, inspect, layers, load, predict, save
+    from netferry.errors import NetferryError
+    from netferry.schemas.model import Model
+    from netferry.schemas.preprocessing import Preprocessing
+
+_HOMES = {
+    **dict.fromkeys(("convert", "doctor", "formats", "inspect", "layers", "load", "predict", "save"), "netferry.api"),
+    "Model": "netferry.schemas.model",
+    "NetferryError": "netferry.errors",
+    "Preprocessing": "netferry.schemas.preprocessing",
+}
+
+__all__ = [
+    "Model",
+    "NetferryError",
+    "Preprocessing",
+    "convert",
+    "doctor",
+    "formats",
+    "inspect",
+    "layers",
+    "load",
+    "predict",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'netferry' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -160,7 +160,7 @@ class Builder:
         unique = self.unique(name)
         tensor.name = unique
         value = ir.Value(
-            name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor
+            name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
         )
         value.metadata_props[ROLE] = role.value
         graph.register_initializer(value)

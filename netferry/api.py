@@ -1,0 +1,348 @@
+"""The verbs, for Python: load, save, convert, inspect, predict. The only module that knows all rooms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netferry.errors import UsageError
+
+if TYPE_CHECKING:
+    from netferry.schemas.model import Model
+    from netferry.schemas.preprocessing import Preprocessing
+
+StrPath = str | Path
+
+
+def load(
+    source: StrPath,
+    weights: StrPath | None = None,
+    *,
+    format: str | None = None,
+    batch: int | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    labels: StrPath | Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    mean_file: StrPath | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    skip_missing: bool = False,
+    init: int | None = None,
+    plugins: Sequence[StrPath] = (),
+    limits: Mapping[str, int] | None = None,
+) -> Model:
+    """Read a network of any supported format.
+
+    Args:
+        source: the file with the architecture (and weights, where the format keeps both in one).
+        weights: the second file, for formats that have one.
+        format: the format's name; by default the content decides.
+        batch: fix the batch size; None keeps it dynamic.
+        input_shapes: shapes of inputs that the file does not give, batch first.
+        labels: class names of the first output, or a file of them.
+        preprocessing: how pictures become the first input; replaces what the source says.
+        recipe: single fields of the preprocessing to change (``{"mean": (104, 117, 123)}``).
+        mean_file: Caffe's ``.binaryproto`` mean image.
+        level, stages: Caffe's net state.
+        skip_missing: go on where the weights file lacks some.
+        init: seed for parameters that have no values.
+        plugins: Python files that register further layer readers.
+        limits: other bounds than the defaults of :class:`netferry.converters.options.Limits`.
+
+    Raises:
+        NetferryError: the one root of all errors; see netferry.errors.
+    """
+    from netferry.converters import formats
+    from netferry.converters.options import Limits, ReadOptions
+    from netferry.converters.plugins import load_installed, load_plugin
+
+    load_installed()
+    for plugin in plugins:
+        load_plugin(Path(plugin))
+    try:
+        bounds = Limits(**(limits or {}))
+    except TypeError:
+        known = ", ".join(Limits.__dataclass_fields__)
+        raise UsageError(f"no such limit; there are {known}") from None
+    options = ReadOptions(
+        weights=None if weights is None else Path(weights),
+        batch=batch,
+        input_shapes={k: tuple(v) for k, v in (input_shapes or {}).items()},
+        mean=None if mean_file is None else Path(mean_file),
+        level=level,
+        stages=tuple(stages),
+        skip_missing=skip_missing,
+        limits=bounds,
+    )
+    path = Path(source)
+    chosen = formats.by_name(format) if format else formats.detect(path)
+    model = chosen.read(path, options)
+    if labels is not None:
+        _set_labels(model, labels)
+    if preprocessing is not None and model.inputs:
+        model.preprocessing[model.inputs[0].name] = preprocessing
+    if recipe:
+        _change_recipe(model, recipe)
+    if init is not None:
+        model.initialise(init)
+    return model
+
+
+def _change_recipe(model: Model, recipe: Mapping[str, Any]) -> None:
+    """Change fields of the first picture-like input's preprocessing; Caffe's own channel order is BGR."""
+    from netferry.schemas.preprocessing import Preprocessing
+
+    picture = next((i for i in model.inputs if i.shape is not None and len(i.shape) == 4), None)
+    if picture is None:
+        raise UsageError("preprocessing needs a picture-like input (rank 4), the model has none")
+    base = model.preprocessing.get(picture.name)
+    if base is None:
+        *_, channels = model.input_size
+        color = "GRAY" if channels == 1 else "BGR" if model.source.format == "caffe" else "RGB"
+        base = Preprocessing(color=color)
+    model.preprocessing[picture.name] = base.with_(**recipe)
+
+
+def _set_labels(model: Model, labels: StrPath | Sequence[str]) -> None:
+    from netferry.schemas.labels import read_labels
+
+    names = read_labels(Path(labels)) if isinstance(labels, (str, Path)) else list(labels)
+    for output in model.outputs:
+        size = next((d for d in reversed(output.shape or ()) if isinstance(d, int) and d > 1), None)
+        if size is None or size == len(names):
+            model.labels[output.name] = names
+            return
+    sizes = ", ".join(str(o.shape) for o in model.outputs)
+    raise UsageError(f"{len(names)} labels fit no output (shapes {sizes})", hint="one label per class, one per line")
+
+
+def save(
+    model: Model,
+    target: StrPath,
+    *,
+    opset: int | None = None,
+    ir_version: int | None = None,
+    external_data: bool | None = None,
+    check: str = "auto",
+    allow_placeholders: bool = False,
+) -> dict[str, Any]:
+    """Write a model as ONNX, after checking it; the file appears whole or not at all.
+
+    Args:
+        model: the model.
+        target: the file to write.
+        opset: 11 to 26; the graph's own by default.
+        ir_version: the lowest that carries the content by default.
+        external_data: weights in a second file: True, False, or None for "where the file would pass 1.8 GB".
+        check: ``structure`` (full check and strict shape inference), ``run`` (also loaded and run by onnxruntime at
+            batch 1 and 3), or ``auto``: run where an onnxruntime is installed.
+        allow_placeholders: write layers nobody could read under netferry's own domain.
+
+    Returns:
+        What was written and checked: files with sizes, checks with outcome, timings in seconds.
+
+    Raises:
+        NetferryError: nothing is written then.
+    """
+    from netferry import __version__
+    from netferry.converters.onnx.write import write
+
+    if check not in ("auto", "structure", "run"):
+        raise UsageError(f"check is auto, structure or run, not {check!r}")
+    if opset is not None and opset != model.opset:
+        from netferry.converters.passes.opset import to_opset
+
+        model.notes.extend(to_opset(model, opset))
+    run = _run_check(model, check, allow_placeholders)
+    return write(
+        model,
+        Path(target),
+        ir_version=ir_version,
+        external="auto" if external_data is None else external_data,
+        run_check=run,
+        allow_placeholders=allow_placeholders,
+        producer_version=__version__,
+    )
+
+
+def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
+    if check == "structure" or (allow_placeholders and model.placeholders()):
+        return None
+    from importlib.util import find_spec
+
+    if check == "auto" and find_spec("onnxruntime") is None:
+        return None
+    from netferry.runtime.verify import run_check
+
+    return run_check
+
+
+def convert(
+    source: StrPath,
+    target: StrPath,
+    weights: StrPath | None = None,
+    *,
+    report: StrPath | None = None,
+    opset: int | None = None,
+    ir_version: int | None = None,
+    external_data: bool | None = None,
+    check: str = "auto",
+    allow_placeholders: bool = False,
+    **reading: Any,
+) -> dict[str, Any]:
+    """Read ``source`` (see :func:`load` for the further options) and write it as ONNX (see :func:`save`).
+
+    Args:
+        report: write the machine-readable conversion report here.
+
+    Returns:
+        The report (schemas/report.schema.json); the sources' hashes are computed only where ``report`` is given.
+    """
+    from netferry import __version__
+    from netferry.schemas.report import Report
+
+    started = time.perf_counter()
+    model = load(source, weights, **reading)
+    read = time.perf_counter()
+    options = {"opset": opset, "ir_version": ir_version, "external_data": external_data, "check": check}
+    written = save(
+        model,
+        target,
+        opset=opset,
+        ir_version=ir_version,
+        external_data=external_data,
+        check=check,
+        allow_placeholders=allow_placeholders,
+    )
+    document = Report(model, netferry_version=__version__, options=options | _plain(reading))
+    document.timing("read", read - started)
+    document.written(written)
+    return document.finish(report)
+
+
+def inspect(source: StrPath | Model, weights: StrPath | None = None, **reading: Any) -> dict[str, Any]:
+    """Return what a network consists of: inputs, outputs, totals, layer table, warnings.
+
+    Args:
+        source: a file (see :func:`load` for ``weights`` and the further options) or a model.
+    """
+    from netferry.description import describe
+
+    model = load(source, weights, **reading) if isinstance(source, (str, Path)) else source
+    return describe(model)
+
+
+def predict(
+    source: StrPath | Model,
+    pictures: Sequence[StrPath],
+    *,
+    weights: StrPath | None = None,
+    top: int = 5,
+    labels: StrPath | Sequence[str] | None = None,
+    annotate: StrPath | None = None,
+    device: str = "auto",
+    batch_size: int = 16,
+    output: str | None = None,
+    on_error: str = "fail",
+    mean: Sequence[float] | None = None,
+    mean_file: StrPath | None = None,
+    scale: Sequence[float] | None = None,
+    channel_order: str | None = None,
+    resize: str | None = None,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int] | None = None,
+    **reading: Any,
+) -> dict[str, Any]:
+    """Label pictures with a network of any format.
+
+    Args:
+        source: an ONNX file, a file of another format (converted in memory), or a model.
+        pictures: files, folders, globs.
+        top: how many labels per picture.
+        labels: class names, where the model carries none.
+        annotate: write the pictures with label and score here.
+        device: auto, cpu, cuda …
+        output: the output with the scores, where there are several.
+        on_error: ``fail`` at a corrupt picture, or ``skip`` it.
+        mean, mean_file, scale, channel_order, resize, size, crop: changes to the model's preprocessing.
+
+    Returns:
+        ``predictions`` (file, top: label, index, score), ``skipped``, ``device``, ``softmax`` (whether it was applied).
+    """
+    from netferry.runtime.predicting import label_pictures
+
+    changes = {
+        "mean": None if mean is None else tuple(mean),
+        "scale": None if scale is None else tuple(scale),
+        "color": None if channel_order is None else channel_order.upper(),
+        "resize": resize,
+        "size": size,
+        "crop": crop,
+    }
+    return label_pictures(
+        _runnable(source, weights, mean_file, reading),
+        pictures,
+        top=top,
+        labels=labels,
+        annotate=annotate,
+        device=device,
+        batch_size=batch_size,
+        output=output,
+        on_error=on_error,
+        changes={k: v for k, v in changes.items() if v is not None},
+    )
+
+
+def formats() -> list[dict[str, Any]]:
+    """Return the formats that netferry reads."""
+    from netferry.converters.formats import FORMATS
+
+    rows: list[dict[str, Any]] = []
+    for entry in FORMATS:
+        registry = entry.layers()
+        count = None if registry is None else len(registry)
+        rows.append({"format": entry.name, "about": entry.about, "files": list(entry.files), "layers": count})
+    return rows
+
+
+def layers(format: str | None = None, *, plugins: Sequence[StrPath] = ()) -> list[dict[str, str]]:
+    """Return the layer types that netferry reads, from the registries; of one format, or of all."""
+    from netferry.converters.formats import FORMATS, by_name
+    from netferry.converters.plugins import load_installed, load_plugin
+
+    chosen = [by_name(format)] if format else list(FORMATS)
+    registries = [(f.name, f.layers()) for f in chosen]
+    load_installed()
+    for plugin in plugins:
+        load_plugin(Path(plugin))
+    return [
+        {"format": name} | row for name, registry in registries if registry is not None for row in registry.describe()
+    ]
+
+
+def doctor() -> dict[str, Any]:
+    """Return what is installed, which devices can be used, and the fix for what is missing."""
+    from netferry.diagnosis import diagnose
+
+    return diagnose()
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON can say them; unset ones left out."""
+    plain: dict[str, Any] = {}
+    for name, value in options.items():
+        if value in (None, False, (), [], {}):
+            continue
+        plain[name] = value.as_dict() if hasattr(value, "as_dict") else value if _is_json(value) else str(value)
+    return plain
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_json(v) for v in value)
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
+    return value is None or isinstance(value, (str, int, float, bool))

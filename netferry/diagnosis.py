@@ -1,0 +1,71 @@
+"""``netferry doctor``: what is installed and usable, and the fix for what is not."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any
+
+from netferry import __version__
+
+_CORE = ("numpy", "onnx", "onnx-ir", "onnxscript", "h5py", "protobuf", "typer", "rich", "pillow")
+_EXTRAS = {
+    "onnxruntime": ("cpu", "run networks (checks, predict, features)"),
+    "torch": ("train", "fine-tuning"),
+    "onnxsim": ("simplify", "a further simplifier"),
+    "tensorflow": ("tensorflow", "SavedModel and TFLite"),
+}
+
+
+def diagnose() -> dict[str, Any]:
+    """Return ``{"netferry", "python", "platform", "checks": [{name, outcome, detail, fix?}]}``.
+
+    Outcomes: ok, missing (optional), broken.
+    """
+    checks: list[dict[str, str]] = []
+    for package in _CORE:
+        version = _version(package)
+        if version is None:
+            checks.append(_check(package, "broken", "not installed", "pip install netferry"))
+        else:
+            checks.append(_check(package, "ok", version))
+    checks.extend(_runtime())
+    for package, (extra, purpose) in _EXTRAS.items():
+        if package == "onnxruntime":
+            continue
+        version = _version(package)
+        if version is None:
+            checks.append(_check(package, "missing", f"optional: {purpose}", f"pip install 'netferry[{extra}]'"))
+        else:
+            checks.append(_check(package, "ok", version))
+    return {
+        "netferry": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "checks": checks,
+    }
+
+
+def _runtime() -> list[dict[str, str]]:
+    wheels = {name: v for name in ("onnxruntime", "onnxruntime-gpu") if (v := _version(name)) is not None}
+    if not wheels:
+        return [_check("onnxruntime", "missing", "optional: run networks", "pip install 'netferry[cpu]' (or [gpu])")]
+    shown = ", ".join(f"{n} {v}" for n, v in wheels.items())
+    if len(wheels) > 1:
+        fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'netferry[gpu]'"
+        return [_check("onnxruntime", "broken", f"{shown}: side by side the CPU wheel hides the GPU one", fix)]
+    from netferry.runtime.session import devices
+
+    return [_check("onnxruntime", "ok", shown), _check("devices", "ok", ", ".join(devices()))]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _check(name: str, outcome: str, detail: str, fix: str = "") -> dict[str, str]:
+    row = {"name": name, "outcome": outcome, "detail": detail}
+    return row | {"fix": fix} if fix else row
