@@ -1,0 +1,77 @@
+"""The wheel's package list, the links, the import rules and the public surface."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import netferry
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("converters", "runtime", "schemas")
+
+
+def test_the_package_list_equals_the_folders_that_have_an_init() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = ["netferry"]
+    for room in ROOMS:
+        for init in sorted((ROOT / room).rglob("__init__.py")):
+            found.append("netferry." + ".".join(init.parent.relative_to(ROOT).parts))
+    assert sorted(listed) == sorted(found)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_links_point_to_the_rooms(room: str) -> None:
+    link = ROOT / "netferry" / room
+    assert link.is_symlink()
+    assert link.resolve() == ROOT / room
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_refuses_its_bare_name(room: str) -> None:
+    done = subprocess.run([sys.executable, "-c", f"import {room}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "ImportError: import netferry." in done.stderr
+
+
+def test_import_rules_hold() -> None:
+    from importlinter.application.use_cases import lint_imports
+    from importlinter.configuration import configure
+
+    configure()
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), is_debug_mode=False)
+
+
+def test_the_public_surface_is_what_all_says() -> None:
+    assert sorted(netferry.__all__) == [
+        "Model", "NetferryError", "Preprocessing", "convert", "doctor", "formats", "inspect", "layers", "load",
+        "predict", "save",
+    ]  # fmt: skip
+    for name in netferry.__all__:
+        assert getattr(netferry, name) is not None
+    with pytest.raises(AttributeError):
+        netferry.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("statement", "forbidden"),
+    [
+        pytest.param("import netferry", ("numpy", "onnx", "onnx_ir", "torch", "typer"), id="import-netferry"),
+        pytest.param("import netferry.cli", ("numpy", "onnx", "onnx_ir", "torch"), id="cli"),
+        pytest.param("import netferry.runtime.session", ("onnx", "onnx_ir", "torch"), id="session"),
+        pytest.param("from netferry.schemas.ir import ir", ("sympy.core", "torch"), id="ir-leaves-sympy-alone"),
+    ],
+)
+def test_light_imports_stay_light(statement: str, forbidden: tuple[str, ...]) -> None:
+    code = f"{statement}\nimport sys\nprint([m for m in {forbidden!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_sympy_still_works_after_the_lazy_import() -> None:
+    from netferry.schemas.ir import ir
+
+    assert (ir.SymbolicDim("batch") + 1).value == "batch + 1"
