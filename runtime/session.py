@@ -1,0 +1,216 @@
+"""A model on onnxruntime behind one small face: devices checked, errors typed, safe to share between threads.
+
+For serving: imports numpy and onnxruntime, never onnx, onnx_ir nor torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from netferry.errors import CheckFailed, InputError, MalformedFile, UsageError, quoted
+from netferry.runtime.devices import diagnose, parse, prepare, provider_for, runtime
+
+_DTYPES = {
+    "float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_, "string": np.object_,
+    "int8": np.int8, "int16": np.int16, "int32": np.int32, "int64": np.int64,
+    "uint8": np.uint8, "uint16": np.uint16, "uint32": np.uint32, "uint64": np.uint64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a session.
+
+    ``dtype`` is ONNX's name of the element type (``float``, ``int64``); a whole type like ``seq(tensor(float))`` where
+    it is no tensor. In ``shape`` a string is a dynamic dimension, None an unknown one.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+    @property
+    def numpy(self) -> np.dtype[Any] | None:
+        """The numpy type, or None where numpy has none."""
+        known = _DTYPES.get(self.dtype)
+        return None if known is None else np.dtype(known)
+
+    def __str__(self) -> str:
+        dims = ", ".join("?" if d is None else str(d) for d in self.shape)
+        return f"{quoted(self.name)} {self.dtype}[{quoted(dims)[1:-1]}]"
+
+
+class Session:
+    """A loaded model, ready to run.
+
+    Args:
+        model: path of an .onnx file, or its bytes.
+        device: ``auto`` (a GPU that works, else the processor), ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt`` …
+        threads: threads of one run on the processor; None lets onnxruntime choose.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+        DeviceError: the asked-for device would not be used; says why and how to mend it.
+        InputError: the file cannot be opened.
+        MalformedFile: the content is not ONNX.
+        CheckFailed: onnxruntime refuses the model.
+        UsageError: no such device name; threads below one.
+
+    Attributes:
+        device: the device that is used, like ``cpu`` or ``cuda:0``.
+        provider: onnxruntime's name for it.
+        inputs, outputs: what the model takes and gives.
+        metadata: the model's ``metadata_props``.
+        file: path as given, None for bytes.
+    """
+
+    def __init__(self, model: str | os.PathLike[str] | bytes, device: str = "auto", threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads must be at least 1, not {threads}")
+        asked = parse(device)
+        ort = runtime()
+        self.file = None if isinstance(model, bytes) else os.fspath(model)
+        source = model if isinstance(model, bytes) else _readable(Path(model))
+        self._session: Any
+        self._session, self.device = _open(ort, source, asked, threads, self.file)
+        self.provider: str = self._session.get_providers()[0]
+        self.inputs = tuple(_port(p) for p in self._session.get_inputs())
+        self.outputs = tuple(_port(p) for p in self._session.get_outputs())
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.file or 'from bytes'} on {self.device}>"
+
+    def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Run the model once; may be called from several threads at a time.
+
+        Args:
+            feeds: an array for every input, of its element type and rank.
+            outputs: names of the wanted outputs; None for all. What only others need is not fetched.
+
+        Raises:
+            UsageError: an input is missing, surplus or of another type or shape; no such output.
+            CheckFailed: onnxruntime fails while it runs.
+        """
+        self._check_feeds(feeds)
+        known = [p.name for p in self.outputs]
+        wanted = known if outputs is None else list(outputs)
+        for name in wanted:
+            if name not in known:
+                raise UsageError(f"no output {quoted(name)} (there are {_listed(known)})", file=self.file)
+        arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        try:
+            results = self._session.run(wanted, arrays)
+        except Exception as error:  # onnxruntime's classes share no base of their own
+            raise CheckFailed(f"onnxruntime failed while running: {_said(error)}", file=self.file) from error
+        return dict(zip(wanted, results, strict=True))
+
+    def _check_feeds(self, feeds: Mapping[str, np.ndarray]) -> None:
+        known = {p.name: p for p in self.inputs}
+        if missing := [n for n in known if n not in feeds]:
+            raise UsageError(f"no values for input {_listed(missing)}", file=self.file)
+        if surplus := [n for n in feeds if n not in known]:
+            raise UsageError(f"no input {_listed(surplus)} (there are {_listed(list(known))})", file=self.file)
+        for name, port in known.items():
+            array, wanted = feeds[name], port.numpy
+            if wanted is None:
+                continue  # a sequence or map, or a type that numpy lacks: onnxruntime judges
+            if not isinstance(array, np.ndarray):
+                raise UsageError(f"input {port}: expected a numpy array, got {type(array).__name__}", file=self.file)
+            if array.dtype != wanted and not (wanted.kind == "O" and array.dtype.kind in "US"):
+                raise UsageError(f"input {port}: the array is of {array.dtype}, not {wanted}", file=self.file)
+            # onnxruntime reports a scalar and an unknown rank alike as no dimensions
+            if port.shape and not _fits(array.shape, port.shape):
+                raise UsageError(f"input {port}: the array is of shape {list(array.shape)}", file=self.file)
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | str | None]) -> bool:
+    if len(shape) != len(wanted):
+        return False
+    return all(not isinstance(w, int) or w == got for got, w in zip(shape, wanted, strict=True))
+
+
+def _readable(path: Path) -> str:
+    """Absolute path of a file that can be opened: external data is looked for beside it."""
+    try:
+        if path.is_dir():
+            raise InputError("is a folder, not a model file", file=path)
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise MalformedFile("the file is empty", file=path)
+    except FileNotFoundError:
+        raise InputError("no such file", file=path) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(getattr(error, "strerror", None) or str(error), file=path) from None
+    return os.path.abspath(path)
+
+
+def _open(
+    ort: ModuleType, source: str | bytes, asked: tuple[str, int | None], threads: int | None, file: str | None
+) -> tuple[Any, str]:
+    """Return the session and the device that it is on."""
+    kind, index = asked
+    options: Any = ort.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    cpu = ("CPUExecutionProvider", {})
+    if kind == "auto":
+        if "CUDAExecutionProvider" in ort.get_available_providers():
+            prepare(ort, "cuda")
+            session = _create(ort, source, options, [provider_for("cuda", None), cpu], file)
+            if session.get_providers()[0] == "CUDAExecutionProvider":
+                return session, "cuda:0"
+        return _create(ort, source, options, [cpu], file), "cpu"
+    wanted = provider_for(kind, index)
+    if kind != "cpu":
+        if wanted[0] not in ort.get_available_providers():
+            raise diagnose(ort, kind, index)
+        prepare(ort, kind)
+    try:
+        session = _create(ort, source, options, [wanted] if kind == "cpu" else [wanted, cpu], file)
+    except CheckFailed as error:
+        if kind == "cpu" or not _is_device_trouble(error.reason):
+            raise
+        raise diagnose(ort, kind, index, error.reason) from error
+    if session.get_providers()[0] != wanted[0]:
+        raise diagnose(ort, kind, index)
+    return session, kind if kind != "cuda" else f"cuda:{index or 0}"
+
+
+def _create(ort: ModuleType, source: str | bytes, options: Any, providers: list[Any], file: str | None) -> Any:
+    try:
+        return ort.InferenceSession(source, options, providers=providers)
+    except Exception as error:
+        kind = type(error).__name__
+        if kind == "InvalidProtobuf":
+            raise MalformedFile("the content is not an ONNX model", file=file) from error
+        raise CheckFailed(f"onnxruntime does not load the model: {_said(error)}", file=file) from error
+
+
+def _is_device_trouble(reason: str) -> bool:
+    return any(word in reason for word in ("ExecutionProvider", "CUDA", "cuda", "cudnn", "GPU", "device"))
+
+
+def _said(error: Exception) -> str:
+    """onnxruntime's message as one printable line."""
+    text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
+    return quoted(text, 600)[1:-1]
+
+
+def _port(argument: Any) -> Port:
+    kind = str(argument.type)
+    dtype = kind[len("tensor(") : -1] if kind.startswith("tensor(") else kind
+    return Port(str(argument.name), dtype, tuple(d if isinstance(d, int | str) else None for d in argument.shape or ()))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(quoted(n) for n in names[:8]) + (" …" if len(names) > 8 else "")
