@@ -50,7 +50,9 @@ def _layers() -> list[tuple[str, str, str, tuple[int, ...]]]:
         bottom = f"pool{i}"
     features = 25088
     for name, width in (("fc6", 4096), ("fc7", 4096), ("fc8", 1000)):
-        rows.append((name, bottom, f'type: "InnerProduct" inner_product_param {{ num_output: {width} }}', (width, features)))
+        rows.append(
+            (name, bottom, f'type: "InnerProduct" inner_product_param {{ num_output: {width} }}', (width, features))
+        )
         if name != "fc8":
             rows.append((name.replace("fc", "relu"), name, 'type: "ReLU"', ()))
             rows.append((name.replace("fc", "drop"), name, 'type: "Dropout" dropout_param { dropout_ratio: 0.5 }', ()))

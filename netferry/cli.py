@@ -182,7 +182,7 @@ def predict(
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
-    """Label pictures. Example: netferry predict digits.onnx fixtures/pictures --top 1"""
+    """Label pictures. Example: netferry predict digits.onnx fixtures/digit_7_09.png --top 3"""
     from netferry import api
 
     reading = _reading(format, input_shape, limit, "dynamic", None, False, None, 0, plugin)

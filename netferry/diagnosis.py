@@ -54,9 +54,15 @@ def _runtime() -> list[dict[str, str]]:
     if len(wheels) > 1:
         fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'netferry[gpu]'"
         return [_check("onnxruntime", "broken", f"{shown}: side by side the CPU wheel hides the GPU one", fix)]
-    from netferry.runtime.session import devices
+    from netferry.errors import NetferryError
+    from netferry.runtime.devices import devices
 
-    return [_check("onnxruntime", "ok", shown), _check("devices", "ok", ", ".join(devices()))]
+    try:
+        found = devices()
+    except NetferryError as error:
+        return [_check("onnxruntime", "broken", str(error), error.hint or "")]
+    names = ", ".join(f"{d.name} ({d.provider})" for d in found)
+    return [_check("onnxruntime", "ok", shown), _check("devices", "ok", names)]
 
 
 def _version(package: str) -> str | None:

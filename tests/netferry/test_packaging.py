@@ -33,7 +33,9 @@ def test_the_links_point_to_the_rooms(room: str) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_refuses_its_bare_name(room: str) -> None:
-    done = subprocess.run([sys.executable, "-c", f"import {room}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {room}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert "ImportError: import netferry." in done.stderr
 
 
