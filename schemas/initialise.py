@@ -65,6 +65,6 @@ def bilinear(shape: Sequence[int]) -> np.ndarray:
     if len(shape) != 4 or shape[2] != shape[3]:
         raise UnsupportedOption(f"the bilinear filler needs a square 4-D kernel, this one is {tuple(shape)}")
     f = np.ceil(shape[3] / 2.0)
-    c = (2 * f - 1 - f % 2) / (2.0 * f)
+    c = (shape[3] - 1) / (2.0 * f)
     ramp = 1 - np.abs(np.arange(shape[3]) / f - c)
     return np.broadcast_to(np.outer(ramp, ramp), shape).astype(np.float32)

@@ -42,7 +42,7 @@ def computed_tensor(
     """Return a tensor computed each time it is asked for, and not kept: for transposed or converted weights."""
 
     def evaluate() -> ir.TensorProtocol:
-        array = np.ascontiguousarray(compute())
+        array = np.asarray(compute(), order="C")
         if array.shape != tuple(shape):
             raise AssertionError(f"{name}: computed shape {array.shape}, announced {tuple(shape)}")
         return ir.Tensor(array, dtype=dtype, name=name)
@@ -52,7 +52,7 @@ def computed_tensor(
 
 def array_tensor(array: np.ndarray | Sequence[float], name: str | None = None) -> ir.TensorProtocol:
     """Return an in-memory tensor over ``array`` (no copy where it is contiguous already)."""
-    return ir.tensor(np.ascontiguousarray(array), name=name)
+    return ir.tensor(np.asarray(array, order="C"), name=name)  # ascontiguousarray would give a scalar an axis
 
 
 def uninitialised_tensor(
