@@ -10,7 +10,7 @@ from pathlib import Path
 from netferry.converters.caffe.blobs import Blob
 from netferry.converters.caffe.inputs import DATA_TYPES, NetInput, data_input, declared_inputs, name_dims
 from netferry.converters.caffe.prototxt import Message, Scalar
-from netferry.converters.caffe.registry import Layer, NeedsFixedBatch, registry
+from netferry.converters.caffe.registry import Declined, Layer, NeedsFixedBatch, registry
 from netferry.converters.caffe.rules import included, state_of
 from netferry.converters.caffe.upgrade import upgrade
 from netferry.converters.caffe.wire import StoredLayer
@@ -256,12 +256,14 @@ class _Assembly:
             self.notes.append(Note("ignored", f"settings that netferry does not know: {', '.join(unread)}", name))
 
     def _read(self, layer: Layer, values: list[ir.Value]) -> tuple[ir.Value, ...]:
-        reader = registry.get(layer.type)
+        reader = registry.get(_reader_key(layer))
         if reader is None:
             why = "runs Python code; not read by design" if layer.type == "Python" else "no reader for this type"
             return self._placeholder(layer, values, why)
         try:
             made = reader(self.builder, layer, *values)
+        except Declined as reason:
+            return self._placeholder(layer, values, reason.reason)
         except NetferryError as error:
             raise error.at(layer=layer.name) from None
         except TypeError as error:
@@ -304,3 +306,11 @@ class _Assembly:
         for stored in self.stored.values():
             if stored.blobs and stored.name not in names:
                 self.notes.append(Note("ignored", "the weights file has this layer, the net does not", stored.name))
+
+
+def _reader_key(layer: Layer) -> str:
+    """The name under which a layer's reader is registered: its type; for a Python layer ``Python:module.Class``."""
+    if layer.type != "Python":
+        return layer.type
+    settings = layer.message.messages("python_param")
+    return f"Python:{settings[-1].text('module')}.{settings[-1].text('layer')}" if settings else "Python"

@@ -39,6 +39,15 @@ class NeedsFixedBatch(NetferryError):
     exit_code = 7
 
 
+class Declined(NetferryError):
+    """A reader knows the type but not this layer (a fork's settings, a Python layer): it becomes a placeholder.
+
+    Raised before the reader makes any node.
+    """
+
+    exit_code = 7
+
+
 @dataclass
 class Layer:
     """One layer of the TEST-phase net, as its reader sees it."""
