@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,9 +109,7 @@ def _change_recipe(model: Model, recipe: Mapping[str, Any]) -> None:
 
 
 def _set_labels(model: Model, labels: StrPath | Sequence[str]) -> None:
-    from netferry.schemas.labels import read_labels
-
-    names = read_labels(Path(labels)) if isinstance(labels, (str, Path)) else list(labels)
+    names = _label_names(labels) or []
     for output in model.outputs:
         size = next((d for d in reversed(output.shape or ()) if isinstance(d, int) and d > 1), None)
         if size is None or size == len(names):
@@ -270,9 +270,11 @@ def predict(
         mean, mean_file, scale, channel_order, resize, size, crop: changes to the model's preprocessing.
 
     Returns:
-        ``predictions`` (file, top: label, index, score), ``skipped``, ``device``, ``softmax`` (whether it was applied).
+        ``predictions`` (item, softmax: whether netferry applied one, top: label, class, score), ``skipped``,
+        ``device``, ``provider``, ``preprocessing`` and whose it is.
     """
-    from netferry.runtime.predicting import label_pictures
+    from netferry.runtime.predict import Classifier, expand
+    from netferry.runtime.session import Session
 
     changes = {
         "mean": None if mean is None else tuple(mean),
@@ -282,18 +284,59 @@ def predict(
         "size": size,
         "crop": crop,
     }
-    return label_pictures(
-        _runnable(source, weights, mean_file, reading),
-        pictures,
-        top=top,
-        labels=labels,
-        annotate=annotate,
-        device=device,
-        batch_size=batch_size,
-        output=output,
-        on_error=on_error,
-        changes={k: v for k, v in changes.items() if v is not None},
-    )
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if on_error not in ("fail", "skip"):
+        raise UsageError(f"on_error is fail or skip, not {on_error!r}")
+    if mean_file is not None:
+        reading["mean_file"] = mean_file
+    items = list(expand(pictures))
+    with _as_onnx(source, weights, reading) as path:
+        session = Session(path, device=device)
+        classifier = Classifier(session, labels=_label_names(labels), output=output)
+        if changes:
+            recipe = classifier.recipe.with_(**changes)
+            classifier = Classifier(session, recipe, _label_names(labels), output=output)
+        found = list(classifier.predict(items, top, batch_size, on_error=on_error))
+    if annotate is not None:
+        from netferry.runtime.annotate import annotate as draw
+
+        shown = [(item, p) for item, p in zip(items, found, strict=True) if p.best is not None]
+        draw([item for item, _ in shown], [p for _, p in shown], Path(annotate))
+    return {
+        "model": str(source) if isinstance(source, (str, Path)) else source.graph.name,
+        "device": session.device,
+        "provider": session.provider,
+        "preprocessing": classifier.recipe.as_dict(),
+        "preprocessing_from": classifier.recipe_from,
+        "predictions": [p.as_dict() for p in found if p.error is None],
+        "skipped": [p.as_dict() for p in found if p.error is not None],
+    }
+
+
+def _label_names(labels: StrPath | Sequence[str] | None) -> list[str] | None:
+    from netferry.schemas.labels import read_labels
+
+    if labels is None:
+        return None
+    return read_labels(Path(labels)) if isinstance(labels, (str, Path)) else list(labels)
+
+
+@contextmanager
+def _as_onnx(source: StrPath | Model, weights: StrPath | None, reading: Mapping[str, Any]) -> Iterator[Path]:
+    """Give the path of an ONNX file of ``source``: itself, or one converted into a temporary folder."""
+    from netferry.converters.formats import by_name, detect
+
+    if isinstance(source, (str, Path)):
+        chosen = by_name(reading["format"]) if reading.get("format") else detect(Path(source))
+        changed = any(v for k, v in reading.items() if k != "format")
+        if chosen.name == "onnx" and weights is None and not changed:
+            yield Path(source)
+            return
+        source = load(source, weights, **reading)
+    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
+        path = Path(folder) / "model.onnx"
+        save(source, path, check="structure")
+        yield path
 
 
 def formats() -> list[dict[str, Any]]:

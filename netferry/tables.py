@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 _OUT = Console(highlight=False, soft_wrap=True)
+_ERR = Console(highlight=False, soft_wrap=True, stderr=True)
 
 
 def _text(value: Any) -> str:
@@ -83,10 +84,12 @@ def predicted(result: dict[str, Any]) -> None:
     table.add_column("score", justify="right")
     for item in result["predictions"]:
         for i, row in enumerate(item["top"]):
-            table.add_row(escape(item["file"]) if i == 0 else "", escape(str(row["label"])), f"{row['score']:.4f}")
+            table.add_row(escape(item["item"]) if i == 0 else "", escape(str(row["label"])), f"{row['score']:.4f}")
     _OUT.print(table)
     for item in result.get("skipped", []):
-        _OUT.print(f"[yellow]skipped[/yellow] {escape(item['file'])}: {escape(item['reason'])}")
+        _ERR.print(f"[yellow]skipped[/yellow] {escape(item['item'])}: {escape(item['error']['reason'])}")
+    if result.get("preprocessing_from") == "assumed":
+        _ERR.print("[yellow]warning[/yellow] the model carries no preprocessing: plain 0..255 values were assumed")
 
 
 def diagnosed(result: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
 from tests.converters.caffe.conformance import Runner, agree, agree_in_rows, case, rows
