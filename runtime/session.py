@@ -105,7 +105,7 @@ class Session:
         for name in wanted:
             if name not in known:
                 raise UsageError(f"no output {quoted(name)} (there are {_listed(known)})", file=self.file)
-        arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}  # keeps scalars
         try:
             results = self._session.run(wanted, arrays)
         except Exception as error:  # onnxruntime's classes share no base of their own

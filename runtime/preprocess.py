@@ -1,0 +1,234 @@
+"""Pictures to input tensors, by the recipe that the model carries (:mod:`netferry.schemas.preprocessing`).
+
+What a viewer shows is what the network gets: EXIF rotation is applied, transparency lies on white, 16-bit grey is
+brought to 0..255 (65535 is 255), CMYK and palettes become RGB, and of several frames the first counts.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from netferry.errors import InputError, LimitExceeded, NetferryError, UsageError, quoted
+from netferry.schemas.preprocessing import COLORS, Preprocessing
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+"""A path, a Pillow image, or an array H x W or H x W x C (C = 1 grey, 2 grey with alpha, 3 RGB, 4 RGB with alpha);
+uint8 and floats are on the scale 0..255, uint16 on 0..65535, bool is black and white."""
+
+MAX_PIXELS = 178_956_970
+"""Largest picture that is decoded: twice Pillow's warning mark, half a gigabyte as RGB."""
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "TGA", "PCX", "ICO")
+"""Decoders that only decode. EPS is left out on purpose: Pillow starts Ghostscript for it."""
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow and OpenCV have it
+_Bands = list[Image.Image]
+"""One 8-bit image (mode L or RGB), or one float image (mode F) per channel."""
+
+
+def preprocess(
+    picture: Picture,
+    recipe: Preprocessing,
+    input_size: tuple[int | None, int | None] = (None, None),
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
+    """Return the float32 tensor of one picture, C x H x W or H x W x C as ``recipe.layout`` says; no batch dimension.
+
+    Where ``recipe.size`` is None, the picture is resized to the mean image's size if it is cropped afterwards and
+    there is one, else to ``input_size`` (height, width; None is dynamic and leaves the picture's own). ``shortest``
+    without a crop is cropped to ``input_size``. Cropping takes the centre, rounded up and left, as Caffe does.
+
+    Raises:
+        InputError: the picture cannot be read or is smaller than the crop.
+        LimitExceeded: more than ``max_pixels`` pixels.
+        UsageError: an array of no picture's shape; a mean image that does not fit.
+    """
+    name = picture if isinstance(picture, str | os.PathLike) else None
+    try:
+        bands = _in_color(load_picture(picture, max_pixels=max_pixels), recipe.color)
+        bands = _resized(bands, recipe, input_size)
+        bands = _cropped(bands, recipe, input_size)
+        array = np.stack([np.asarray(b, np.float32) for b in bands], -1) if len(bands) > 1 else _array(bands[0])
+        if recipe.color == "BGR":
+            array = array[:, :, ::-1]
+        return _normalised(array, recipe)
+    except NetferryError as error:
+        raise error.at(file=name) from error.__cause__
+
+
+def load_picture(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> list[Image.Image]:
+    """Return a picture upright and opaque: one image of mode L or RGB, or float images (mode F), one per channel.
+
+    Raises:
+        InputError, LimitExceeded, UsageError: as :func:`preprocess`.
+    """
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture, max_pixels)
+    if isinstance(picture, Image.Image):
+        _check_pixels(picture.size, max_pixels)
+        return _decoded(lambda: _opaque(ImageOps.exif_transpose(picture)))
+    path = Path(picture)
+    try:
+        if path.is_dir():
+            raise InputError("is a folder, not a picture")
+        Image.init()
+        formats = [f for f in _FORMATS if f in Image.OPEN]
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; the limit is ours
+            image = _decoded(lambda: [Image.open(file, formats=formats)])[0]
+            _check_pixels(image.size, max_pixels)
+            return _decoded(lambda: _opaque(ImageOps.exif_transpose(image)))
+    except FileNotFoundError:
+        raise InputError("no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(getattr(error, "strerror", None) or str(error)) from None
+
+
+def _decoded(decode: Callable[[], _Bands]) -> _Bands:
+    """Run a decoder: whatever a damaged picture makes it raise is one typed error."""
+    try:
+        return decode()
+    except Image.DecompressionBombError as error:
+        raise LimitExceeded(f"the picture is too large to decode ({quoted(error)[1:-1]})") from None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ValueError and others
+        why = "not a picture of a known format" if type(error).__name__ == "UnidentifiedImageError" else None
+        raise InputError(f"the picture cannot be read: {why or quoted(error)[1:-1]}") from None
+
+
+def _check_pixels(size: Sequence[int], max_pixels: int) -> None:
+    if size[0] * size[1] > max_pixels:
+        raise LimitExceeded(f"the picture has {size[0]} x {size[1]} pixels, more than max_pixels = {max_pixels:,}")
+    if not size[0] * size[1]:
+        raise InputError("the picture has no pixels")
+
+
+def _opaque(image: Image.Image) -> _Bands:
+    image.load()
+    if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):  # Pillow holds 16-bit grey in one of these
+        return [Image.fromarray(np.asarray(image).astype(np.float32) / 257)]
+    if image.mode == "F":
+        return [image]
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")  # La and PA have no direct way
+        ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return [Image.alpha_composite(ground, image).convert("RGB")]
+    return [image.convert("L") if image.mode in ("1", "L") else image.convert("RGB")]
+
+
+def _from_array(array: np.ndarray, max_pixels: int) -> _Bands:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
+        raise UsageError(f"an array of shape {list(array.shape)} is no picture (H x W, or H x W x 1, 2, 3 or 4)")
+    _check_pixels(array.shape, max_pixels)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype == np.uint16:
+        array = array.astype(np.float32) / 257
+    elif array.dtype.kind in "iu" and array.dtype != np.uint8:
+        if array.min() < 0 or array.max() > 255:
+            raise UsageError(f"an array of {array.dtype} must hold 0..255, this one {array.min()}..{array.max()}")
+        array = array.astype(np.uint8)
+    if array.dtype == np.uint8:
+        return _opaque(Image.fromarray(np.ascontiguousarray(array)))
+    if array.dtype.kind != "f":
+        raise UsageError(f"an array of {array.dtype} is no picture")
+    planes = array[:, :, None] if array.ndim == 2 else array
+    if planes.shape[2] in (2, 4):
+        alpha = planes[:, :, -1:] / 255
+        planes = planes[:, :, :-1] * alpha + 255 * (1 - alpha)
+    return [Image.fromarray(np.ascontiguousarray(planes[:, :, c], np.float32)) for c in range(planes.shape[2])]
+
+
+def _in_color(bands: _Bands, color: str) -> _Bands:
+    """Grey or RGB (BGR is turned at the end)."""
+    first = bands[0]
+    if color == "GRAY":
+        if first.mode == "F":
+            if len(bands) == 1:
+                return bands
+            mixed = sum(w * np.asarray(b) for w, b in zip(_LUMA, bands, strict=True))
+            return [Image.fromarray(np.asarray(mixed, np.float32))]
+        return [first.convert("L")]
+    if first.mode == "F":
+        return bands * 3 if len(bands) == 1 else bands
+    return [first.convert("RGB")]
+
+
+def _resized(bands: _Bands, recipe: Preprocessing, input_size: tuple[int | None, int | None]) -> _Bands:
+    if recipe.resize == "none":
+        return bands
+    width, height = bands[0].size
+    if recipe.size is not None:
+        wanted_h, wanted_w = recipe.size
+    elif recipe.crop is not None and recipe.mean_image is not None:
+        wanted_h, wanted_w = recipe.mean_image.shape[1:]
+    else:
+        wanted_h, wanted_w = input_size[0] or height, input_size[1] or width
+    if recipe.resize == "shortest":
+        side = min(wanted_h, wanted_w)
+        short = min(height, width)
+        # the longer side rounded down, as torchvision and most training code have it
+        wanted_h, wanted_w = height * side // short, width * side // short
+        if wanted_h * wanted_w > MAX_PIXELS:  # a strip of one pixel's width grows without bound
+            raise LimitExceeded(f"the picture of {width} x {height} pixels would grow to {wanted_w} x {wanted_h}")
+    if (wanted_h, wanted_w) == (height, width):
+        return bands
+    return [b.resize((wanted_w, wanted_h), _FILTERS[recipe.interpolation]) for b in bands]
+
+
+def _cropped(bands: _Bands, recipe: Preprocessing, input_size: tuple[int | None, int | None]) -> _Bands:
+    width, height = bands[0].size
+    if recipe.crop is not None:
+        crop_h, crop_w = recipe.crop
+    elif recipe.resize == "shortest":
+        crop_h, crop_w = input_size[0] or height, input_size[1] or width
+    else:
+        return bands
+    if crop_h > height or crop_w > width:
+        raise InputError(f"the picture is {width} x {height}, smaller than the crop of {crop_w} x {crop_h}")
+    top, left = (height - crop_h) // 2, (width - crop_w) // 2
+    return [b.crop((left, top, left + crop_w, top + crop_h)) for b in bands]
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    array = np.asarray(image, np.float32)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def _normalised(array: np.ndarray, recipe: Preprocessing) -> np.ndarray:
+    """``(pixel - mean) * scale`` on H x W x C, arranged as the layout says."""
+    if recipe.mean_image is not None:
+        array = array - _mean_for(recipe.mean_image, array.shape, recipe.color)
+    elif recipe.mean:
+        array = array - np.asarray(recipe.mean, np.float32)
+    if recipe.scale:
+        array = array * np.asarray(recipe.scale, np.float32)
+    if recipe.layout == "NCHW":
+        array = array.transpose(2, 0, 1)
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _mean_for(mean: np.ndarray, shape: Sequence[int], color: str) -> np.ndarray:
+    """The mean image as H x W x C, its centre where it is larger than the picture."""
+    height, width = shape[:2]
+    if mean.ndim != 3 or mean.shape[0] != COLORS[color]:
+        raise UsageError(f"the mean image of shape {list(mean.shape)} does not fit {color} pictures (C x H x W)")
+    if mean.shape[1] < height or mean.shape[2] < width:
+        raise UsageError(
+            f"the mean image is {mean.shape[2]} x {mean.shape[1]}, smaller than the input of {width} x {height}",
+            hint="give a mean image of the input's size, or one value per channel (--mean)",
+        )
+    top, left = (mean.shape[1] - height) // 2, (mean.shape[2] - width) // 2
+    return mean[:, top : top + height, left : left + width].transpose(1, 2, 0).astype(np.float32)

@@ -1,0 +1,193 @@
+"""Does a written model run, and do two results agree?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from netferry.errors import CheckFailed, LimitExceeded, UsageError, quoted
+from netferry.runtime.session import Port, Session
+
+_TIME_NAMES = ("time", "sequence", "steps", "seq", "length", "frames")
+_STEPS, _PIXELS, _OTHER = 5, 32, 2
+_BATCH_NAMES = ("batch", "batch_size", "batchsize", "n")
+_MAX_ELEMENTS = 500_000_000
+
+
+def run_check(
+    path: str | os.PathLike[str] | bytes,
+    batches: Sequence[int] = (1, 3),
+    seed: int = 0,
+    sizes: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Load a model in onnxruntime on the processor and run it on seeded inputs.
+
+    Every size in ``batches`` is run where an input has a dynamic batch, else the model is run once. Dynamic
+    dimensions get: the one called batch (or N; else the first, unless it is a time) the batch size; names of time
+    (time, sequence, ...) 5; height and width 32; any other 2. ``sizes`` overrides by name. Floats are drawn from
+    [0, 1), integers are 0 or 1, bools mixed, strings empty.
+
+    Values that are NaN or infinite are no failure, as a valid net may give them (Log of 0, weights that hold NaN):
+    they are counted and named in ``warnings``.
+
+    Returns:
+        JSON-ready facts: ``provider``, ``warnings``, and ``runs``: per run the batch, the inputs' shapes and per
+        output shape, type, least and largest finite value, and how many values are not finite.
+
+    Raises:
+        CheckFailed: the model does not load or run, or its outputs do not have the declared element type, rank or
+            dimensions, or do not follow the batch.
+        UsageError: an input that is no tensor.
+        InputError, MalformedFile, MissingExtra: as :class:`netferry.runtime.session.Session`.
+    """
+    session = Session(path, "cpu")
+    dynamic = any(_takes_batch(p, axis) for p in session.inputs for axis in range(len(p.shape)))
+    runs = [_run(session, batch, seed, sizes or {}) for batch in (batches if dynamic else (None,))]
+    warnings = [w for run in runs for w in run.pop("warnings")]
+    return {"provider": session.provider, "runs": runs, "warnings": list(dict.fromkeys(warnings))}
+
+
+def seeded_inputs(
+    inputs: Sequence[Port], batch: int | None, seed: int, sizes: Mapping[str, int] | None = None
+) -> dict[str, np.ndarray]:
+    """Return values for the inputs, as :func:`run_check` feeds them; equal arguments give equal values."""
+    known = _named_sizes(inputs, batch, sizes or {})
+    feeds: dict[str, np.ndarray] = {}
+    for number, port in enumerate(inputs):
+        shape: list[int] = []
+        for axis, dim in enumerate(port.shape):
+            unnamed = batch if batch is not None and _takes_batch(port, axis) else _OTHER
+            shape.append(dim if isinstance(dim, int) else known[dim] if dim is not None else unnamed)
+        feeds[port.name] = _values(port, shape, np.random.default_rng([seed, number]))
+    return feeds
+
+
+def compare(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Return how far two sets of outputs are apart, by name.
+
+    For each: ``max_abs``, the largest difference; ``max_rel``, that over the largest magnitude in ``b`` (the
+    reference; 0 where both are all zero); ``shape``; ``differing``, how many elements are not equal. NaN equals NaN
+    and infinities equal themselves; where only one of the two is such a value, both differences are infinite.
+
+    Raises:
+        CheckFailed: names, shapes or kinds of values differ.
+    """
+    if set(a) != set(b):
+        only = sorted(set(a) ^ set(b))
+        raise CheckFailed(f"outputs on one side only: {', '.join(quoted(n) for n in only[:8])}")
+    return {name: _difference(name, np.asarray(a[name]), np.asarray(b[name])) for name in a}
+
+
+def _difference(name: str, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    if a.shape != b.shape:
+        raise CheckFailed(f"output {quoted(name)}: shapes {list(a.shape)} and {list(b.shape)}")
+    if (a.dtype.kind in "OUS") != (b.dtype.kind in "OUS"):
+        raise CheckFailed(f"output {quoted(name)}: {a.dtype} and {b.dtype}")
+    if a.dtype.kind in "OUS":
+        differing = int((a != b).sum())
+        worst = float("inf") if differing else 0.0
+        return {"shape": list(a.shape), "max_abs": worst, "max_rel": worst, "differing": differing}
+    wide = np.complex128 if "c" in (a.dtype.kind, b.dtype.kind) else np.float64
+    x, y = a.astype(wide), b.astype(wide)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    with np.errstate(invalid="ignore"):
+        distance = np.where(same, 0.0, np.abs(x - y))
+    distance[np.isnan(distance)] = np.inf
+    largest = float(np.abs(y[np.isfinite(y)]).max(initial=0.0))
+    worst = float(distance.max(initial=0.0))
+    relative = 0.0 if worst == 0 else worst / largest if largest else float("inf")
+    return {"shape": list(a.shape), "max_abs": worst, "max_rel": relative, "differing": int((~same).sum())}
+
+
+def _takes_batch(port: Port, axis: int) -> bool:
+    """Whether a dimension is the batch: called so, or the first one where that is not called a time."""
+    dim = port.shape[axis]
+    if isinstance(dim, int):
+        return False
+    names = [d.lower() if isinstance(d, str) else "" for d in port.shape]
+    if names[axis] in _BATCH_NAMES:
+        return True
+    return axis == 0 and not _is_time(names[0]) and not any(n in _BATCH_NAMES for n in names)
+
+
+def _is_time(name: str) -> bool:
+    return any(t in name for t in _TIME_NAMES)
+
+
+def _named_sizes(inputs: Sequence[Port], batch: int | None, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Size of every named dimension of the inputs."""
+    known: dict[str, int] = {}
+    for port in inputs:
+        for axis, dim in enumerate(port.shape):
+            if not isinstance(dim, str) or dim in known:
+                continue
+            plain = dim.lower()
+            if batch is not None and _takes_batch(port, axis):
+                known[dim] = batch
+            elif plain in ("h", "w") or "height" in plain or "width" in plain:
+                known[dim] = _PIXELS
+            else:
+                known[dim] = _STEPS if _is_time(plain) else _OTHER
+    return {**known, **sizes}
+
+
+def _values(port: Port, shape: list[int], rng: np.random.Generator) -> np.ndarray:
+    dtype = port.numpy
+    if dtype is None:
+        raise UsageError(f"input {port} is of a type that no values can be made for")
+    total = 1
+    for dim in shape:
+        total *= dim
+    if total > _MAX_ELEMENTS:
+        raise LimitExceeded(f"input {port} would need {total:,} values")
+    if dtype.kind == "f":
+        return rng.random(shape, np.float32).astype(dtype)
+    if dtype.kind == "O":
+        return np.full(shape, "", dtype)
+    return rng.integers(0, 2, shape).astype(dtype)
+
+
+def _run(session: Session, batch: int | None, seed: int, sizes: Mapping[str, int]) -> dict[str, Any]:
+    feeds = seeded_inputs(session.inputs, batch, seed, sizes)
+    known = _named_sizes(session.inputs, batch, sizes)
+    try:
+        results = session.run(feeds)
+    except CheckFailed as error:
+        fed = ", ".join(f"{quoted(n)} {list(v.shape)}" for n, v in feeds.items())
+        raise CheckFailed(f"{error.reason}; fed with {fed}", file=session.file) from error
+    outputs = [_checked(session, port, results[port.name], known) for port in session.outputs]
+    warnings = [
+        f"output {quoted(o['name'])} has values that are NaN or infinite" for o in outputs if o.get("not_finite")
+    ]
+    shapes = {n: list(v.shape) for n, v in feeds.items()}
+    return {"batch": batch, "inputs": shapes, "outputs": outputs, "warnings": warnings}
+
+
+def _checked(session: Session, port: Port, value: Any, known: Mapping[str, int]) -> dict[str, Any]:
+    if not isinstance(value, np.ndarray):
+        return {"name": port.name, "type": port.dtype}  # a sequence, a map, or an optional that is absent
+    wrong = None
+    if port.numpy is not None and value.dtype != port.numpy and value.dtype.kind not in "OUS":
+        wrong = f"is of {value.dtype}, declared {port.dtype}"
+    elif port.shape and not _as_declared(value.shape, port.shape, known):
+        wrong = f"has shape {list(value.shape)}, declared {port}"
+    if wrong is not None:
+        raise CheckFailed(f"output {quoted(port.name)} {wrong}", file=session.file, layer=port.name)
+    facts: dict[str, Any] = {"name": port.name, "type": str(value.dtype), "shape": list(value.shape)}
+    if value.dtype.kind == "f":
+        finite = np.isfinite(value)
+        facts["not_finite"] = int(value.size - finite.sum())
+        if finite.any():
+            facts["min"], facts["max"] = float(value[finite].min()), float(value[finite].max())
+    return facts
+
+
+def _as_declared(shape: Sequence[int], wanted: Sequence[int | str | None], known: Mapping[str, int]) -> bool:
+    """Whether fixed dimensions are as declared and named ones have the size that the inputs gave the name."""
+    if len(shape) != len(wanted):
+        return False
+    sizes = [known.get(w) if isinstance(w, str) else w for w in wanted]
+    return all(w is None or w == got for got, w in zip(shape, sizes, strict=True))
