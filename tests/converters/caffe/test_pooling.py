@@ -72,7 +72,9 @@ def draws() -> list[object]:
         if method == "STOCHASTIC":
             pad = (0, 0)
         up = bool(rng.integers(0, 4))
-        small = any(math.ceil((n + 2 * p - k) / s) + up < 1 for n, k, s, p in zip(size, kernel, stride, pad, strict=True))
+        small = any(
+            math.ceil((n + 2 * p - k) / s) + up < 1 for n, k, s, p in zip(size, kernel, stride, pad, strict=True)
+        )
         if small or any(p >= k and p for p, k in zip(pad, kernel, strict=True)):
             continue
         name = f"{method}-{size}-k{kernel}-s{stride}-p{pad}-{'ceil' if up else 'floor'}".replace(" ", "")
@@ -115,9 +117,7 @@ def test_few_nodes_and_opencv_agrees(tmp_path: Path, size: tuple[int, int], sett
     feeds = {"x": seeded(2, 3, *size)}
     model = convert(tmp_path, text, feeds)
     assert [n.op_type for n in model.graph] == nodes
-    np.testing.assert_allclose(
-        outputs(tmp_path, text, feeds)["p"], opencv(tmp_path, text, feeds), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(outputs(tmp_path, text, feeds)["p"], opencv(tmp_path, text, feeds), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(13, 11), (9, 9), (7, 16), (5, 4)], ids=str)
