@@ -54,7 +54,7 @@ ROWS = [
     row("Swish", "", lambda x: x * sigmoid(x)),
     row("Swish", "swish_param { beta: -1.5 }", lambda x: x * sigmoid(-1.5 * x), "beta"),
     row("Clip", "clip_param { min: -1 max: 0.5 }", lambda x: np.clip(x, -1, 0.5)),
-    row("Clip", "clip_param { min: 1 max: -1 }", lambda x: np.ones_like(x), "crossed"),
+    row("Clip", "clip_param { min: 1 max: -1 }", np.ones_like, "crossed"),
     row("Clip", "clip_param { min: -inf max: 2 }", lambda x: np.minimum(x, 2), "open"),
     row("Threshold", "threshold_param { threshold: 0.5 }", lambda x: (x > 0.5).astype(np.float32)),
     row("Power", "", lambda x: x),
