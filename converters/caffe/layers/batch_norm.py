@@ -25,7 +25,7 @@ def batch_norm(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     p = l.param("batch_norm_param")
     channels = _channels(l, x)
     eps = p.float("eps", 1e-5)
-    affine = p.bool("scale_bias", len(l.blobs) == 5)
+    affine = p.bool("scale_bias", False) or len(l.blobs) == 5 or p.has("scale_filler") or p.has("bias_filler")
     weight = bias = None
     if affine:
         weight = l.weight(b, "weight", 3, (channels,), filler=p.filler("scale_filler"), default=1.0)
