@@ -30,6 +30,8 @@ _LOSSES = {
 }  # fmt: skip
 """Layers that need labels -> what stands for them in the deployed net (None: nothing)."""
 _SINKS = ("HDF5Output", "Silence")
+_SHARING = ("Split", "Flatten", "Reshape", "Concat", "Slice")
+"""Layers whose top is the bottom's memory in Caffe (Concat and Slice with a single bottom or top)."""
 
 
 @dataclass
@@ -173,6 +175,8 @@ class _Assembly:
         self.shared_values: dict[str, tuple[ir.Value, str]] = {}
         self.shared_blobs = self._named_blobs()
         self.names: Counter[str] = Counter()
+        self.memory: dict[str, set[str]] = {}
+        self.last_read = {x: i for i, m in enumerate(net.layers) for x in m.texts("bottom")}
 
     def _named_blobs(self) -> dict[str, Blob]:
         """Blobs of parameters that layers share by name; the first layer that stores one gives it."""
@@ -204,12 +208,20 @@ class _Assembly:
         if not outputs:
             raise MalformedFile("the net has no outputs")
         for top in sorted(outputs, key=lambda t: produced[t]):
+            self._name_output(top)
             b.output(self.blobs[top], top, reserved=True)
         model = ir.Model(b.graph, ir_version=CANONICAL_IR, producer_name="netferry")
         if self.unknown:
             b.graph.opset_imports[PLACEHOLDER_DOMAIN] = 1
         recipes = {i.name: i.preprocessing for i in self.net.inputs if i.preprocessing is not None}
         return Built(model, recipes, self.notes, self.unknown, self.kinds)
+
+    def _name_output(self, top: str) -> None:
+        """Free the blob's name where its last writer was not the one that changed it last."""
+        for node in self.builder.graph:
+            for value in node.outputs:
+                if value.name == top and value is not self.blobs[top]:
+                    self.builder.rename(value, f"{top}@{node.name}")
 
     def _last_writers(self) -> dict[str, int]:
         """For each blob the last layer that writes it: that one's value gets the blob's name."""
@@ -251,9 +263,37 @@ class _Assembly:
                     else:
                         self.builder.rename(value, f"{top}@{name}")
                 self.blobs[top] = value
+                self._remember(index, layer, top)
         unread = [n for p in layer.params for n in p.unread()]
         if unread:
             self.notes.append(Note("ignored", f"settings that netferry does not know: {', '.join(unread)}", name))
+
+    def _remember(self, index: int, layer: Layer, top: str) -> None:
+        """Follow Caffe's memory: a layer in place also changes every other blob that lies in the same memory.
+
+        Split, Flatten and Reshape do not copy, so blobs on both sides share what an in-place layer overwrites.
+        """
+        lone = len(layer.bottoms) == 1 and (layer.type != "Slice" or len(layer.tops) == 1)
+        if top in layer.bottoms:
+            for other in sorted(self.memory.get(top, ())):
+                if other != top and self.last_read.get(other, len(self.net.layers)) > index:
+                    self.blobs[other] = self._reshaped(layer, self.blobs[top], self.blobs[other])
+            return
+        self.memory.get(top, set()).discard(top)
+        self.memory[top] = (
+            self.memory.setdefault(layer.bottoms[0], {layer.bottoms[0]}) if lone and layer.type in _SHARING else set()
+        )
+        self.memory[top].add(top)
+
+    def _reshaped(self, layer: Layer, value: ir.Value, like: ir.Value) -> ir.Value:
+        shape, wanted = shape_of(value), shape_of(like)
+        if shape == wanted:
+            return value
+        if any(not isinstance(d, int) for d in wanted[1:]) or (
+            not isinstance(wanted[0], int) and wanted[:1] != shape[:1]
+        ):
+            raise NeedsFixedBatch("a layer in place on a reshaped blob", layer=layer.name)
+        return self.builder.reshape(value, [d if isinstance(d, int) else 0 for d in wanted])
 
     def _read(self, layer: Layer, values: list[ir.Value]) -> tuple[ir.Value, ...]:
         reader = registry.get(_reader_key(layer))
