@@ -300,8 +300,7 @@ def predict(
     if annotate is not None:
         from netferry.runtime.annotate import annotate as draw
 
-        shown = [(item, p) for item, p in zip(items, found, strict=True) if p.best is not None]
-        draw([item for item, _ in shown], [p for _, p in shown], Path(annotate))
+        draw(found, annotate)
     return {
         "model": str(source) if isinstance(source, (str, Path)) else source.graph.name,
         "device": session.device,

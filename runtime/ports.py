@@ -53,8 +53,18 @@ def picture_input(session: Session, recipes: dict[str, Any]) -> Port:
     return port
 
 
-def score_output(session: Session, labels: dict[str, Any]) -> Port:
-    """Return the output that holds class scores: the one with labels, else the only one of a fitting shape."""
+def score_output(session: Session, labels: dict[str, Any], name: str | None = None) -> Port:
+    """Return the output that holds class scores: the one called ``name``, the one with labels, or the only fitting.
+
+    Raises:
+        UsageError: no such output, or several may be class scores.
+    """
+    if name is not None:
+        named = [p for p in session.outputs if p.name == name]
+        if not named:
+            there = ", ".join(quoted(p.name) for p in session.outputs)
+            raise UsageError(f"no output {quoted(name)}, there are {there}", file=session.file)
+        return named[0]
     rows = [p for p in session.outputs if p.dtype in ("float", "double", "float16") and _may_be_scores(p.shape)]
     named_rows = [p for p in rows if p.name in labels]
     if len(named_rows) == 1:

@@ -111,12 +111,13 @@ class Classifier:
         labels: Sequence[str] | None = None,
         *,
         softmax: bool | None = None,
+        output: str | None = None,
     ) -> None:
         self.session, self.softmax = session, softmax
         recipes = metadata_of(session, PREPROCESSING_KEY)
         known = metadata_of(session, LABELS_KEY)
         self.input = picture_input(session, recipes)
-        self.output = score_output(session, known)
+        self.output = score_output(session, known, output)
         self.recipe, self.recipe_from = self._recipe(preprocessing, recipes.get(self.input.name))
         self.labels = self._labels(labels, known.get(self.output.name))
         self.size = size_of(self.input, self.recipe.layout)

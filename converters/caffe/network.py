@@ -276,7 +276,11 @@ class _Assembly:
         lone = len(layer.bottoms) == 1 and (layer.type != "Slice" or len(layer.tops) == 1)
         if top in layer.bottoms:
             for other in sorted(self.memory.get(top, ())):
-                if other != top and self.last_read.get(other, len(self.net.layers)) > index:
+                if other == top:
+                    continue
+                if self.blobs[other].name == other:  # the name is for what the memory holds in the end
+                    self.builder.rename(self.blobs[other], f"{other}@{other}")
+                if self.last_read.get(other, len(self.net.layers)) > index:
                     self.blobs[other] = self._reshaped(layer, self.blobs[top], self.blobs[other])
             return
         self.memory.get(top, set()).discard(top)
