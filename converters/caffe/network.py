@@ -175,6 +175,7 @@ class _Assembly:
         self.shared_values: dict[str, tuple[ir.Value, str]] = {}
         self.shared_blobs = self._named_blobs()
         self.names: Counter[str] = Counter()
+        self.batch = next((i.shape[i.dims.index("batch")] for i in net.inputs if "batch" in i.dims), None)
         self.memory: dict[str, set[str]] = {}
         self.last_read = {x: i for i, m in enumerate(net.layers) for x in m.texts("bottom")}
 
@@ -248,6 +249,7 @@ class _Assembly:
             shared=[s.text("name") or None for s in specs],
             share_modes=[s.text("share_mode") for s in specs],
             has_weights_file=self.has_weights,
+            batch=self.batch,
             notes=self.notes,
             shared_blobs=self.shared_blobs,
             shared_values=self.shared_values,

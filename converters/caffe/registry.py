@@ -62,6 +62,8 @@ class Layer:
     """``param { name }`` per blob: layers that name a parameter alike share it"""
     share_modes: list[str] = field(default_factory=list)
     has_weights_file: bool = False
+    batch: int | None = None
+    """the batch size that the prototxt declares, where the graph's batch is dynamic"""
     notes: list[Note] = field(default_factory=list)
     shared_blobs: dict[str, Blob] = field(default_factory=dict)
     """blobs of named parameters that another layer brought"""
