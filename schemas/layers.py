@@ -39,14 +39,17 @@ _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataTy
 
 
 def role_of(value: ir.Value) -> Role:
-    """Return an initializer's role: as recorded, else from the operator slots that use it.
-
-    Without a record, a floating-point weight slot means learnable, a running-statistics slot state. A float of rank
-    two or more that MatMul, Add or Mul or Gather reads is taken for learnable, anything else for constant.
-    """
+    """Return an initializer's role: as recorded, else from the operator slots that use it."""
     recorded = value.metadata_props.get(ROLE)
-    if recorded is not None:
-        return Role(recorded)
+    return role_by_use(value) if recorded is None else Role(recorded)
+
+
+def role_by_use(value: ir.Value) -> Role:
+    """Return an initializer's role as the operator slots that use it tell, whatever is recorded.
+
+    A floating-point weight slot means learnable, a running-statistics slot state. A float of rank two or more that
+    MatMul, Gather or Einsum reads is taken for learnable, anything else for constant.
+    """
     slots = {(use.node.op_type, use.idx) for use in value.uses() if use.node.domain in ("", "ai.onnx")}
     if slots & _STATE_SLOTS:
         return Role.STATE

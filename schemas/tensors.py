@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,20 +21,23 @@ def file_tensor(
 ) -> ir.ExternalTensor:
     """Return a tensor whose little-endian values lie at ``offset`` of a file; nothing is read until asked for.
 
-    The caller has checked that the bytes are there. The writer copies such tensors from file to file without
-    passing them through Python.
+    The caller has checked that the bytes are there and that the file may be read: without a base folder onnx_ir
+    checks nothing, and with one it would refuse files that have hard links. The writer copies such tensors from
+    file to file without passing them through Python.
     """
-    folder, leaf = os.path.split(os.path.abspath(path))
-    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     return ir.ExternalTensor(
-        location=leaf,
+        location=os.path.abspath(path),
         offset=offset,
-        length=int(nbytes),
+        length=byte_size(dtype, shape),
         dtype=dtype,
         shape=ir.Shape(list(shape)),
         name=name or "",
-        base_dir=folder,
     )
+
+
+def byte_size(dtype: ir.DataType, shape: Sequence[int]) -> int:
+    """Return the bytes that a tensor takes; types of less than a byte are packed, the last byte is filled up."""
+    return -(-math.prod(int(d) for d in shape) * dtype.bitwidth // 8)
 
 
 def computed_tensor(

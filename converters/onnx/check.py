@@ -1,0 +1,96 @@
+"""Is a model valid ONNX? Names, onnx's full check and strict shape inference, all without the weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import onnx.checker
+import onnx.shape_inference
+
+from netferry.converters.onnx.structure import Structure
+from netferry.errors import CheckFailed, UnsupportedLayer, quoted
+from netferry.schemas.layers import layer_of
+from netferry.schemas.model import PLACEHOLDER_DOMAIN, Model
+
+REASON = "netferry.reason"
+"""metadata of a placeholder: why its layer could not be read"""
+
+
+def refuse_placeholders(model: Model, *, allowed: bool) -> None:
+    """Raise :class:`UnsupportedLayer` for layers nobody could read, all of them at once.
+
+    ``allowed`` lets them pass; their domain is then imported, as ONNX asks for every domain used.
+    """
+    found = [node for node in model.nodes() if node.domain == PLACEHOLDER_DOMAIN]
+    if found and allowed:
+        model.ir.opset_imports.setdefault(PLACEHOLDER_DOMAIN, 1)
+    if not found or allowed:
+        return
+    rows: list[tuple[str, str, str]] = []
+    for node in found:
+        name, kind = layer_of(node)
+        rows.append((name, kind, node.metadata_props.get(REASON, "no reader for this type")))
+    raise UnsupportedLayer(
+        rows,
+        file=model.source.files[0] if model.source.files else None,
+        hint="register a reader with --plugin, or write them as they are with --allow-placeholders",
+    )
+
+
+def check_names(model: Model) -> None:
+    """Raise :class:`CheckFailed` where two values of the main graph share a name or an output has none.
+
+    onnx's own message for that names no node, and an initializer may share a name with an input only (IR < 4).
+    """
+    graph = model.graph
+    made = [(v.name, n.name) for n in graph for v in n.outputs if v.name]
+    count = Counter(name for name, _ in made)
+    given = {v.name for v in graph.inputs} | set(graph.initializers)
+    for name, node in made:
+        if count[name] > 1 or name in given:
+            raise CheckFailed(f"the value {quoted(name)} is made twice", layer=node)
+    inputs = Counter(v.name for v in graph.inputs)
+    outputs = Counter(v.name for v in graph.outputs)
+    for what, names in (("input", inputs), ("output", outputs)):
+        for name, n in names.items():
+            if n > 1 or not name:
+                raise CheckFailed(f"the {what} {quoted(name)} is there {n} times" if name else f"an {what} has no name")
+
+
+def check_structure(structure: Structure, folder: Path) -> str | None:
+    """Run onnx's full check, shape inference in strict mode included, over the structure.
+
+    The weights left out are declared as external data: the check looks at their types and shapes and at whether
+    their file exists, never at the values.
+
+    Args:
+        structure: the model.
+        folder: where to put the structure for the time of the check: in a file called like its token, which the
+            weights left out claim to lie in. The caller removes it.
+
+    Returns:
+        What was left out of the check, or None.
+
+    Raises:
+        CheckFailed: the model is not valid.
+    """
+    file = folder / structure.token
+    file.write_bytes(structure.proto.SerializeToString())
+    try:
+        onnx.checker.check_model(str(file), full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise CheckFailed(f"not valid ONNX: {_short(error)}") from None
+    except onnx.shape_inference.InferenceError as error:
+        if "external tensor" not in str(error):
+            raise CheckFailed(f"shapes or types do not fit: {_short(error)}") from None
+        onnx.checker.check_model(str(file))  # a shape that depends on the values of a big weight
+        return "shape inference, which needs the values of a weight"
+    except (ValueError, RuntimeError) as error:
+        raise CheckFailed(f"not valid ONNX: {_short(error)}") from None
+    return None
+
+
+def _short(error: Exception) -> str:
+    return quoted(" ".join(str(error).split()), 600)[1:-1]

@@ -1,0 +1,138 @@
+"""ONNX files to models: nothing but the file and its data files is opened, weights stay where they are until needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from netferry.converters.onnx.external import DataFiles
+from netferry.converters.onnx.inputs import fix_shapes
+from netferry.converters.onnx.sound import check_declared, check_message
+from netferry.converters.onnx.sparse import keep, sparse_names, take_out
+from netferry.converters.onnx.wire import OnnxFile
+from netferry.converters.options import ReadOptions
+from netferry.errors import InputError, MalformedFile, NetferryError, UnsupportedError, UsageError, quoted
+from netferry.schemas.ir import ir
+from netferry.schemas.metadata import all_graphs, all_nodes, restore
+from netferry.schemas.model import Model, Note, Source
+
+
+def read(path: Path, options: ReadOptions) -> Model:
+    """Read an ONNX model.
+
+    Weights of 1 KB and more are not read: the model's tensors are places in the file, or in its data files.
+
+    Args:
+        path: the ``.onnx`` file.
+        options: ``batch``, ``input_shapes`` and ``limits`` concern this reader.
+
+    Raises:
+        InputError: the file or a data file cannot be opened.
+        MalformedFile: truncated, damaged, ambiguous or contradictory.
+        UnsafeFile: external data outside the model's folder.
+        LimitExceeded: beyond ``options.limits``.
+        UnsupportedError: a feature of ONNX that netferry cannot keep.
+        UsageError: the options do not fit the model.
+    """
+    if options.weights is not None:
+        raise UsageError("an ONNX model names its data files itself; no second file is needed", file=options.weights)
+    given, path = path, Path(os.path.abspath(path))
+    if not path.exists():
+        raise InputError("no such file", file=given)
+    if not path.is_file():
+        raise InputError("not a regular file", file=given)
+    try:
+        model = _read(path, options)
+        fix_shapes(model, options)
+    except NetferryError as error:
+        raise error.at(file=given) from None
+    return model
+
+
+def _read(path: Path, options: ReadOptions) -> Model:
+    token = f"netferry-{secrets.token_hex(16)}"
+    with OnnxFile(path, options.limits) as file:
+        structure = file.structure(token)
+    try:
+        proto = onnx.ModelProto.FromString(structure)
+    except DecodeError:
+        raise MalformedFile("not an ONNX model, damaged, or nested too deeply for protobuf") from None
+    except (UnicodeDecodeError, ValueError) as error:
+        raise MalformedFile(f"not an ONNX model: {error}") from None
+    del structure
+    check_message(proto, options.limits)
+    notes = [Note("dropped", "training information")] if proto.training_info else []
+    sparse = take_out(proto)
+    graph = _deserialized(proto)
+    keep(graph, proto, sparse)
+    check_declared(graph, sparse_names(graph))
+    data = DataFiles(path)
+    _place_weights(graph, data, token)
+    version = " ".join(part for part in (proto.producer_name, proto.producer_version) if part) or None
+    model = Model(graph, source=Source("onnx", (str(path), *data.files), version), notes=notes)
+    if graph.ir_version < 3 and not graph.opset_imports:
+        graph.opset_imports[""] = 1
+    restore(model)
+    return model
+
+
+def _deserialized(proto: onnx.ModelProto) -> ir.Model:
+    try:
+        with _quiet():
+            return ir.serde.deserialize_model(proto)
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        text = quoted(" ".join(str(cause).split()) or type(cause).__name__)[1:-1]
+        if isinstance(cause, NotImplementedError):
+            raise UnsupportedError(f"uses something of ONNX that netferry cannot keep: {text}") from None
+        raise MalformedFile(f"the graph is not sound: {text}") from None
+
+
+def _place_weights(model: ir.Model, data: DataFiles, token: str) -> None:
+    """Turn tensors that lie in files into checked places of these files."""
+
+    def placed(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if not isinstance(tensor, ir.ExternalTensor):
+            return tensor
+        return data.slice(tensor, str(data.path)) if tensor.location == token else data.tensor(tensor)
+
+    for graph in all_graphs(model):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = placed(value.const_value)
+    for node in all_nodes(model):
+        for attribute in list(node.attributes.values()):
+            if attribute.is_ref():
+                continue
+            if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.as_tensor(), ir.ExternalTensor):
+                tensor = placed(attribute.as_tensor())
+                node.attributes.add(ir.AttrTensor(attribute.name, tensor, attribute.doc_string))
+            elif attribute.type == ir.AttributeType.TENSORS:
+                tensors = [placed(t) for t in attribute.as_tensors()]
+                node.attributes.add(ir.AttrTensors(attribute.name, tensors, attribute.doc_string))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep onnx_ir's warnings of this thread off stderr: what they tell is checked afterwards, as errors."""
+    logger = logging.getLogger("onnx_ir.serde")
+    thread = threading.get_ident()
+
+    def other(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)

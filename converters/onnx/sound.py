@@ -1,0 +1,165 @@
+"""Is an ONNX file's message sound? What protobuf and onnx_ir accept but leave ambiguous or believe unchecked."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+import onnx
+
+from netferry.converters.onnx.sparse import refuse_nested
+from netferry.converters.onnx.structure import all_proto_graphs
+from netferry.converters.options import Limits
+from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, quoted
+from netferry.schemas.ir import ir
+from netferry.schemas.metadata import all_nodes, proto_nodes
+from netferry.schemas.tensors import byte_size
+
+_INT32_TYPES = {
+    "INT32", "INT16", "INT8", "INT4", "INT2", "UINT16", "UINT8", "UINT4", "UINT2", "BOOL", "FLOAT16", "BFLOAT16",
+    "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0", "FLOAT4E2M1", "FLOAT6E2M3",
+    "FLOAT6E3M2",
+}  # fmt: skip
+"""types whose values lie in int32_data where they are not raw (comment of onnx.proto)"""
+_PACKED = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}
+"""elements per entry of int32_data"""
+
+
+def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
+    """Raise where the message is ambiguous, contradictory or beyond the limits.
+
+    Raises:
+        MalformedFile: no graph, no IR version, a name or domain twice, values that do not fit their shape.
+        LimitExceeded: rank, dimension, or nodes once functions are expanded.
+    """
+    if not proto.HasField("graph"):
+        raise MalformedFile("not an ONNX model: it has no graph")
+    if not proto.HasField("ir_version") or proto.ir_version < 1:
+        raise MalformedFile("not an ONNX model: it has no IR version")
+    if proto.ir_version >= 3 and not proto.opset_import:
+        raise MalformedFile("it imports no operator set")
+    _once((o.domain or "ai.onnx" for o in proto.opset_import), "the operator set")
+    _once((f"{f.domain}.{f.name}:{getattr(f, 'overload', '')}" for f in proto.functions), "the function")
+    for graph in all_proto_graphs(proto):
+        names = [t.name for t in graph.initializer] + [t.values.name for t in graph.sparse_initializer]
+        _once(names, "the initializer")
+        if "" in names:
+            raise MalformedFile("an initializer has no name")
+        _once((v.name for v in graph.input), "the input")
+        for tensor in graph.initializer:
+            _check_tensor(tensor, limits)
+        if graph is not proto.graph:
+            refuse_nested(graph)
+    for node in proto_nodes(proto):
+        for attribute in node.attribute:
+            for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:
+                _check_tensor(tensor, limits, node.name)
+    _check_expansion(proto, limits)
+
+
+def _once(names: Iterable[str], what: str) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise MalformedFile(f"{what} {quoted(name)} is there {count} times")
+
+
+def _check_tensor(tensor: onnx.TensorProto, limits: Limits, node: str | None = None) -> None:
+    where = tensor.name or node
+    try:
+        dtype = ir.DataType(tensor.data_type)
+    except ValueError:
+        raise MalformedFile(f"unknown element type {tensor.data_type}", layer=where) from None
+    if len(tensor.dims) > limits.rank:
+        raise LimitExceeded(f"a tensor of {len(tensor.dims)} axes (limit rank={limits.rank})", layer=where)
+    for dim in tensor.dims:
+        if dim < 0:
+            raise MalformedFile(f"a tensor with dimension {dim}", layer=where)
+        if dim > limits.dim:
+            raise LimitExceeded(f"a dimension of {dim} (limit dim={limits.dim})", layer=where)
+    if dtype == ir.DataType.UNDEFINED:
+        raise MalformedFile("a tensor without an element type", layer=where)
+    if tensor.HasField("segment"):
+        raise UnsupportedError("a tensor in segments", layer=where)
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return
+    count = math.prod(tensor.dims)
+    if tensor.HasField("raw_data"):
+        has, needs, unit = len(tensor.raw_data), byte_size(dtype, list(tensor.dims)), "bytes"
+        if dtype == ir.DataType.STRING:
+            raise MalformedFile("a string tensor with raw data", layer=where)
+    else:
+        has, needs, unit = *_entries(tensor, dtype, count), "values"
+    if has != needs:
+        raise MalformedFile(f"shape {list(tensor.dims)} needs {needs} {unit}, the file has {has}", layer=where)
+
+
+def _entries(tensor: onnx.TensorProto, dtype: ir.DataType, count: int) -> tuple[int, int]:
+    """(entries present, entries needed) of the typed field."""
+    name = dtype.name
+    if name in _INT32_TYPES:
+        return len(tensor.int32_data), -(-count // _PACKED.get(name, 1))
+    if name in ("FLOAT", "COMPLEX64"):
+        return len(tensor.float_data), count * (2 if name == "COMPLEX64" else 1)
+    if name in ("DOUBLE", "COMPLEX128"):
+        return len(tensor.double_data), count * (2 if name == "COMPLEX128" else 1)
+    if name == "STRING":
+        return len(tensor.string_data), count
+    return len(tensor.int64_data if name == "INT64" else tensor.uint64_data), count
+
+
+def _check_expansion(proto: onnx.ModelProto, limits: Limits) -> None:
+    """Functions that call functions double with each level; onnx and onnxruntime expand them all."""
+    bodies = {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
+    if not bodies:
+        return
+    cost: dict[tuple[str, str, str], int] = {}
+
+    def calls(holder: onnx.GraphProto | onnx.FunctionProto) -> tuple[int, Counter[tuple[str, str, str]]]:
+        own, called = 0, Counter[tuple[str, str, str]]()
+        pending: list[onnx.GraphProto | onnx.FunctionProto] = [holder]
+        while pending:
+            for node in pending.pop().node:
+                key = (node.domain, node.op_type, getattr(node, "overload", ""))
+                own += key not in bodies
+                called[key] += key in bodies
+                for attribute in node.attribute:
+                    pending += [attribute.g] if attribute.HasField("g") else attribute.graphs
+        return own, +called
+
+    edges = {key: calls(body) for key, body in bodies.items()}
+    waiting: list[tuple[str, str, str]] = list(bodies)
+    open_: set[tuple[str, str, str]] = set()
+    while waiting:
+        key = waiting[-1]
+        own, called = edges[key]
+        missing = [k for k in called if k not in cost]
+        if key in cost:
+            waiting.pop()
+        elif not missing:
+            cost[key] = own + sum(n * cost[k] for k, n in called.items())
+            open_.discard(key)
+            waiting.pop()
+        elif key in open_:
+            raise MalformedFile(f"the function {quoted(key[1])} calls itself")
+        else:
+            open_.add(key)
+            waiting += missing
+    own, called = calls(proto.graph)
+    total = own + sum(n * cost[k] for k, n in called.items())
+    if total > limits.nodes:
+        raise LimitExceeded(f"{total} nodes once functions are expanded (limit nodes={limits.nodes})")
+
+
+def check_declared(model: ir.Model, known: set[str]) -> None:
+    """Raise :class:`MalformedFile` where a node reads a value that nothing makes (``known`` names are let be)."""
+    for node in all_nodes(model):
+        for value in node.inputs:
+            if value is None or value.producer() is not None or value.is_graph_input() or value.is_initializer():
+                continue
+            if value.name not in known:
+                raise MalformedFile(f"reads {quoted(value.name)}, which nothing makes", layer=node.name or node.op_type)
+    for value in model.graph.outputs:
+        made = value.producer() is not None or value.is_graph_input() or value.is_initializer()
+        if not made and value.name not in known:
+            raise MalformedFile(f"the output {quoted(value.name)} is made by nothing")

@@ -1,0 +1,149 @@
+"""Weights to a file: copied from file to file by the kernel, or computed one at a time and let go."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from netferry.converters.onnx.wire import Gap
+from netferry.errors import CheckFailed, InputError, MalformedFile
+from netferry.schemas.ir import ir
+from netferry.schemas.tensors import byte_size
+
+_CHUNK = 1 << 24
+_COPY_UNSUPPORTED = {
+    errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EBADF,
+}  # fmt: skip
+
+
+class Sink:
+    """Appends to an open file; sources stay open between weights that come from the same file.
+
+    Args:
+        fd: descriptor of the file to write, open for writing at its end.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._pending = bytearray()
+        self._source: tuple[str, int] | None = None
+        self.written = 0
+
+    def pieces(self, pieces: Sequence[bytes | memoryview | Gap], tensors: Sequence[ir.TensorProtocol]) -> None:
+        """Write the pieces in order, gaps filled with the bytes of ``tensors``."""
+        for piece in pieces:
+            if isinstance(piece, Gap):
+                self.tensor(tensors[piece.index])
+            else:
+                self.bytes(piece)
+
+    def bytes(self, data: bytes | memoryview) -> None:
+        """Write bytes; small ones are collected first."""
+        if len(data) >= _CHUNK:
+            self.flush()
+            self._all(memoryview(data))
+        else:
+            self._pending += data
+            if len(self._pending) >= 1 << 20:
+                self.flush()
+        self.written += len(data)
+
+    def align(self, boundary: int) -> None:
+        """Fill up with zeros to a multiple of ``boundary``."""
+        self.bytes(bytes(-self.written % boundary))
+
+    def tensor(self, tensor: ir.TensorProtocol) -> None:
+        """Write a tensor's little-endian bytes.
+
+        Raises:
+            MalformedFile: the file that it lies in became shorter.
+            CheckFailed: it has another number of bytes than its shape says.
+        """
+        expected = byte_size(tensor.dtype, tensor.shape.numpy())
+        if isinstance(tensor, ir.ExternalTensor):
+            self.flush()
+            self._from_file(tensor.path, tensor.offset or 0, expected, tensor.name)
+            self.written += expected
+            return
+        data = _memory(tensor, expected)
+        if data.nbytes != expected:
+            reason = f"gave {data.nbytes} bytes, its shape {list(tensor.shape.numpy())} takes {expected}"
+            raise CheckFailed(reason, layer=tensor.name)
+        self.bytes(data)
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        if self._pending:
+            self._all(memoryview(bytes(self._pending)))
+            self._pending.clear()
+
+    def close(self) -> None:
+        """Close the source that is open."""
+        if self._source is not None:
+            os.close(self._source[1])
+            self._source = None
+
+    def _all(self, data: memoryview) -> None:
+        while data.nbytes:
+            data = data[os.write(self._fd, data[:_CHUNK]) :]
+
+    def _from_file(self, path: str, offset: int, count: int, name: str | None) -> None:
+        if self._source is None or self._source[0] != path:
+            self.close()
+            try:
+                self._source = path, os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            except OSError as error:
+                raise InputError(f"cannot be opened again: {error.strerror}", file=path, layer=name) from None
+        source = self._source[1]
+        end = offset + count
+        if os.fstat(source).st_size < end:
+            raise _shrank(path, offset, count, name)
+        copy = _copy_range if hasattr(os, "copy_file_range") else _read_write
+        while offset < end:
+            try:
+                done = copy(source, self._fd, min(end - offset, _CHUNK), offset)
+            except OSError as error:
+                if copy is _read_write or error.errno not in _COPY_UNSUPPORTED:
+                    raise
+                copy = _send if copy is _copy_range and sys.platform == "linux" else _read_write
+                continue
+            if done == 0:
+                # some file systems answer 0 to copy_file_range where they mean "not here"
+                if copy is _read_write:
+                    raise _shrank(path, offset, end - offset, name)
+                copy = _read_write
+            offset += done
+
+
+def _copy_range(source: int, target: int, count: int, offset: int) -> int:
+    return os.copy_file_range(source, target, count, offset_src=offset)
+
+
+def _send(source: int, target: int, count: int, offset: int) -> int:
+    return os.sendfile(target, source, offset, count)
+
+
+def _read_write(source: int, target: int, count: int, offset: int) -> int:
+    data = memoryview(os.pread(source, min(count, 1 << 20), offset))
+    done = data.nbytes
+    while data.nbytes:
+        data = data[os.write(target, data) :]
+    return done
+
+
+def _shrank(path: str, offset: int, count: int, name: str | None) -> MalformedFile:
+    reason = f"the file became shorter since it was read: {count} bytes are missing there"
+    return MalformedFile(reason, file=path, layer=name, offset=offset)
+
+
+def _memory(tensor: ir.TensorProtocol, expected: int) -> memoryview:
+    """A tensor's bytes without a copy where its array is stored as ONNX stores it."""
+    if tensor.dtype.bitwidth >= 8 and sys.byteorder == "little":
+        array = np.ascontiguousarray(tensor.numpy())
+        if array.nbytes == expected and array.dtype.byteorder != ">":
+            return memoryview(array.reshape(-1).view(np.uint8))
+    return memoryview(tensor.tobytes())

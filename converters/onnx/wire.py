@@ -1,0 +1,263 @@
+"""ONNX files as protobuf messages whose big weights are cut out, or put back in.
+
+Both ways go over the serialised bytes: reading notes where a weight lies in the file, writing leaves a gap that the
+file's bytes are streamed into. So the graph is parsed by protobuf, and no weight ever passes through it. Encoding:
+https://protobuf.dev/programming-guides/encoding/; field numbers: onnx.proto.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from netferry.converters.options import Limits
+from netferry.errors import InputError, LimitExceeded, MalformedFile
+
+BIG = 1024
+"""bytes from which a weight is kept apart from its graph"""
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_WINDOW = 1 << 16
+_INSIDE: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+    "function": {7: "node", 11: "attribute"},
+}
+"""message -> field number -> kind of message in which tensors may lie"""
+_RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14
+
+
+def varint(value: int) -> bytes:
+    """Encode a number."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The place where the bytes of tensor ``index`` go."""
+
+    index: int
+    nbytes: int
+
+
+# reading -------------------------------------------------------------------------------------------------------
+
+
+class OnnxFile:
+    """A file read in small pieces (a mapped file that shrinks would kill the process)."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path, self.limits = path, limits
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
+        self.size = os.fstat(self._file.fileno()).st_size
+        self._start, self._window = 0, b""
+
+    def __enter__(self) -> OnnxFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def structure(self, token: str) -> bytes:
+        """Return the model without its big weights.
+
+        A tensor whose weights were left out claims to be external data at ``location`` = ``token`` with ``offset``
+        and ``length`` in this file; the token is one that the file cannot contain.
+
+        Raises:
+            MalformedFile: not a protobuf message, or contradictory.
+            LimitExceeded: the file or its nesting is beyond the limits.
+        """
+        if self.size == 0:
+            raise MalformedFile("the file is empty", file=self.path)
+        if self.size > self.limits.message_bytes:
+            raise LimitExceeded(
+                f"{self.size} bytes (limit message_bytes={self.limits.message_bytes})", file=self.path
+            )
+        pieces = self._message("model", 0, self.size, token, 0) or [(0, self.size)]
+        return b"".join(p if isinstance(p, bytes) else self._read(*p) for p in pieces)
+
+    def _message(
+        self, kind: str, start: int, end: int, token: str, depth: int
+    ) -> list[bytes | tuple[int, int]] | None:
+        """The message as bytes and ranges of the file, or None where nothing is cut out of it."""
+        if depth > self.limits.nesting:
+            raise LimitExceeded(f"nested deeper than limit nesting={self.limits.nesting}", file=self.path)
+        inside = _INSIDE[kind]
+        pieces: list[bytes | tuple[int, int]] = []
+        at = kept = start
+        graphs = 0
+        while at < end:
+            number, wire, first, after = self._field(at, end)
+            graphs += kind == "model" and number == 7
+            child = inside.get(number) if wire == _BYTES and after - first >= BIG else None
+            if child is not None:
+                found = (
+                    self._tensor(first, after, token)
+                    if child == "tensor"
+                    else self._message(child, first, after, token, depth + (child == "graph"))
+                )
+                if found is not None:
+                    size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in found)
+                    pieces += [(kept, at), varint(number << 3 | _BYTES) + varint(size), *found]
+                    kept = after
+            at = after
+        if graphs > 1:
+            raise MalformedFile("the file holds two graphs", file=self.path)
+        return None if kept == start else [*pieces, (kept, end)]
+
+    def _tensor(self, start: int, end: int, token: str) -> list[bytes | tuple[int, int]] | None:
+        at, raw = start, []
+        while at < end:
+            number, wire, first, after = self._field(at, end)
+            if number in (_EXTERNAL_DATA, _DATA_LOCATION):
+                return None
+            if number == _RAW_DATA and wire == _BYTES:
+                raw.append((at, first, after))
+            at = after
+        if len(raw) > 1:
+            raise MalformedFile("a tensor with two values", file=self.path, offset=start)
+        if not raw or raw[0][2] - raw[0][1] < BIG:
+            return None
+        field, first, after = raw[0]
+        stub = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)
+        for key, value in (("location", token), ("offset", str(first)), ("length", str(after - first))):
+            stub.external_data.add(key=key, value=value)
+        return [(start, field), (after, end), stub.SerializeToString()]
+
+    def _field(self, at: int, end: int) -> tuple[int, int, int, int]:
+        """(number, wire type, first byte of the content, byte after the field)."""
+        tag, first = self._varint(at, end)
+        number, wire = tag >> 3, tag & 7
+        if number == 0:
+            raise MalformedFile("not a protobuf message (bad field number)", file=self.path, offset=at)
+        if wire == _VARINT:
+            return number, wire, first, self._varint(first, end)[1]
+        if wire == _BYTES:
+            length, first = self._varint(first, end)
+        elif wire in (_FIXED32, _FIXED64):
+            length = 4 if wire == _FIXED32 else 8
+        else:
+            raise MalformedFile(f"not a protobuf message (wire type {wire})", file=self.path, offset=at)
+        if length > end - first:
+            reason = f"field {number} claims {length} bytes, its message has {end - first} left"
+            raise MalformedFile(reason, file=self.path, offset=at)
+        return number, wire, first, first + length
+
+    def _varint(self, at: int, end: int) -> tuple[int, int]:
+        value = 0
+        for shift in range(0, 70, 7):
+            if at >= end:
+                raise MalformedFile("a number runs past the end of its message", file=self.path, offset=at)
+            offset = at - self._start
+            if not 0 <= offset < len(self._window):
+                self._start, self._window, offset = at, os.pread(self._file.fileno(), _WINDOW, at), 0
+                if not self._window:
+                    raise MalformedFile("the file became shorter while it was read", file=self.path, offset=at)
+            byte = self._window[offset]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value, at
+        raise MalformedFile("a number of more than 10 bytes", file=self.path, offset=at)
+
+    def _read(self, start: int, end: int) -> bytes:
+        parts: list[bytes] = []
+        while start < end:
+            part = os.pread(self._file.fileno(), end - start, start)
+            if not part:
+                raise MalformedFile("the file became shorter while it was read", file=self.path, offset=start)
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
+
+
+# writing -------------------------------------------------------------------------------------------------------
+
+
+def with_gaps(structure: bytes, token: str, sizes: Sequence[int]) -> list[bytes | memoryview | Gap]:
+    """Return a serialised model as pieces, with a gap for each tensor that claims to lie at ``token``.
+
+    ``offset`` of such a tensor is its index in ``sizes``, the bytes of each. Everything comes in the order in which
+    protobuf itself would have written it.
+    """
+    mark = token.encode()
+    marks: list[int] = []
+    at = structure.find(mark)
+    while at >= 0:
+        marks.append(at)
+        at = structure.find(mark, at + len(mark))
+    view = memoryview(structure)
+    return _fill("model", view, 0, len(structure), marks, sizes)
+
+
+def _fill(
+    kind: str, view: memoryview, start: int, end: int, marks: list[int], sizes: Sequence[int]
+) -> list[bytes | memoryview | Gap]:
+    if kind == "tensor":
+        return _gapped(onnx.TensorProto.FromString(bytes(view[start:end])), sizes)
+    pieces: list[bytes | memoryview | Gap] = []
+    at = kept = start
+    inside = _INSIDE[kind]
+    while at < end:
+        next_mark = bisect_left(marks, at)
+        if next_mark == len(marks) or marks[next_mark] >= end:
+            break
+        tag, first = _number(view, at)
+        number, wire = tag >> 3, tag & 7
+        if wire == _VARINT:
+            at = _number(view, first)[1]
+            continue
+        length, first = _number(view, first) if wire == _BYTES else (4 if wire == _FIXED32 else 8, first)
+        after = first + length
+        if wire == _BYTES and number in inside and first <= marks[next_mark] < after:
+            found = _fill(inside[number], view, first, after, marks, sizes)
+            pieces += [view[kept:at], varint(tag) + varint(length_of(found)), *found]
+            kept = after
+        at = after
+    return [*pieces, view[kept:end]]
+
+
+def _gapped(tensor: onnx.TensorProto, sizes: Sequence[int]) -> list[bytes | memoryview | Gap]:
+    """dims 1, data_type 2 and name 8 come before raw_data 9; doc_string 12 and metadata_props 16 after it."""
+    index = int(next(e.value for e in tensor.external_data if e.key == "offset"))
+    for field in ("external_data", "data_location"):
+        tensor.ClearField(field)
+    tail = onnx.TensorProto(metadata_props=tensor.metadata_props)
+    if tensor.HasField("doc_string"):
+        tail.doc_string = tensor.doc_string
+    tensor.ClearField("doc_string")
+    tensor.ClearField("metadata_props")
+    head = tensor.SerializeToString() + varint(_RAW_DATA << 3 | _BYTES) + varint(sizes[index])
+    return [head, Gap(index, sizes[index]), tail.SerializeToString()]
+
+
+def length_of(pieces: Sequence[bytes | memoryview | Gap]) -> int:
+    """Return the bytes that the pieces take, gaps filled."""
+    return sum(p.nbytes if isinstance(p, (Gap, memoryview)) else len(p) for p in pieces)
+
+
+def _number(view: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7

@@ -1,0 +1,235 @@
+"""Models to ONNX files: checked before they appear, weights streamed, all or nothing, same input same bytes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from netferry.converters.onnx.check import check_names, check_structure, refuse_placeholders
+from netferry.converters.onnx.publish import Scratch, data_name, locked
+from netferry.converters.onnx.stream import Sink
+from netferry.converters.onnx.structure import Structure, all_proto_graphs, structure_of
+from netferry.converters.onnx.versions import choose_ir_version
+from netferry.converters.onnx.wire import length_of, with_gaps
+from netferry.errors import NetferryError, OutputError
+from netferry.schemas.ir import ir
+from netferry.schemas.metadata import all_graphs
+from netferry.schemas.model import Model, Note
+
+EXTERNAL_ABOVE = 1_800_000_000
+"""bytes of a file above which its weights go to a second file by themselves"""
+_PROTOBUF_LIMIT = 2**31 - 1
+_PAGE = 4096
+
+
+def write(
+    model: Model,
+    target: Path,
+    *,
+    ir_version: int | None = None,
+    external: Literal["auto"] | bool = "auto",
+    run_check: Callable[[Path], dict[str, Any]] | None = None,
+    allow_placeholders: bool = False,
+    producer_version: str,
+) -> dict[str, Any]:
+    """Write ``model``, at the opset that it has, to ``target``; missing folders are made.
+
+    Args:
+        model: the model; its graph is as before when this returns.
+        target: the file; one that is there is replaced, unless the model still reads from it.
+        ir_version: the lowest that carries the content by default.
+        external: weights in ``<target>.data``; "auto" where the file would pass 1.8 GB.
+        run_check: called with the finished file before it takes its place; raises where the file is no good.
+        allow_placeholders: write layers nobody could read.
+        producer_version: netferry's version.
+
+    Returns:
+        ``outputs`` (file, bytes), ``checks`` (name, outcome, detail), ``timings`` in seconds, ``opset``,
+        ``ir_version``.
+
+    Raises:
+        Uninitialised, UnsupportedLayer, UsageError: the model cannot be written as asked.
+        CheckFailed: the result would not be valid.
+        OutputError: it cannot be written there (a folder, a source, no space, no permission).
+        MalformedFile: a file that weights come from became shorter.
+    """
+    target = Path(os.path.realpath(target))
+    _refuse(target, model)
+    model.require_values()
+    refuse_placeholders(model, allowed=allow_placeholders)
+    check_names(model)
+    version = choose_ir_version(model.ir, ir_version)
+    started = time.perf_counter()
+    structure = structure_of(model, ir_version=version, producer_version=producer_version)
+    outside = _outside(structure, external)
+    result: dict[str, Any] = {"outputs": [], "checks": [], "timings": {}, "opset": model.opset, "ir_version": version}
+    try:
+        with Scratch(target.parent) as scratch:
+            scratch.path(structure.token)
+            left_out = check_structure(structure, scratch.folder)
+            result["checks"].append(_check("structure", f"left out: {left_out}" if left_out else None))
+            checked = time.perf_counter()
+            job = _Job(model, structure, target, scratch, run_check, result)
+            if outside:
+                job.two_files()
+            else:
+                job.one_file()
+    except NetferryError as error:
+        raise error.at(file=target) from None
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror or error}", file=target) from error
+    result["timings"]["structure"] = round(checked - started, 6)
+    return result
+
+
+class _Job:
+    """One write: what its steps share."""
+
+    def __init__(
+        self,
+        model: Model,
+        structure: Structure,
+        target: Path,
+        scratch: Scratch,
+        run_check: Callable[[Path], dict[str, Any]] | None,
+        result: dict[str, Any],
+    ) -> None:
+        self.model, self.structure, self.target, self.scratch = model, structure, target, scratch
+        self.run_check, self.result = run_check, result
+
+    def one_file(self) -> None:
+        """Everything in the target."""
+        started = time.perf_counter()
+        file = self._write_model(self.structure.proto)
+        self.result["timings"]["write"] = round(time.perf_counter() - started, 6)
+        self._run(file)
+        self._finish(file)
+
+    def two_files(self) -> None:
+        """The weights in a second file, which is in its place before the model that names it."""
+        started = time.perf_counter()
+        data = self.scratch.path()
+        offsets = self._write_data(data)
+        with locked(self.target.parent):
+            name, there = data_name(self.target, data)
+            place = self.target.parent / name
+            if not there:
+                self.scratch.move(data, place)
+            done = False
+            try:
+                file = self._write_model(_pointing(self.structure, name, offsets))
+                self.result["timings"]["write"] = round(time.perf_counter() - started, 6)
+                self._run(file)
+                self._finish(file)
+                done = True
+            finally:
+                if not done and not there:
+                    place.unlink(missing_ok=True)
+        if name != f"{self.target.name}.data":
+            message = f"{self.target.name}.data holds other weights and stays; these are in {name}"
+            self.model.notes.append(Note("warning", message))
+        self.result["outputs"].append({"file": str(place), "bytes": place.stat().st_size})
+
+    def _write_model(self, proto: onnx.ModelProto) -> Path:
+        structure = self.structure
+        pieces = with_gaps(proto.SerializeToString(), structure.token, structure.sizes)
+        file = self.scratch.path()
+        with self.scratch.writing(file) as fd:
+            sink = Sink(fd)
+            try:
+                sink.pieces(pieces, structure.tensors)
+                sink.flush()
+            finally:
+                sink.close()
+        return file
+
+    def _write_data(self, file: Path) -> list[int]:
+        offsets: list[int] = []
+        with self.scratch.writing(file) as fd:
+            sink = Sink(fd)
+            try:
+                for tensor in self.structure.tensors[: self.structure.initializers]:
+                    sink.align(_PAGE)
+                    offsets.append(sink.written)
+                    sink.tensor(tensor)
+                sink.flush()
+            finally:
+                sink.close()
+        return offsets
+
+    def _run(self, file: Path) -> None:
+        if self.run_check is None:
+            self.result["checks"].append({"name": "run", "outcome": "skipped"})
+            return
+        started = time.perf_counter()
+        try:
+            found = self.run_check(file)
+        except NetferryError as error:
+            if error.file is not None and Path(error.file) == file:
+                error.file = str(self.target)  # the user knows that name
+            raise
+        self.result["timings"]["run_check"] = round(time.perf_counter() - started, 6)
+        self.result["checks"].append({**_check("run", None), **({"detail": found} if found else {})})
+
+    def _finish(self, file: Path) -> None:
+        size = file.stat().st_size
+        self.scratch.move(file, self.target)
+        self.result["outputs"].append({"file": str(self.target), "bytes": size})
+
+
+def _check(name: str, detail: str | None) -> dict[str, Any]:
+    return {"name": name, "outcome": "passed"} | ({} if detail is None else {"detail": detail})
+
+
+def _outside(structure: Structure, external: Literal["auto"] | bool) -> bool:
+    """Whether initializers go to a second file.
+
+    Raises:
+        OutputError: the file would be larger than protobuf can read.
+    """
+    pieces = with_gaps(structure.proto.SerializeToString(), structure.token, structure.sizes)
+    inside = length_of(pieces)
+    outside = bool(structure.initializers) and (inside > EXTERNAL_ABOVE if external == "auto" else external)
+    size = inside - sum(structure.sizes[: structure.initializers]) if outside else inside
+    if size > _PROTOBUF_LIMIT:
+        raise OutputError(
+            f"the file would have {size} bytes, protobuf reads {_PROTOBUF_LIMIT}",
+            hint=None if outside else "--external-data puts the weights into a second file",
+        )
+    return outside
+
+
+def _pointing(structure: Structure, name: str, offsets: list[int]) -> onnx.ModelProto:
+    """The message with its initializers left out pointing into the file ``name``."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(structure.proto)
+    sizes = structure.sizes
+    for graph in all_proto_graphs(proto):
+        for tensor in graph.initializer:
+            entries = {e.key: e.value for e in tensor.external_data}
+            if entries.get("location") != structure.token:
+                continue
+            index = int(entries["offset"])
+            del tensor.external_data[:]
+            for key, value in (("location", name), ("offset", offsets[index]), ("length", sizes[index])):
+                tensor.external_data.add(key=key, value=str(value))
+    return proto
+
+
+def _refuse(target: Path, model: Model) -> None:
+    if target.is_dir():
+        raise OutputError("is a folder", file=target, hint="name a file in it")
+    if target.exists() and not target.is_file():
+        raise OutputError("is not a regular file", file=target)
+    read = {*model.source.files}
+    for graph in all_graphs(model.ir):
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                read.add(value.const_value.path)
+    if target.exists() and any(os.path.exists(file) and os.path.samefile(file, target) for file in read):
+        raise OutputError("the model is still read from this file", file=target, hint="choose another name")
