@@ -109,6 +109,8 @@ class _Journey:
         for version in range(source, target, -1) if down else range(source + 1, target + 1):
             ahead: list[ir.Node] = []
             for node in nodes:
+                if node.graph is None:  # a constant that is an attribute now
+                    continue
                 if not changed(node.op_type, version):
                     ahead.append(node)
                     continue
@@ -154,7 +156,7 @@ class _Journey:
         if node.graph is not None and not any(v.uses() for v in node.outputs):
             node.graph.remove(node, safe=True)
 
-    def _settle(self, b: Rewriter, values: ir.Value | Sequence[ir.Value] | None) -> list[ir.Node]:
+    def _settle(self, b: Rewriter, values: ir.Value | Sequence[ir.Value | None] | None) -> list[ir.Node]:
         """Put a rule's values where the node's outputs were, and check what the rule wrote."""
         node = b.node
         if values is not None:
@@ -172,14 +174,17 @@ class _Journey:
         return standing
 
 
-def _replace(b: Rewriter, values: list[ir.Value]) -> None:
+def _replace(b: Rewriter, values: Sequence[ir.Value | None]) -> None:
     node = b.node
-    ends: list[ir.Value] = []
+    ends: list[ir.Value | None] = []
     for value in values:
-        inner = value.producer() in b.made and value not in ends
-        ends.append(value if inner else b.op("Identity", value))
-    stands = next((n for n in reversed(b.made) if n.op_type == node.op_type), None) or ends[0].producer()
+        inner = value is None or (value.producer() in b.made and value not in ends)
+        ends.append(value if value is None or inner else b.op("Identity", value))
+    same = next((n for n in reversed(b.made) if n.op_type == node.op_type), None)
+    stands = same or next((v.producer() for v in ends if v is not None), None)
     for old, new in zip(node.outputs, ends, strict=True):
+        if new is None:
+            continue
         name, kind, shape = old.name, old.type, old.shape
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         if name:

@@ -105,6 +105,31 @@ def recurrent_layout(b: Rewriter) -> list[ir.Value] | None:
     return [b.op("Transpose", v, perm=p) for v, p in zip(values, perms, strict=False)]
 
 
+@lower("MaxPool AveragePool LpPool", 22)
+def pool_ceil(b: Rewriter) -> None:
+    """Since 22 ``ceil_mode`` gives no window that starts in the padding behind: what is left is then the floor."""
+    if not b.attribute("ceil_mode", 0):
+        return
+    dims, kernel = b.dims(b.data())[2:], b.attribute("kernel_shape")
+    n = len(kernel)
+    ones = [1] * n
+    strides, dilations = b.attribute("strides", ones), b.attribute("dilations", ones)
+    pads = b.attribute("pads", [0] * (2 * n))
+    up, ignored = False, False
+    for i, dim in enumerate(dims):
+        if not isinstance(dim, int):
+            return  # every runtime has always left these windows out
+        room = dim + pads[i] + pads[i + n] - ((kernel[i] - 1) * dilations[i] + 1)
+        start = -(-room // strides[i]) * strides[i]
+        late = start >= dim + pads[i]
+        ignored |= late
+        up |= room % strides[i] != 0 and not late
+    if ignored and up:
+        raise Cannot("ceil_mode=1 with windows that start in the padding is not there before")
+    if ignored:
+        b.set(ceil_mode=None)
+
+
 @lower("AveragePool", 19)
 @lower("LpPool", 18)
 def pool_dilations(b: Rewriter) -> None:

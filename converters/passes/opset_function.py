@@ -19,8 +19,10 @@ def body_version(schema: onnx.defs.OpSchema, opset: int) -> int | None:
     return max((v for v in versions if v <= opset), default=versions[0])
 
 
-def write_out(b: Rewriter, schema: onnx.defs.OpSchema) -> list[ir.Value]:
+def write_out(b: Rewriter, schema: onnx.defs.OpSchema) -> list[ir.Value | None]:
     """Write the operator's function body at ``b.opset``, one of :func:`body_version`'s; returns its outputs.
+
+    None stands for an output that nobody reads.
 
     Raises:
         Cannot: the body depends on types or ranks that are not known, or holds graphs of its own.
@@ -54,10 +56,11 @@ def write_out(b: Rewriter, schema: onnx.defs.OpSchema) -> list[ir.Value]:
         made = b.op(inner.op_type, *operands, outputs=len(inner.output), domain=inner.domain, **attributes)
         for name, value in zip(inner.output, [made] if isinstance(made, ir.Value) else made, strict=True):
             values[name] = value
-    results = [values[name] for name in function.output][: len(node.outputs)]
-    if any(v is None for v in results):
-        raise Cannot("its definition leaves an output out")
-    return [v for v in results if v is not None]
+    results = [values.get(name) for name in function.output[: len(node.outputs)]]
+    for old, value in zip(node.outputs, results, strict=True):
+        if value is None and (old.uses() or old.is_graph_output()):
+            raise Cannot("its definition leaves an output out")
+    return results
 
 
 def _constant(attributes: dict[str, Any]) -> np.ndarray:

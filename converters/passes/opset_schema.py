@@ -28,9 +28,16 @@ _MOVERS = frozenset(
     "SpaceToDepth Split Squeeze Tile Transpose Unsqueeze Where ScatterElements ScatterND".split()
 )
 _SMALL_INTS = dict.fromkeys(
-    (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.BOOL), ir.DataType.INT32
-) | {ir.DataType.UINT32: ir.DataType.INT64}
-_INT_OPS = frozenset("Add Sub Mul Div Relu Max Min Clip ReduceMax ReduceMin Abs Sign Neg Pow Sum".split())
+    (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16), ir.DataType.INT32
+)
+_WIDER: dict[str, dict[ir.DataType, ir.DataType]] = {
+    **dict.fromkeys(_MOVERS, _EXACT),
+    **dict.fromkeys("Add Sub Mul Div Relu".split(), _SMALL_INTS),
+    **dict.fromkeys("ReduceMax ReduceMin".split(), {**_SMALL_INTS, ir.DataType.BOOL: ir.DataType.UINT8}),
+    "MaxPool": dict.fromkeys((ir.DataType.INT8, ir.DataType.UINT8), ir.DataType.FLOAT),
+    "IsInf": {ir.DataType.FLOAT16: ir.DataType.FLOAT},
+}
+"""Per operator, the type in which a narrow one's values are computed exactly."""
 
 
 def raw_schema(op: str, opset: int) -> onnx.defs.OpSchema | None:
@@ -167,12 +174,12 @@ def widened(b: Rewriter, schema: onnx.defs.OpSchema) -> list[ir.Value]:
         wide = None
         if narrow == ir.DataType.BFLOAT16:
             wide = ir.DataType.FLOAT
-        elif node.op_type in _MOVERS:
-            wide = _EXACT.get(narrow) if narrow is not None else None
-        elif node.op_type in _INT_OPS and narrow is not None:
-            wide = _SMALL_INTS.get(narrow)
+        elif narrow is not None:
+            wide = _WIDER.get(node.op_type, {}).get(narrow)
         if narrow is None or wide is None or kind not in castable:
             raise refused
+        if node.op_type.startswith("Reduce") and (value.shape is None or 0 in value.shape):
+            raise refused  # the extreme of nothing is the type's own
         to[narrow] = wide
 
     def goes(i: int, value: ir.Value | None) -> ir.Value | None:
