@@ -2,8 +2,8 @@
 
 Every operator that changed between two neighbouring opsets is carried across by, in this order: its rule (the
 ``opset_down_*`` and ``opset_up_*`` modules), its two schemas where they agree on the node, a wider element type with
-Casts around it, and the function body that ONNX defines for it. What none of them can say is refused, all of it at once.
-Names of nodes and values, metadata and provenance survive; onnx's own converter drops them.
+Casts around it, and the function body that ONNX defines for it. What none of them can say is refused, all of it at
+once. Names of nodes and values, metadata and provenance survive; onnx's own converter drops them.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ def to_opset(model: Model, target: int) -> list[Note]:
         raise UsageError(f"opset {target} is out of range ({LOWEST_TARGET} to {HIGHEST})")
     source = model.opset
     if not LOWEST <= source <= HIGHEST:
-        raise UnsupportedOpset(
-            f"the model's opset {source} is out of range ({LOWEST} to {HIGHEST})", file=_file(model)
-        )
+        raise UnsupportedOpset(f"the model's opset {source} is out of range ({LOWEST} to {HIGHEST})", file=_file(model))
     if source == target and all(_version(f) == target for f in model.ir.functions.values()):
         return []
     kept = model.ir.clone()
@@ -69,7 +67,7 @@ def to_opset(model: Model, target: int) -> list[Note]:
     if failures and model.ir.functions:
         # inside a function no type is known; written out where it is called, all are
         model.ir, kept = kept, kept.clone()
-        ir.passes.common.InlinePass()(model.ir)
+        importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
         failures = _convert(model.ir, target)
         notes.append(Note("folded", f"functions were written out where they are called, to say them at opset {target}"))
     if failures:

@@ -8,7 +8,7 @@ from netferry.converters.passes.opset_rules import Cannot, Rewriter, lower
 from netferry.schemas.ir import ir
 
 END = np.iinfo(np.int64).max
-_PLAIN_REDUCTIONS = frozenset("ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd".split())
+_PLAIN_REDUCTIONS = frozenset(["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"])
 
 
 @lower("Split", 18)

@@ -11,7 +11,7 @@ from netferry.schemas.ir import ir
 
 @lower("Softmax LogSoftmax Hardmax", 13)
 def softmax(b: Rewriter) -> ir.Value | None:
-    """Before 13 all axes from ``axis`` on count as one; the last axis means the same, another changes places with it."""
+    """Before 13 all axes from ``axis`` on count as one: the last means the same, another changes places with it."""
     axis = b.attribute("axis", -1)
     if axis == -1:
         b.set(axis=-1)

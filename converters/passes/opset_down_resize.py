@@ -53,7 +53,7 @@ def axes_and_policy(b: Rewriter) -> None:
         b.feed(2, _scatter(b, np.ones(rank, np.float32), places, 2, "scales"))
 
 
-def _scatter(b: Rewriter, full: np.ndarray, places: list[int], i: int, name: str):  # noqa: ANN202 - a value
+def _scatter(b: Rewriter, full: np.ndarray, places: list[int], i: int, name: str):
     value = b.data(i)
     if value.const_value is None:
         return b.op("ScatterElements", full, places, value, axis=0)

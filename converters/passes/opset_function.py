@@ -11,7 +11,7 @@ from netferry.converters.passes.opset_rules import Cannot, Rewriter
 from netferry.schemas.ir import ir
 
 
-def body_version(schema: onnx.defs.OpSchema, opset: int) -> int | None:
+def body_version(schema: Any, opset: int) -> int | None:
     """The version of the operator's function body that is nearest to ``opset``; None where it has no body."""
     versions = sorted({*schema.function_opset_versions, *schema.context_dependent_function_opset_versions})
     if not versions:
@@ -72,7 +72,7 @@ def _constant(attributes: dict[str, Any]) -> np.ndarray:
     return np.array(attribute.value, dtype=np.float32 if name.startswith("value_float") else np.int64)
 
 
-def _function(node: ir.Node, schema: onnx.defs.OpSchema, version: int) -> onnx.FunctionProto:
+def _function(node: ir.Node, schema: Any, version: int) -> onnx.FunctionProto:
     if version in schema.function_opset_versions:
         text = schema.get_function_with_opset_version(version)
         return onnx.FunctionProto.FromString(text)

@@ -21,7 +21,7 @@ from netferry.schemas.layers import ROLE, Role
 from netferry.schemas.tensors import array_of
 
 
-class Cannot(Exception):  # noqa: N818 - not an error of its own: the dispatcher gathers them
+class Cannot(Exception):
     """One operator cannot be said at an opset; the argument says why."""
 
 
@@ -99,11 +99,11 @@ class Rewriter(Builder):
         tensor.name = unique
         if isinstance(self._main, ir.Function):  # functions hold no initializers
             node = ir.node("Constant", [], {"value": tensor}, num_outputs=1)
-            node.outputs[0].type, node.outputs[0].shape = ir.TensorType(tensor.dtype), ir.Shape(list(tensor.shape))
+            node.outputs[0].type, node.outputs[0].shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
             self._append(node)
             return node.outputs[0]
         value = ir.Value(
-            name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(list(tensor.shape)), const_value=tensor
+            name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
         )
         value.metadata_props[ROLE] = role.value
         self._main.register_initializer(value)

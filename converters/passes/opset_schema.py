@@ -23,18 +23,19 @@ _EXACT = {
     ir.DataType.UINT4: ir.DataType.UINT8,
     **dict.fromkeys(_FLOAT8, ir.DataType.FLOAT),
 }
-_MOVERS = frozenset(
-    "Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Identity Pad Reshape Size Shape Slice "
-    "SpaceToDepth Split Squeeze Tile Transpose Unsqueeze Where ScatterElements ScatterND".split()
+_MOVERS = (
+    *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad"),
+    *("Reshape", "ScatterElements", "ScatterND", "Shape", "Size", "Slice", "SpaceToDepth", "Split", "Squeeze"),
+    *("Tile", "Transpose", "Unsqueeze", "Where"),
 )
-_SMALL_INTS = dict.fromkeys(
-    (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16), ir.DataType.INT32
-)
+_SMALL = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16)
+_SMALL_INTS: dict[ir.DataType, ir.DataType] = dict.fromkeys(_SMALL, ir.DataType.INT32)
+_BYTES: dict[ir.DataType, ir.DataType] = dict.fromkeys(_SMALL[:2], ir.DataType.FLOAT)
 _WIDER: dict[str, dict[ir.DataType, ir.DataType]] = {
     **dict.fromkeys(_MOVERS, _EXACT),
-    **dict.fromkeys("Add Sub Mul Div Relu".split(), _SMALL_INTS),
-    **dict.fromkeys("ReduceMax ReduceMin".split(), {**_SMALL_INTS, ir.DataType.BOOL: ir.DataType.UINT8}),
-    "MaxPool": dict.fromkeys((ir.DataType.INT8, ir.DataType.UINT8), ir.DataType.FLOAT),
+    **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Relu"], _SMALL_INTS),
+    **{key: {**_SMALL_INTS, ir.DataType.BOOL: ir.DataType.UINT8} for key in ["ReduceMax", "ReduceMin"]},
+    "MaxPool": _BYTES,
     "IsInf": {ir.DataType.FLOAT16: ir.DataType.FLOAT},
 }
 """Per operator, the type in which a narrow one's values are computed exactly."""
@@ -88,9 +89,8 @@ def bad_types(node: ir.Node, schema: onnx.defs.OpSchema) -> dict[ir.Value, str]:
             text = type_text(value.type)
             if text is None:
                 continue
-            if text not in allowed.get(formal.type_str, {formal.type_str}):
-                out[value] = text
-            elif formal.is_homogeneous and first.setdefault(formal.type_str, text) != text:
+            known = text in allowed.get(formal.type_str, {formal.type_str})
+            if not known or (formal.is_homogeneous and first.setdefault(formal.type_str, text) != text):
                 out[value] = text
     return out
 
@@ -183,7 +183,7 @@ def widened(b: Rewriter, schema: onnx.defs.OpSchema) -> list[ir.Value]:
         to[narrow] = wide
 
     def goes(i: int, value: ir.Value | None) -> ir.Value | None:
-        if value is None or value.dtype not in to:
+        if value is None or value.dtype is None or value.dtype not in to:
             return value
         formal = schema.inputs[min(i, len(schema.inputs) - 1)].type_str
         narrow = next((c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == formal), [formal])

@@ -24,7 +24,7 @@ def annotate(model: ir.Model) -> None:
         if tensor is not None and (filler_of(tensor) is not None or tensor.nbytes > _SMALL):
             copy.graph.initializers.pop(name)
             value.const_value = None
-            value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(list(tensor.shape))
+            value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
             if not value.is_graph_input():
                 copy.graph.inputs.append(value)
     try:
