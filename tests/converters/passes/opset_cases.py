@@ -20,7 +20,6 @@ from netferry.schemas.model import Model, Source
 
 OPSETS = range(11, 27)
 _RANDOM = ("bernoulli", "dropout", "random", "multinomial", "train_", "adam", "adagrad", "momentum", "gradient")
-_ONE_INPUT_STAYS = frozenset(["If", "Loop", "Scan", "SequenceMap"])
 
 
 @functools.cache
@@ -97,7 +96,8 @@ def carried(proto: onnx.ModelProto, target: int) -> onnx.ModelProto:
 
 def run(proto: onnx.ModelProto, inputs: list[Any]) -> tuple[list[Any] | None, str]:
     """Outputs by onnxruntime, else by ONNX's reference; None and the reason where neither runs it."""
-    feeds = {i.name: x for i, x in zip(proto.graph.input, inputs, strict=True)}
+    held = {t.name for t in proto.graph.initializer}
+    feeds = {i.name: x for i, x in zip([i for i in proto.graph.input if i.name not in held], inputs, strict=True)}
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
