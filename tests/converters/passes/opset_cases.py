@@ -116,6 +116,22 @@ def run(proto: onnx.ModelProto, inputs: list[Any]) -> tuple[list[Any] | None, st
         return None, f"{why[:300]} | {str(error)[:200]}"
 
 
+def outputs_of(proto: onnx.ModelProto, seed: int = 0) -> list[Any]:
+    """Outputs for seeded inputs; a dynamic dimension is 3."""
+    rng = np.random.default_rng(seed)
+    held = {t.name for t in proto.graph.initializer}
+    feeds = []
+    for put in proto.graph.input:
+        if put.name not in held:
+            kind = put.type.tensor_type
+            shape = [d.dim_value or 3 for d in kind.shape.dim]
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            feeds.append((rng.normal(size=shape) if dtype.kind == "f" else rng.integers(0, 2, shape)).astype(dtype))
+    outputs, why = run(proto, feeds)
+    assert outputs is not None, why
+    return outputs
+
+
 def differs(got: list[Any], want: list[Any], rtol: float, atol: float) -> str | None:
     """The first difference, None where there is none."""
     if len(got) != len(want):

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import parser
 
@@ -15,28 +11,11 @@ from netferry.errors import UnsupportedOpset, UsageError
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER
 from netferry.schemas.model import Model, Source
-from tests.converters.passes.opset_cases import as_model, carried, differs, run
-from tests.shared import shared
+from tests.converters.passes.opset_cases import as_model, carried, differs, outputs_of
 
 
 def _proto(opset: int, text: str) -> onnx.ModelProto:
     return parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> {text}')
-
-
-def _run(proto: onnx.ModelProto, seed: int = 0) -> list[Any]:
-    """Outputs for seeded inputs; a dynamic dimension is 3."""
-    rng = np.random.default_rng(seed)
-    held = {t.name for t in proto.graph.initializer}
-    feeds = []
-    for put in proto.graph.input:
-        if put.name not in held:
-            kind = put.type.tensor_type
-            shape = [d.dim_value or 3 for d in kind.shape.dim]
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
-            feeds.append((rng.normal(size=shape) if dtype.kind == "f" else rng.integers(0, 2, shape)).astype(dtype))
-    outputs, why = run(proto, feeds)
-    assert outputs is not None, why
-    return outputs
 
 
 OLD = {
@@ -181,19 +160,19 @@ def test_raised_model_computes_the_same(name: str, target: int) -> None:
         pytest.skip("not a rise")
     out = carried(proto, target)
     onnx.checker.check_model(out, full_check=True)
-    assert differs(_run(out), _run(proto), 1e-5, 1e-6) is None
+    assert differs(outputs_of(out), outputs_of(proto), 1e-5, 1e-6) is None
 
 
 @pytest.mark.parametrize("name", NEW)
 def test_lowered_model_computes_the_same(name: str) -> None:
     opset, text, least = NEW[name]
     proto = _proto(opset, text)
-    want = _run(proto)
+    want = outputs_of(proto)
     for target in range(least, opset):
         out = carried(proto, target)
         onnx.checker.check_model(out, full_check=True)
         assert out.opset_import[0].version == target
-        assert differs(_run(out), want, 1e-5, 1e-6) is None, target
+        assert differs(outputs_of(out), want, 1e-5, 1e-6) is None, target
 
 
 def _labelled() -> Model:
@@ -272,41 +251,11 @@ def test_functions_are_carried_too(body: str, inlined: bool) -> None:
         '<ir_version: 8, opset_import: ["": 20, "own": 1]> f (float[N,4] x) => (float[N,4] y) { y = own.g(x) } '
         f'<domain: "own", opset_import: ["": 20]> g (a) => (r) {{ {body} }}'
     )
-    want = _run(proto)
+    want = outputs_of(proto)
     model = Model(ir.from_proto(proto), source=Source("onnx"))
     notes = to_opset(model, 12)
     out = ir.to_proto(model.ir)
     onnx.checker.check_model(out)
     assert bool(notes) == inlined == (not out.functions)
-    assert differs(_run(out), want, 1e-5, 1e-6) is None
+    assert differs(outputs_of(out), want, 1e-5, 1e-6) is None
     assert {o.version for f in [out, *out.functions] for o in f.opset_import if o.domain == ""} == {12}
-
-
-@pytest.mark.parametrize("target", [11, 13, 17, 21, 26])
-@pytest.mark.parametrize(
-    "path", ["ultraface/RFB-320.onnx", "ultraface/slim-320.onnx", "ultraface/RFB-320_postprocessing.onnx"]
-)
-def test_real_face_detectors(path: str, target: int) -> None:
-    proto = onnx.load(shared("data", *path.split("/")))
-    out = carried(proto, target)
-    onnx.checker.check_model(out, full_check=True)
-    assert differs(_run(out), _run(proto), 1e-5, 1e-6) is None
-
-
-@pytest.mark.parametrize("target", [11, 12, 14, 18, 21, 26])
-@pytest.mark.parametrize("name", ["silero_vad.onnx", "silero_vad_16k_op15.onnx"])
-def test_real_voice_detector_with_branches(name: str, target: int) -> None:
-    proto = onnx.load(shared("data", "silero-vad", name))
-    out = carried(proto, target)
-    onnx.checker.check_model(out, full_check=True)
-    rng = np.random.default_rng(0)
-    feeds = {
-        "input": rng.normal(size=(1, 576), scale=0.1).astype(np.float32),
-        "state": rng.normal(size=(2, 1, 128), scale=0.1).astype(np.float32),
-        "sr": np.array(16000, np.int64),
-    }
-    got, want = (
-        ort.InferenceSession(p.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
-        for p in (out, proto)
-    )
-    assert differs(got, want, 1e-5, 1e-6) is None
