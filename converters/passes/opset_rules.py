@@ -207,10 +207,6 @@ class Rewriter(Builder):
             raise Cannot(why)
         self.set(**{name: None})
 
-    def again(self, op_type: str, *inputs: Operand, outputs: int = 1, **attributes: Any) -> Any:
-        """Like ``op``; an attribute given is passed, of the same kind as Builder.op."""
-        return self.op(op_type, *inputs, outputs=outputs, **attributes)
-
     def like(self, number: float, value: ir.Value) -> ir.Value:
         """A scalar constant of ``value``'s element type."""
         return self.const(np.array(number), dtype=self.dtype(value).numpy())

@@ -99,8 +99,3 @@ def group_norm(b: Rewriter) -> ir.Value:
         column = b.op("Unsqueeze", b.data(i), [1])
         wide.append(b.reshape(b.op("Expand", column, [groups, channels // groups]), [channels]))
     return b.op("GroupNormalization", x, *wide, num_groups=groups, epsilon=b.attribute("epsilon"))
-
-
-@lift("Range", 27)
-def half_range(b: Rewriter) -> None:
-    """Nothing to do: half precision, which the new setting is for, is new as well."""

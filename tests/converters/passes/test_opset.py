@@ -68,6 +68,11 @@ OLD = {
         16,
         'f (float[1,1,4,4] x, float[1,3,3,2] g) => (float[1,1,3,3] y) { y = GridSample<mode="bicubic">(x, g) }',
     ),
+    "groupnorm18": (
+        18,
+        "f (float[N,6,3,2] x) => (float[N,6,3,2] y) <float[2] s = {1.5,2.0}, float[2] b = {0.5,1.0}> "
+        "{ y = GroupNormalization<num_groups=2>(x, s, b) }",
+    ),
     "mvn9": (9, "f (float[N,2,3,3] x) => (float[N,2,3,3] y) { y = MeanVarianceNormalization(x) }"),
     "lstm7": (
         7,
@@ -88,6 +93,12 @@ NEW = {
         21,
         "f (float[N,6,H,W] x, float[6] s, float[6] b) => (float[N,6,H,W] y) "
         "{ y = GroupNormalization<num_groups=3>(x, s, b) }",
+        11,
+    ),
+    "groupnorm18": (
+        18,
+        "f (float[N,6,3,2] x) => (float[N,6,3,2] y) <float[2] s = {1.5,2.0}, float[2] b = {0.5,1.0}> "
+        "{ y = GroupNormalization<num_groups=2>(x, s, b) }",
         11,
     ),
     "gelu": (21, 'f (float[N,4] x) => (float[N,4] y) { t = Gelu<approximate="tanh">(x) y = Gelu(t) }', 11),
