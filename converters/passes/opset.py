@@ -1,0 +1,230 @@
+"""Raising and lowering a graph's opset, one version at a time.
+
+Every operator that changed between two neighbouring opsets is carried across by, in this order: its rule (the
+``opset_down_*`` and ``opset_up_*`` modules), its two schemas where they agree on the node, a wider element type with
+Casts around it, and the function body that ONNX defines for it. What none of them can say is refused, all of it at
+once. Names of nodes and values, metadata and provenance survive; onnx's own converter drops them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+
+from netferry.converters import passes
+from netferry.converters.passes.opset_function import body_version, write_out
+from netferry.converters.passes.opset_rules import LIFT, LOWER, Cannot, Names, Rewriter, discard
+from netferry.converters.passes.opset_schema import (
+    bad_form,
+    bad_types,
+    carry_attributes,
+    changed,
+    raw_schema,
+    schema_of,
+    widened,
+)
+from netferry.converters.passes.opset_types import annotate
+from netferry.errors import MalformedFile, UnsupportedOpset, UsageError, quoted
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import layer_of
+from netferry.schemas.model import Model, Note
+
+LOWEST, HIGHEST, LOWEST_TARGET = 7, 28, 11
+
+for _module in pkgutil.iter_modules(passes.__path__):
+    if _module.name.startswith(("opset_down_", "opset_up_")):
+        importlib.import_module(f"{passes.__name__}.{_module.name}")
+
+
+def to_opset(model: Model, target: int) -> list[Note]:
+    """Say the model at another opset, in place; subgraphs and functions included.
+
+    On failure the model is as it was (an equal copy of its graph is put back).
+
+    Args:
+        model: a model at opset 7 to 28.
+        target: 11 to 28; onnxruntime 1.31 reads up to 26.
+
+    Returns:
+        What a user may want to know.
+
+    Raises:
+        UsageError: the target is out of range.
+        UnsupportedOpset: operators that cannot be said there, all of them, with the least opset that can; or the
+            model's own opset is out of range.
+    """
+    if not LOWEST_TARGET <= target <= HIGHEST:
+        raise UsageError(f"opset {target} is out of range ({LOWEST_TARGET} to {HIGHEST})")
+    source = model.opset
+    if not LOWEST <= source <= HIGHEST:
+        raise UnsupportedOpset(f"the model's opset {source} is out of range ({LOWEST} to {HIGHEST})", file=_file(model))
+    if source == target and all(_version(f) == target for f in model.ir.functions.values()):
+        return []
+    kept = model.ir.clone()
+    failures = _convert(model.ir, target)
+    notes: list[Note] = []
+    if failures and model.ir.functions:
+        # inside a function no type is known; written out where it is called, all are
+        model.ir, kept = kept, kept.clone()
+        importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
+        failures = _convert(model.ir, target)
+        notes.append(Note("folded", f"functions were written out where they are called, to say them at opset {target}"))
+    if failures:
+        model.ir = kept
+        raise _refusal(failures, target, model)
+    return notes
+
+
+def _convert(model: ir.Model, target: int) -> list[tuple[str, str, str, int]]:
+    annotate(model)
+    failures = []
+    for root in [model.graph, *model.functions.values()]:
+        journey = _Journey(root)
+        journey.carry(list(root.all_nodes()), _version(root), target)
+        failures += journey.failures
+        root.opset_imports.pop("ai.onnx", None)
+        root.opset_imports[""] = target
+    return failures
+
+
+class _Journey:
+    """One graph on its way from opset to opset."""
+
+    def __init__(self, root: ir.Graph | ir.Function) -> None:
+        self.root = root
+        self.names = Names.of(root)
+        self.origin: dict[ir.Node, tuple[str, str]] = {}
+        self.failures: list[tuple[str, str, str, int]] = []
+        """(name, operator, why, least opset) of what cannot be said"""
+
+    def carry(self, nodes: list[ir.Node], source: int, target: int) -> list[ir.Node]:
+        """Take nodes that are valid at ``source`` to ``target``; returns those that stand for them there."""
+        nodes = [n for n in nodes if n.domain in ("", "ai.onnx")]
+        for node in nodes:
+            self.origin.setdefault(node, (layer_of(node)[0], node.op_type))
+        down = target < source
+        for version in range(source, target, -1) if down else range(source + 1, target + 1):
+            ahead: list[ir.Node] = []
+            for node in nodes:
+                if node.graph is None:  # a constant that is an attribute now
+                    continue
+                if not changed(node.op_type, version):
+                    ahead.append(node)
+                    continue
+                try:
+                    ahead += self._step(node, version, down)
+                except (Cannot, MalformedFile) as error:
+                    reason = error.reason if isinstance(error, MalformedFile) else str(error)
+                    self.failures.append((*self.origin[node], f"{node.op_type}: {reason}", version if down else 0))
+            nodes = ahead
+        return nodes
+
+    def _step(self, node: ir.Node, version: int, down: bool) -> list[ir.Node]:
+        """Carry one node across one version: from ``version`` down, or up to it."""
+        opset = version - 1 if down else version
+        old = raw_schema(node.op_type, version if down else version - 1)
+        new = schema_of(node.op_type, opset)
+        b = Rewriter(self.root, node, opset, self.names)
+        rule = (LOWER if down else LIFT).get((node.op_type, version))
+        try:
+            values = rule(b) if rule else None
+            if values is None:
+                if new is None:
+                    raise Cannot("there is no such operator" if down else "the operator is gone")
+                if old is not None:
+                    carry_attributes(node, old, new)
+                if (form := bad_form(node, new)) is not None:
+                    raise Cannot(f"{form} cannot be said")
+                if bad_types(node, new):
+                    values = widened(b, new)
+        except Cannot:
+            body = body_version(old, opset) if old is not None else None
+            if body is None or old is None:
+                raise
+            for one in reversed(b.made):
+                self._forget(one)
+            b = Rewriter(self.root, node, body, self.names)
+            made = self._settle(b, write_out(b, old))
+            return self.carry(made, body, opset)
+        return self._settle(b, values)
+
+    @staticmethod
+    def _forget(node: ir.Node) -> None:
+        if node.graph is not None and not any(v.uses() for v in node.outputs):
+            node.graph.remove(node, safe=True)
+
+    def _settle(self, b: Rewriter, values: ir.Value | Sequence[ir.Value | None] | None) -> list[ir.Node]:
+        """Put a rule's values where the node's outputs were, and check what the rule wrote."""
+        node = b.node
+        if values is not None:
+            _replace(b, [values] if isinstance(values, ir.Value) else list(values))
+        standing = [n for n in b.made if n.graph is not None] + ([] if values is not None else [node])
+        for one in standing:
+            self.origin.setdefault(one, self.origin[node])
+            schema = schema_of(one.op_type, b.opset)
+            if one.domain != "" or schema is None:
+                raise Cannot(f"its form there needs {one.op_type}")
+            if (form := bad_form(one, schema)) is not None:
+                raise Cannot(f"its form there needs {one.op_type} {form}")
+            for text in bad_types(one, schema).values():
+                raise Cannot(f"its form there needs {one.op_type} of {text}")
+        return standing
+
+
+def _replace(b: Rewriter, values: Sequence[ir.Value | None]) -> None:
+    node = b.node
+    ends: list[ir.Value | None] = []
+    for value in values:
+        inner = value is None or (value.producer() in b.made and value not in ends)
+        ends.append(value if value is None or inner else b.op("Identity", value))
+    same = next((n for n in reversed(b.made) if n.op_type == node.op_type), None)
+    stands = same or next((v.producer() for v in ends if v is not None), None)
+    for old, new in zip(node.outputs, ends, strict=True):
+        if new is None:
+            continue
+        name, kind, shape = old.name, old.type, old.shape
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        if name:
+            old.name = None
+            new.name = name
+        new.type = kind if kind is not None else new.type
+        new.shape = shape if shape is not None else new.shape
+        new.metadata_props.update(old.metadata_props)
+        new.doc_string = old.doc_string
+    dropped = [v for v in node.inputs if v is not None]
+    name, owner = node.name, node.graph
+    if owner is None or stands is None:
+        raise AssertionError("the node was in a graph")
+    owner.remove(node, safe=True)
+    stands.name, stands.doc_string = name, node.doc_string
+    for one in reversed(b.made):
+        if not any(v.uses() or v.is_graph_output() for v in one.outputs):
+            dropped += [v for v in one.inputs if v is not None]
+            owner.remove(one, safe=True)
+    for value in dropped:
+        discard(value)
+
+
+def _version(root: ir.Graph | ir.Function) -> int:
+    imports = root.opset_imports
+    return imports.get("", imports.get("ai.onnx", 0))
+
+
+def _file(model: Model) -> str | None:
+    return model.source.files[0] if model.source.files else None
+
+
+def _refusal(failures: list[tuple[str, str, str, int]], target: int, model: Model) -> UnsupportedOpset:
+    rows = "".join(
+        f"\n  {quoted(name)}  ({op})  {why}" + (f"; needs opset {least}" if least else "")
+        for name, op, why, least in failures[:50]
+    )
+    more = f"\n  … and {len(failures) - 50} more" if len(failures) > 50 else ""
+    least = max(f[3] for f in failures)
+    n = len({f[0] for f in failures})
+    return UnsupportedOpset(
+        f"opset {target} cannot say {n} operator{'s' if n != 1 else ''}{rows}{more}",
+        file=_file(model),
+        hint=f"opset {least} or above can" if least else None,
+    )

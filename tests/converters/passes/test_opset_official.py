@@ -1,0 +1,55 @@
+"""Every official node test of ONNX, carried from its own opset to each of 11 to 26.
+
+Each must come out valid and with the test's own outputs (onnxruntime, else ONNX's reference), or be refused; what may
+be refused below which opset is pinned here, so that a rule that stops working is seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.converters.passes.opset_cases import OPSETS, cases, outcome, variants
+
+MAY_REFUSE_BELOW = {
+    "AffineGrid": 20, "Attention": 13, "AveragePool": 19, "BitCast": 26, "BitShift": 28, "BitwiseAnd": 18,
+    "BitwiseNot": 18, "BitwiseOr": 18, "BitwiseXor": 18, "Cast": 25, "CastLike": 25, "Celu": 13, "Col2Im": 18,
+    "Compress": 13, "CumProd": 26, "DFT": 17, "DeformConv": 19, "DequantizeLinear": 25, "Einsum": 13, "Equal": 19,
+    "GatherND": 12, "GridSample": 20, "Identity": 16, "If": 16, "ImageDecoder": 20, "LinearAttention": 27, "Loop": 16,
+    "LpPool": 18, "MelWeightMatrix": 17, "OneHot": 13, "OptionalGetElement": 18, "OptionalHasElement": 18, "Pow": 12,
+    "QLinearMatMul": 21, "QuantizeLinear": 25, "Range": 13, "ReduceMax": 20, "ReduceMin": 12, "RegexFullMatch": 20,
+    "Reshape": 14, "Resize": 19, "ReverseSequence": 13, "RoiAlign": 16, "RotaryEmbedding": 13, "STFT": 17, "Scan": 27,
+    "ScatterElements": 16,
+    "ScatterND": 16, "SequenceMap": 17, "StringConcat": 20, "StringSplit": 20, "TensorScatter": 24, "Unique": 13,
+}  # fmt: skip
+"""Operators with a setting or an element type that lower opsets do not have."""
+AT_RUN_TIME = "computed at run time"
+"""Axes and sizes that are an attribute below must be constants; in half of the official tests they are inputs."""
+
+
+def _first_of_each() -> set[str]:
+    seen: dict[tuple[str, int], str] = {}
+    for name, case in cases().items():
+        seen.setdefault((case.model.graph.node[0].op_type, case.model.opset_import[0].version), name)
+    return set(seen.values())
+
+
+def _rows() -> list[Any]:
+    quick = _first_of_each()
+    return [pytest.param(name, id=name, marks=() if name in quick else pytest.mark.slow) for name in cases()]
+
+
+@pytest.mark.filterwarnings("ignore")  # the reference evaluator divides by zero on purpose
+@pytest.mark.parametrize("name", _rows())
+def test_official_case_is_equal_or_refused(name: str) -> None:
+    case = cases()[name]
+    for suffix, proto, inputs, outputs in variants(case):
+        source = proto.opset_import[0].version
+        for target in OPSETS:
+            if target == source:
+                continue
+            kind, detail = outcome(case, proto, inputs, outputs, target)
+            pinned = target < MAY_REFUSE_BELOW.get(proto.graph.node[0].op_type, 0)
+            allowed = kind == "refused" and (pinned or (AT_RUN_TIME in detail and not suffix))
+            assert kind == "equal" or allowed, f"{name}{suffix}, {source} to {target}: {kind} {detail}"
