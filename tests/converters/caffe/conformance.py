@@ -56,7 +56,7 @@ class Runner:
             for value in node.outputs:
                 if value.name in (blobs or []) and value.name not in present:
                     graph.outputs.append(value)
-        self.dims = {v.name: [d if isinstance(d, int) else d.value for d in v.shape or ()] for v in graph.inputs}
+        self.dims = {v.name or "": [d if isinstance(d, int) else d.value for d in v.shape or ()] for v in graph.inputs}
         ir.external_data.load_to_model(model.ir)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
