@@ -263,3 +263,11 @@ def test_dynamic_axes_in_front_and_behind(dims: list[str | int]) -> None:
     x, w = seeded(2, 3, 4, 5, 6), np.full((3, 4, 3, 3), 0.5, np.float32)
     want = convolve(x.reshape(6, 4, 5, 6), w, None, [1, 1], [0, 0], [1, 1], 1).reshape(2, 3, 3, 3, 4)
     np.testing.assert_allclose(read_alone(l, dims).run({"x": x})["y"], want, rtol=1e-4, atol=1e-4)
+
+
+def test_vast_bilinear_kernel_is_not_made_up_from_a_small_file(tmp_path: Path) -> None:
+    text = layer(
+        "Deconvolution", [8], [2], [], [], "num_output: 4096 bias_term: false weight_filler { type: 'bilinear' }"
+    )
+    model = convert(tmp_path, text, {"x": np.zeros((1, 4096, 2, 2), np.float32)})
+    assert model.uninitialised == ["c.weight"]
