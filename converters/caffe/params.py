@@ -20,6 +20,9 @@ TRAINING_ONLY = frozenset(
 )
 """Settings that never change what a layer computes in the TEST phase (fillers are read where weights are missing)."""
 
+_FLOAT_MAX = 3.4028235677973366e38
+"""Halfway above the largest float32: what is larger becomes infinite, as in Caffe."""
+
 
 class Params:
     """A message of settings with typed getters; each getter marks the field as read.
@@ -69,8 +72,8 @@ class Params:
             if not isinstance(value, Scalar):
                 raise self._fail(name, "{…}", "an integer")
             number = value.as_int()
-            if number is None or abs(number) > 2**63:
-                raise self._fail(name, value.text, "an integer")
+            if number is None or not -(2**31) <= number < 2**32:  # Caffe's are int32 and uint32
+                raise self._fail(name, value.text, "an integer of 32 bits")
             out.append(number)
         return out
 
@@ -90,7 +93,7 @@ class Params:
             number = value.as_float() if isinstance(value, Scalar) else None
             if number is None or math.isnan(number):
                 raise self._fail(name, value.text if isinstance(value, Scalar) else "{…}", "a number")
-            out.append(number)
+            out.append(math.copysign(math.inf, number) if abs(number) > _FLOAT_MAX else number)
         return out
 
     def bool(self, name: str, default: bool) -> bool:

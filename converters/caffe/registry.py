@@ -11,6 +11,7 @@ returns the values of its tops: one, or a tuple.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -160,9 +161,7 @@ class Layer:
             return uninitialised_tensor(shape, filler=filler)
         if filler is None:
             return uninitialised_tensor(shape, filler={"type": "msra"})
-        if filler["type"] == "bilinear":
-            return array_tensor(fill(filler, shape, self.name, 0))
-        if int(np.prod(shape, dtype=np.float64)) > 1_000_000:
+        if math.prod(shape) > (2**24 if filler["type"] == "bilinear" else 1_000_000):
             return uninitialised_tensor(shape, filler=filler)  # nothing large is made up from a small file
         return array_tensor(fill(filler, shape, self.name, 0))
 

@@ -141,9 +141,9 @@ def exp(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     p = l.param("exp_param")
     scale, shift = p.float("scale", 1.0), p.float("shift", 0.0)
     rate = _log_base(l, p.float("base", -1.0))
-    y = b.op("Exp", _scaled(b, x, rate * scale, 0.0))
-    with np.errstate(over="ignore"):
-        factor = np.exp(np.float64(rate * shift)).astype(np.float32)  # outside, as in Caffe: it overflows alike
+    with np.errstate(over="ignore"):  # the factor of the shift stays outside, as in Caffe: it overflows alike
+        inner, factor = np.float32(rate * scale), np.exp(np.float64(rate * shift)).astype(np.float32)
+    y = b.op("Exp", _scaled(b, x, float(inner), 0.0))
     return b.op("Mul", y, factor) if factor != 1 else y
 
 

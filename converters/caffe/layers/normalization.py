@@ -23,16 +23,21 @@ def lrn(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     dims = shape_of(x)
     if len(dims) != 4:
         raise MalformedFile(f"LRN needs 4 axes, the bottom has {len(dims)}", layer=l.name)
-    if not within:
+    if not within and alpha > 0 and beta > 0:  # as the operator's implementations demand
         reach = _reach(size, dims[1])
         return b.op("LRN", x, size=reach, alpha=alpha * (reach / size), beta=beta, bias=k)
-    # Caffe builds it from pooling (zeros outside count) and Power with shift 1: k plays no part
-    kernel = [_reach(size, dims[2]), _reach(size, dims[3])]
-    half = [(n - 1) // 2 for n in kernel]
     squares = b.op("Mul", x, x)
+    if within:  # Caffe builds it from pooling (zeros outside count) and Power with shift 1: k plays no part
+        kernel, k = [_reach(size, dims[2]), _reach(size, dims[3])], 1.0
+    else:
+        kernel = [_reach(size, dims[1]), 1]
+        squares = b.reshape(squares, [0, 1, l.fixed(x, 1, "LRN"), -1])
+    half = [(n - 1) // 2 for n in kernel]
     means = b.op("AveragePool", squares, kernel_shape=kernel, pads=[*half, *half], count_include_pad=1)
-    share = alpha * (kernel[0] / size) * (kernel[1] / size)
-    base = b.op("Add", b.op("Mul", means, float(share)), 1.0)
+    if not within:
+        means = b.op("Reshape", means, b.op("Shape", x), types=[(ir.DataType.FLOAT, dims)])
+    share = alpha * (kernel[0] / size) * (kernel[1] / size if within else 1.0)
+    base = b.op("Add", b.op("Mul", means, float(share)), float(k))
     return b.op("Div", x, b.op("Pow", base, float(beta)))
 
 

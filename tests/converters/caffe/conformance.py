@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from netferry.converters.caffe.read import read
@@ -56,13 +57,17 @@ class Runner:
             for value in node.outputs:
                 if value.name in (blobs or []) and value.name not in present:
                     graph.outputs.append(value)
-        self.dims = {v.name: [d if isinstance(d, int) else d.value for d in v.shape or ()] for v in graph.inputs}
+        self.dims = {v.name or "": [d if isinstance(d, int) else d.value for d in v.shape or ()] for v in graph.inputs}
         ir.external_data.load_to_model(model.ir)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1
-        data = ir.to_proto(model.ir).SerializeToString()
-        self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        proto = ir.to_proto(model.ir)
+        onnx.checker.check_model(proto, full_check=True)
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        self.session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
 
     def run(self, feeds: Arrays) -> Arrays:
         """Run; feeds that the net does not have are left out."""

@@ -1,17 +1,18 @@
-"""Nets of a few layers for tests: written as files, converted, run, and given to OpenCV as a second opinion."""
+"""Nets of a few layers whose inputs have the shapes of what is fed, run at two batch sizes, and in OpenCV."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from netferry.converters.caffe.read import read
-from netferry.converters.options import ReadOptions
-from netferry.schemas.model import Model
+from netferry.converters.caffe.registry import Layer, registry
+from netferry.schemas.graph import Builder, Dim
+from netferry.schemas.ir import ir
+from netferry.schemas.model import Model, Source
+from tests.converters.caffe import running
+from tests.converters.caffe.caffemodel_writer import caffemodel
 from tests.converters.caffe.conformance import Arrays, Runner
 
 Blobs = Mapping[str, Sequence[np.ndarray]]
@@ -22,27 +23,13 @@ def seeded(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
 
 
-def write_net(folder: Path, layers: str, feeds: Arrays, blobs: Blobs | None = None) -> tuple[Path, Path | None]:
-    """Write net.prototxt (an Input layer per feed, then ``layers``) and, where there are blobs, net.caffemodel."""
-    inputs = [
-        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
-        + " ".join(f"dim: {d}" for d in array.shape)
-        + " } } }"
-        for name, array in feeds.items()
-    ]
-    text = folder / "net.prototxt"
-    text.write_text("\n".join(['name: "net"', *inputs, layers]))
-    if blobs is None:
-        return text, None
-    weights = folder / "net.caffemodel"
-    weights.write_bytes(b"".join(_field(100, _stored(name, arrays)) for name, arrays in blobs.items()))
-    return text, weights
+def _weights(blobs: Blobs) -> bytes:
+    return caffemodel({name: ("", arrays) for name, arrays in blobs.items()})
 
 
-def convert(folder: Path, layers: str, feeds: Arrays, blobs: Blobs | None = None, batch: int | None = None) -> Model:
-    """Write and read a net."""
-    text, weights = write_net(folder, layers, feeds, blobs)
-    return read(text, ReadOptions(weights=weights, batch=batch))
+def convert(folder: Path, layers: str, feeds: Arrays, blobs: Blobs | None = None) -> Model:
+    """Write and read a net: an input per feed, then ``layers``."""
+    return running.convert(folder, running.declare(feeds) + layers, None if blobs is None else _weights(blobs))
 
 
 def outputs(folder: Path, layers: str, feeds: Arrays, blobs: Blobs | None = None) -> Arrays:
@@ -54,36 +41,23 @@ def outputs(folder: Path, layers: str, feeds: Arrays, blobs: Blobs | None = None
     if runner.dims and all(dims[:1] == ["batch"] for dims in runner.dims.values()):
         doubled = runner.run({k: np.concatenate([v, v]) for k, v in feeds.items()})
         for name, array in doubled.items():
-            if got[name].ndim:
-                np.testing.assert_allclose(array, np.concatenate([got[name]] * 2), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(array, np.concatenate([got[name]] * 2), rtol=1e-5, atol=1e-5)
     return got
 
 
 def opencv(folder: Path, layers: str, feeds: Arrays, blobs: Blobs | None = None) -> np.ndarray:
-    """What OpenCV's Caffe reader computes for the net's one output."""
-    text, weights = write_net(folder, layers, feeds, blobs or {"none": []})
-    net = cv2.dnn.readNetFromCaffe(str(text), str(weights))
-    for name, array in feeds.items():
-        net.setInput(array, name)
-    return net.forward()
+    """What OpenCV's Caffe reader computes for the last layer's first top."""
+    top = layers.rsplit("top: ", 1)[1].split('"')[1]
+    return running.opencv(folder, running.declare(feeds) + layers, feeds, top, _weights(blobs or {}))
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
-
-
-def _stored(name: str, arrays: Sequence[np.ndarray]) -> bytes:
-    blobs = (
-        _field(7, _field(1, b"".join(_varint(d) for d in a.shape)))
-        + _field(5, struct.pack(f"<{a.size}f", *a.ravel().tolist()))
-        for a in arrays
-    )
-    return _field(1, name.encode()) + b"".join(_field(7, blob) for blob in blobs)
+def read_alone(layer: Layer, dims: Sequence[Dim]) -> Runner:
+    """Call a layer's reader on an input of any dimensions, dynamic ones included, and make its result runnable."""
+    b = Builder("net")
+    x = b.input("x", dims)
+    reader = registry.get(layer.type)
+    assert reader is not None
+    with b.layer(layer.name, layer.type):
+        made = reader(b, layer, x)
+    b.output(made if isinstance(made, ir.Value) else made[0], "y")
+    return Runner(Model(ir.Model(b.graph, ir_version=10), source=Source("caffe")))

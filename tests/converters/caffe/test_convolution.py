@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netferry.converters.caffe.registry import NeedsFixedBatch
+from netferry.converters.caffe.prototxt import parse
+from netferry.converters.caffe.registry import Layer, NeedsFixedBatch
 from netferry.errors import NetferryError
 from netferry.schemas.layers import Role, role_of
-from tests.converters.caffe.single import convert, opencv, outputs, seeded
+from tests.converters.caffe.single import convert, opencv, outputs, read_alone, seeded
 
 
 def patches(x: np.ndarray, kernel: list[int], stride: list[int], pad: list[int], dilation: list[int]) -> np.ndarray:
@@ -248,3 +249,25 @@ def test_refuses(tmp_path: Path, kind: str, settings: str) -> None:
         convert(tmp_path, layer(kind, [], [], [], [], settings), {"x": np.zeros((1, 4, 5, 5), np.float32)})
     assert not isinstance(caught.value, NeedsFixedBatch)
     assert caught.value.layer == "c"
+
+
+@pytest.mark.parametrize("dims", [["time", "batch", 4, 5, 6], [3, "batch", 4, "height", "width"]], ids=str)
+def test_dynamic_axes_in_front_and_behind(dims: list[str | int]) -> None:
+    """Axes of a sequence in front of the channels stay dynamic; pictures may be of any size where no axis moves."""
+    text = "num_output: 3 kernel_size: 3 axis: 2 bias_term: false weight_filler { type: 'constant' value: 0.5 }"
+    l = Layer("c", "Convolution", parse(f"convolution_param {{ {text} }}"), ["x"], ["y"])
+    if "height" in dims:
+        with pytest.raises(NeedsFixedBatch):
+            read_alone(l, dims)
+        return
+    x, w = seeded(2, 3, 4, 5, 6), np.full((3, 4, 3, 3), 0.5, np.float32)
+    want = convolve(x.reshape(6, 4, 5, 6), w, None, [1, 1], [0, 0], [1, 1], 1).reshape(2, 3, 3, 3, 4)
+    np.testing.assert_allclose(read_alone(l, dims).run({"x": x})["y"], want, rtol=1e-4, atol=1e-4)
+
+
+def test_vast_bilinear_kernel_is_not_made_up_from_a_small_file(tmp_path: Path) -> None:
+    text = layer(
+        "Deconvolution", [8], [2], [], [], "num_output: 4096 bias_term: false weight_filler { type: 'bilinear' }"
+    )
+    model = convert(tmp_path, text, {"x": np.zeros((1, 4096, 2, 2), np.float32)})
+    assert model.uninitialised == ["c.weight"]

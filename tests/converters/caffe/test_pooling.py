@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netferry.converters.caffe.registry import NeedsFixedBatch
+from netferry.converters.caffe.prototxt import parse
+from netferry.converters.caffe.registry import Layer, NeedsFixedBatch
 from netferry.errors import NetferryError
-from tests.converters.caffe.single import convert, opencv, outputs, seeded
+from tests.converters.caffe.single import convert, opencv, outputs, read_alone, seeded
 
 LOWEST = np.finfo(np.float32).min
 
@@ -169,3 +170,33 @@ def test_refuses(tmp_path: Path, shape: tuple[int, ...], settings: str) -> None:
         convert(tmp_path, text, {"x": np.zeros(shape, np.float32)})
     assert not isinstance(caught.value, NeedsFixedBatch)
     assert caught.value.layer == "p"
+
+
+@pytest.mark.parametrize("size", [(7, 6), (8, 9), (11, 4)], ids=str)
+@pytest.mark.parametrize(
+    ("method", "kernel", "stride", "pad", "up"),
+    [
+        pytest.param("MAX", 2, 2, 0, True, id="max"),
+        pytest.param("MAX", 3, 2, 1, True, id="max-pad"),
+        pytest.param("MAX", 3, 3, 1, True, id="max-clip"),
+        pytest.param("MAX", 3, 2, 1, False, id="max-floor"),
+        pytest.param("AVE", 3, 2, 0, True, id="average"),
+        pytest.param("AVE", 3, 2, 1, False, id="average-floor-pad"),
+    ],
+)
+def test_pictures_of_unknown_size(
+    size: tuple[int, int], method: str, kernel: int, stride: int, pad: int, up: bool
+) -> None:
+    text = f"pool: {method} kernel_size: {kernel} stride: {stride} pad: {pad} round_mode: {'CEIL' if up else 'FLOOR'}"
+    x = seeded(2, 3, *size)
+    l = Layer("p", "Pooling", parse(f"pooling_param {{ {text} }}"), ["x"], ["y"])
+    got = read_alone(l, ["batch", 3, "height", "width"]).run({"x": x})["y"]
+    want = reference(x, method, (kernel, kernel), (stride, stride), (pad, pad), up)[0]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", ["pool: AVE kernel_size: 3 stride: 2 pad: 1", "kernel_size: 2 stride: 3"])
+def test_asks_for_a_size_where_the_rule_depends_on_it(settings: str) -> None:
+    l = Layer("p", "Pooling", parse(f"pooling_param {{ {settings} }}"), ["x"], ["y"])
+    with pytest.raises(NeedsFixedBatch):
+        read_alone(l, ["batch", 3, "height", "width"])
