@@ -75,8 +75,7 @@ def _box_sizes(l: Layer, p: Params) -> list[tuple[float, float]]:
         side = float(int(small))
         sizes.append((side, side))
         if largest:
-            side = math.sqrt(int(small) * int(largest[i]))
-            sizes.append((side, side))
+            sizes.append((math.sqrt(int(small) * int(largest[i])),) * 2)
         sizes.extend((side * math.sqrt(r), side / math.sqrt(r)) for r in ratios if abs(r - 1.0) >= 1e-6)
     return sizes
 

@@ -1,0 +1,329 @@
+"""Region pooling and proposals against OpenCV's Caffe reader where it agrees, else against NumPy loops.
+
+The loops follow psroi_pooling_layer.cu of R-FCN and proposal_layer.cpp of the PVANet/Intel forks: OpenCV rounds
+PSROIPooling's bins in its own way, does not compare proposals with min_size, and fills up to post_nms_topn.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from netferry.converters.caffe.layers.proposal import Settings, anchors_of, read_param_str
+from netferry.converters.caffe.registry import Declined
+from netferry.errors import LimitExceeded, MalformedFile, NetferryError
+from netferry.schemas.model import PLACEHOLDER_DOMAIN
+from tests.converters.caffe.running import convert, declare, opencv, run
+
+
+def layer(kind: str, bottoms: str, settings: str, tops: str = "out") -> str:
+    names = "".join(f'bottom: "{n}" ' for n in bottoms.split()) + "".join(f'top: "{n}" ' for n in tops.split())
+    return f'layer {{ name: "out" type: "{kind}" {names} {settings} }}'
+
+
+def regions(seed: int, count: int, size: int, images: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(-4, size, (count, 2, 2))
+    corner[::3] = np.round(corner[::3])
+    corner[1::4, 0] = np.floor(corner[1::4, 0]) + 0.5  # halves: C rounds them away from zero
+    low, high = corner.min(1), corner.max(1)
+    return np.concatenate([rng.integers(0, images, (count, 1)), low, high], 1).astype(np.float32)
+
+
+ROI = [
+    pytest.param("pooled_h: 7 pooled_w: 7 spatial_scale: 0.0625", 0.0625, id="fast-rcnn"),
+    pytest.param("pooled_h: 2 pooled_w: 3 spatial_scale: 0.5", 0.5, id="unequal"),
+    pytest.param("pooled_h: 3 pooled_w: 1", 1.0, id="defaults"),
+]
+
+
+@pytest.mark.parametrize(("settings", "scale"), ROI)
+@pytest.mark.parametrize("images", [1, 2])
+def test_roi_pooling(settings: str, scale: float, images: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = rng.normal(0, 1, (images, 3, 9, 12)).astype(np.float32)
+    rois = regions(5, 24, round(9 / scale), images)
+    rois[:, 1:] = np.abs(rois[:, 1:])
+    inputs = {"data": data, "rois": rois}
+    net = declare(inputs) + layer("ROIPooling", "data rois", f"roi_pooling_param {{ {settings} }}")
+    got = run(convert(tmp_path, net), inputs)["out"]
+    sizes = [int(w) for w in settings.replace(":", "").split() if w.isdigit()]
+    expected = np.zeros((len(rois), 3, sizes[0], sizes[1]), np.float32)
+    for r, (image, *corners) in enumerate(rois):
+        x1, y1, x2, y2 = (math.floor(float(np.float32(c) * np.float32(scale)) + 0.5) for c in corners)
+        for i in range(sizes[0]):
+            for j in range(sizes[1]):
+                span = [
+                    np.clip([math.floor(k * size) + low, math.ceil((k + 1) * size) + low], 0, most)
+                    for k, size, low, most in (
+                        (i, np.float32(max(y2 - y1 + 1, 1) / sizes[0]), y1, 9),
+                        (j, np.float32(max(x2 - x1 + 1, 1) / sizes[1]), x1, 12),
+                    )
+                ]
+                part = data[int(image), :, span[0][0] : span[0][1], span[1][0] : span[1][1]].reshape(3, -1)
+                expected[r, :, i, j] = part.max(1) if part.size else 0
+    np.testing.assert_allclose(got, expected, rtol=0, atol=0)
+
+
+def test_roi_pooling_agrees_with_opencv(tmp_path: Path) -> None:
+    inputs = {
+        "data": np.random.default_rng(0).normal(0, 1, (1, 3, 9, 12)).astype(np.float32),
+        "rois": np.abs(regions(3, 20, 9, 1)),
+    }
+    net = declare(inputs) + layer(
+        "ROIPooling", "data rois", "roi_pooling_param { pooled_h: 3 pooled_w: 4 spatial_scale: 1 }"
+    )
+    got = run(convert(tmp_path, net), inputs)["out"]
+    np.testing.assert_allclose(got, opencv(tmp_path, net, inputs, "out"), rtol=0, atol=0)
+
+
+def away(x: float) -> float:
+    return math.copysign(math.floor(abs(x) + 0.5), x)
+
+
+def psroi(data: np.ndarray, rois: np.ndarray, scale: float, outputs: int, group: int) -> np.ndarray:
+    """psroi_pooling_layer.cu, bin by bin, bounds in float32."""
+    H, W = data.shape[2:]
+    f = np.float32
+    out = np.zeros((len(rois), outputs, group, group))
+    for r, (image, x1, y1, x2, y2) in enumerate(rois):
+        low = [f(f(away(v)) * f(scale)) for v in (y1, x1)]
+        high = [f(f(away(v) + 1) * f(scale)) for v in (y2, x2)]
+        size = [f(max(f(b - a), f(0.1)) / f(group)) for a, b in zip(low, high, strict=True)]
+        for c in range(outputs):
+            for i in range(group):
+                for j in range(group):
+                    span = []
+                    for k, a, s, most in zip((i, j), low, size, (H, W), strict=True):
+                        first, last = math.floor(f(f(k) * s) + a), math.ceil(f(f(k + 1) * s) + a)
+                        span.append((min(max(first, 0), most), min(max(last, 0), most)))
+                    part = data[
+                        int(image), (c * group + i) * group + j, span[0][0] : span[0][1], span[1][0] : span[1][1]
+                    ].astype(np.float64)
+                    out[r, c, i, j] = part.mean() if part.size else 0.0
+    return out
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize(("outputs", "group", "scale"), [(2, 3, 0.0625), (1, 7, 0.5), (3, 2, 1.0)])
+def test_psroi_pooling(outputs: int, group: int, scale: float, images: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    inputs = {
+        "data": (rng.normal(0, 1, (images, outputs * group * group, 11, 13)) + 100).astype(np.float32),
+        "rois": regions(2, 30, round(12 / scale), images),
+    }
+    settings = f"psroi_pooling_param {{ output_dim: {outputs} group_size: {group} spatial_scale: {scale} }}"
+    net = declare(inputs) + layer("PSROIPooling", "data rois", settings)
+    got = run(convert(tmp_path, net), inputs)["out"]
+    expected = psroi(inputs["data"], inputs["rois"], scale, outputs, group)
+    assert np.any(expected == 0)  # empty bins are among them
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_psroi_pooling_with_four_axes_of_regions(tmp_path: Path) -> None:
+    inputs = {"data": np.arange(4 * 36, dtype=np.float32).reshape(1, 4, 6, 6), "rois": regions(2, 5, 6, 1)}
+    settings = "psroi_pooling_param { output_dim: 1 group_size: 2 spatial_scale: 1 }"
+    flat = run(convert(tmp_path, declare(inputs) + layer("PSROIPooling", "data rois", settings)), inputs)["out"]
+    inputs["rois"] = inputs["rois"].reshape(5, 5, 1, 1)
+    four = run(convert(tmp_path, declare(inputs) + layer("PSROIPooling", "data rois", settings)), inputs)["out"]
+    np.testing.assert_array_equal(flat, four)
+
+
+def test_roi_align_averages_samples(tmp_path: Path) -> None:
+    """On a plane every bilinear average is the plane at the bin's centre."""
+    y, x = np.mgrid[0:10, 0:10].astype(np.float32)
+    inputs = {"data": (2 * x + 3 * y)[None, None], "rois": np.array([[0, 4, 2, 12, 14]], np.float32)}
+    settings = "roi_align_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.5 sampling_ratio: 2 }"
+    got = run(convert(tmp_path, declare(inputs) + layer("ROIAlign", "data rois", settings)), inputs)["out"]
+    rows, cols = 1 + (np.arange(3) + 0.5) * 2, 2 + (np.arange(2) + 0.5) * 2
+    np.testing.assert_allclose(got[0, 0], 2 * cols[None] + 3 * rows[:, None], rtol=1e-6)
+
+
+# Proposal ----------------------------------------------------------------------------------------------------------
+
+
+def test_anchors_are_those_of_the_paper() -> None:
+    """The table at the head of py-faster-rcnn's generate_anchors.py (MATLAB's, less one)."""
+    table = [
+        [-84, -40, 99, 55], [-176, -88, 191, 103], [-360, -184, 375, 199],
+        [-56, -56, 71, 71], [-120, -120, 135, 135], [-248, -248, 263, 263],
+        [-36, -80, 51, 95], [-80, -168, 95, 183], [-168, -344, 183, 359],
+    ]  # fmt: skip
+    for python in (False, True):
+        np.testing.assert_array_equal(anchors_of(Settings(drop_small=python), "rpn"), np.array(table, np.float32))
+
+
+def propose(inputs: dict[str, np.ndarray], s: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """proposal_layer.cpp in loops, each image of the batch by itself; py-faster-rcnn's where it drops small boxes."""
+    anchors = anchors_of(s, "rpn")
+    A = len(anchors)
+    rois, found = [], []
+    for n in range(len(inputs["score"])):
+        score, delta = inputs["score"][n], inputs["delta"][n]
+        info = inputs["info"][n % len(inputs["info"])]
+        height, width, scale_h, scale_w = (*info[:3], info[3] if len(info) > 3 else info[2])
+        boxes = []
+        for h in range(score.shape[1]):
+            for w in range(score.shape[2]):
+                for k in range(A):
+                    a = anchors[k].astype(np.float64) + np.array([w, h, w, h]) * s.stride
+                    size = a[2:] - a[:2] + 1
+                    d = delta[4 * k : 4 * k + 4, h, w].astype(np.float64)
+                    centre, reach = d[:2] * size + a[:2] + size / 2, np.exp(d[2:]) * size / 2
+                    most = np.array([width - 1, height - 1])
+                    low, high = (np.clip(v, 0, most) for v in (centre - reach, centre + reach))
+                    large = bool(np.all(high - low + 1 >= s.least * np.array([scale_w, scale_h])))
+                    if large or not s.drop_small:
+                        boxes.append([*low, *high, float(score[A + k, h, w]) * large])
+        boxes.sort(key=lambda box: -box[4])
+        kept: list[list[float]] = []
+        for box in boxes[: s.before]:
+            if len(kept) < s.after and all(iou(box, other) <= s.overlap for other in kept):
+                kept.append(box)
+        rois += [[n, *box[:4]] for box in kept]
+        found += [box[4] for box in kept]
+    return np.array(rois).reshape(-1, 5), np.array(found)
+
+
+def iou(a: list[float], c: list[float]) -> float:
+    both = [min(a[i + 2], c[i + 2]) - max(a[i], c[i]) + 1 for i in (0, 1)]
+    if min(both) <= 0:
+        return 0.0
+    areas = [(v[2] - v[0] + 1) * (v[3] - v[1] + 1) for v in (a, c)]
+    return both[0] * both[1] / (sum(areas) - both[0] * both[1])
+
+
+def rpn(seed: int, batch: int, anchors: int, info: list[float]) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "score": rng.uniform(0, 1, (batch, 2 * anchors, 5, 6)).astype(np.float32),
+        "delta": rng.normal(0, 0.3, (batch, 4 * anchors, 5, 6)).astype(np.float32),
+        "info": np.array([info], np.float32).repeat(batch, 0),
+    }
+
+
+PROPOSALS = [
+    pytest.param("", Settings(), [80, 96, 1], id="defaults"),
+    pytest.param(
+        "feat_stride: 8 base_size: 8 ratio: 0.5 ratio: 1 scale: 2 scale: 4 min_size: 4 pre_nms_topn: 60 post_nms_topn: 20 "
+        "nms_thresh: 0.5",
+        Settings(8, 8, 4.0, (0.5, 1.0), (2.0, 4.0), 60, 20, 0.5),
+        [40, 48, 1.5, 2.0],
+        id="pvanet-four-numbers",
+    ),
+    pytest.param(
+        "ratio: 0.667 scale: 3 base_size: 15 min_size: 0 nms_thresh: 0.3",
+        Settings(base=15, least=0.0, ratios=(0.667,), scales=(3.0,), overlap=0.3),
+        [80, 96, 1],
+        id="one-anchor",
+    ),
+]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(("settings", "meaning", "info"), PROPOSALS)
+def test_proposal(settings: str, meaning: Settings, info: list[float], batch: int, tmp_path: Path) -> None:
+    inputs = rpn(4, batch, len(meaning.ratios) * len(meaning.scales), info)
+    one = {k: v[:1] for k, v in inputs.items()}
+    net = declare(one) + layer("Proposal", "score delta info", f"proposal_param {{ {settings} }}", "rois scores")
+    got = run(convert(tmp_path, net), inputs)
+    rois, scores = propose(inputs, meaning)
+    big = scores > 0  # Caffe sorts boxes of score 0 (too small) as they come
+    assert got["rois"].shape[1] == 5
+    np.testing.assert_allclose(got["rois"][got["scores"] > 0], rois[big], rtol=1e-5, atol=2e-4)
+    np.testing.assert_allclose(got["scores"][got["scores"] > 0], scores[big], rtol=1e-6)
+    assert len(got["rois"]) <= batch * meaning.after
+
+
+def test_python_proposal_layer_is_read_not_run(tmp_path: Path) -> None:
+    inputs = rpn(9, 1, 6, [80, 96, 0.5])
+    settings = (
+        'python_param { module: "rpn.proposal_layer" layer: "ProposalLayer" '
+        "param_str: \"'feat_stride': 16\\n'scales': !!python/tuple [2, 4]\" }"
+    )
+    net = declare(inputs) + layer("Python", "score delta info", settings, "rois scores")
+    got = run(convert(tmp_path, net), inputs)
+    rois, scores = propose(inputs, Settings(scales=(2.0, 4.0), drop_small=True))
+    np.testing.assert_allclose(got["rois"], rois, rtol=1e-5, atol=2e-4)
+    np.testing.assert_allclose(got["scores"], scores[:, None], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        pytest.param("Python", 'python_param { module: "os" layer: "system" param_str: "rm" }', id="other-module"),
+        pytest.param(
+            "Python",
+            'python_param { module: "rpn.proposal_layer" layer: "ProposalLayer" param_str: "__import__(\'os\')" }',
+            id="code-in-param-str",
+        ),
+        pytest.param(
+            "Proposal", "proposal_param { anchor_base_size: 16 max_rois: 300 }", id="proposal-of-another-fork"
+        ),
+    ],
+)
+def test_what_is_not_known_becomes_a_placeholder(kind: str, settings: str, tmp_path: Path) -> None:
+    inputs = rpn(9, 1, 9, [80, 96, 1])
+    model = convert(tmp_path, declare(inputs) + layer(kind, "score delta info", settings))
+    assert [n.domain for n in model.ir.graph] == [PLACEHOLDER_DOMAIN]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("'feat_stride': 16", {"feat_stride": (16.0,)}, id="py-faster-rcnn"),
+        pytest.param(
+            '{"feat_stride": 16, "scales": [4, 8.5]}', {"feat_stride": (16.0,), "scales": (4.0, 8.5)}, id="braces"
+        ),
+        pytest.param("feat_stride: 8\nscales: (1, 2,)\n", {"feat_stride": (8.0,), "scales": (1.0, 2.0)}, id="lines"),
+        pytest.param("", {}, id="empty"),
+    ],
+)
+def test_param_str(text: str, expected: dict[str, tuple[float, ...]]) -> None:
+    assert read_param_str(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["16", "a: b", "a: 1 b: 2", "a: 1, a: 2", "a: [1", "a: 1e999", "a: 1," + " " * 2000, "a: [[1]]"]
+)
+def test_param_str_declines(text: str) -> None:
+    with pytest.raises(Declined):
+        read_param_str(text)
+
+
+HUGE = "dim: 2147483647"
+
+
+@pytest.mark.parametrize(
+    ("kind", "bottoms", "settings", "error"),
+    [
+        pytest.param("ROIPooling", "score info", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }", MalformedFile, id="rois"),
+        pytest.param("ROIPooling", "score rois", "roi_pooling_param { pooled_h: 2 }", MalformedFile, id="no-width"),
+        pytest.param(
+            "ROIPooling", "score rois", "roi_pooling_param { pooled_h: 2147483647 pooled_w: 2 }", MalformedFile, id="huge"
+        ),
+        pytest.param(
+            "ROIPooling", "score rois", "roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0 }", MalformedFile, id="scale"
+        ),
+        pytest.param(
+            "PSROIPooling", "score rois", "psroi_pooling_param { output_dim: 3 group_size: 2 spatial_scale: 1 }",
+            MalformedFile, id="channels",
+        ),
+        pytest.param("Proposal", "delta score info", "", MalformedFile, id="swapped"),
+        pytest.param("Proposal", "score delta two", "", MalformedFile, id="info-of-two"),
+        pytest.param("Proposal", "score delta info", "proposal_param { ratio: -1 scale: 8 }", MalformedFile, id="ratio"),
+        pytest.param("Proposal", "score delta", "", MalformedFile, id="two-bottoms"),
+        pytest.param("Proposal", "huge huge2 info", "", LimitExceeded, id="huge-map"),
+    ],
+)  # fmt: skip
+def test_refuses(kind: str, bottoms: str, settings: str, error: type[NetferryError], tmp_path: Path) -> None:
+    inputs = rpn(1, 1, 9, [80, 96, 1]) | {"rois": np.zeros((3, 5)), "two": np.zeros((1, 2))}
+    net = declare(inputs) + "".join(
+        f'layer {{ name: "{n}" type: "Input" top: "{n}" input_param {{ shape {{ dim: 1 dim: {c} {HUGE} {HUGE} }} }} }}'
+        for n, c in (("huge", 18), ("huge2", 36))
+    )
+    with pytest.raises(error):
+        convert(tmp_path, net + layer(kind, bottoms, settings))
