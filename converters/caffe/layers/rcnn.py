@@ -146,6 +146,6 @@ def _grid(l: Layer, size: int) -> int:
 
 
 def _scale(l: Layer, scale: float) -> float:
-    if not 0 < scale < float("inf"):
-        raise MalformedFile(f"spatial_scale {scale} is not above 0", layer=l.name)
+    if not 1e-6 <= scale <= 1e6:
+        raise MalformedFile(f"spatial_scale {scale} is not within 1e-6 to 1e6", layer=l.name)
     return scale

@@ -62,7 +62,7 @@ def detection_output(
         scores = b.reshape(scores, [-1, 1, priors])
     candidates = _best(b, scores, top, axis=2) if 0 < top < priors else scores
     upright = boxes if code == "CENTER_SIZE" else _upright(b, boxes)
-    rows = suppress(b, upright, candidates, most=priors, overlap=overlap, least_score=max(floor, LOWEST))
+    rows = suppress(b, upright, candidates, most=priors, overlap=overlap, least_score=floor)
     if 0 < keep < len(labels) * priors:
         rows = _keep(b, scores, rows, keep, len(labels) * priors)
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from netferry.converters.caffe.registry import registry
 from netferry.errors import FormatError, MalformedFile, NetferryError, UnsupportedError
+from tests.converters.caffe.caffemodel_writer import caffemodel
 from tests.converters.caffe.running import convert, declare, opencv, run
 
 FLT_MAX = float(np.finfo(np.float32).max)
@@ -84,6 +86,9 @@ def test_prior_box_cuts_sizes_to_integers(tmp_path: Path) -> None:
         pytest.param("min_size: 30 img_size: 9 img_h: 9 img_w: 9", id="image-size-twice"),
         pytest.param("min_size: 30 aspect_ratio: 0", id="zero-ratio"),
         pytest.param("min_size: 1e30", id="absurd-size"),
+        pytest.param("min_size: 30 offset: 1e300", id="absurd-offset"),
+        pytest.param("min_size: 30 variance: 1e300", id="absurd-variance"),
+        pytest.param("min_size: 30 step: inf", id="endless-step"),
     ],
 )
 def test_prior_box_refuses(settings: str, tmp_path: Path) -> None:
@@ -94,7 +99,8 @@ def test_prior_box_refuses(settings: str, tmp_path: Path) -> None:
 
 def test_prior_box_of_an_absurd_map_allocates_nothing(tmp_path: Path) -> None:
     text = (
-        'layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 1 dim: 1 dim: 2147483647 dim: 2147483647 } } }'
+        'layer { name: "d" type: "Input" top: "d" '
+        "input_param { shape { dim: 1 dim: 1 dim: 2147483647 dim: 2147483647 } } }"
         'layer { name: "p" type: "PriorBox" bottom: "d" bottom: "d" top: "p" prior_box_param { min_size: 3 } }'
     )
     with pytest.raises(FormatError):
@@ -225,7 +231,8 @@ CASES = [
         id="own-locations-no-background",
     ),
     pytest.param(
-        "num_classes: 3 code_type: CENTER_SIZE variance_encoded_in_target: true nms_param { nms_threshold: 0.5 eta: 0.9 }",
+        "num_classes: 3 code_type: CENTER_SIZE variance_encoded_in_target: true "
+        "nms_param { nms_threshold: 0.5 eta: 0.9 }",
         {"classes": 3, "code": "CENTER_SIZE", "encoded": True, "overlap": 0.5},
         id="variance-in-target-eta-without-effect",
     ),
@@ -304,3 +311,69 @@ def test_turned_boxes_overlap_nothing(tmp_path: Path) -> None:
 def test_detection_output_refuses(settings: str, error: type[NetferryError], tmp_path: Path) -> None:
     with pytest.raises(error):
         convert(tmp_path, detection_net(settings, boxes_and_scores(1, 1, 6, 4, 1)))
+
+
+# a whole detector ---------------------------------------------------------------------------------------------------
+
+HEAD = """
+layer {{ name: "{n}_{what}" type: "Convolution" bottom: "{n}" top: "{n}_{what}"
+  convolution_param {{ num_output: {count} kernel_size: 3 pad: 1 }} }}
+layer {{ name: "{n}_{what}_perm" type: "Permute" bottom: "{n}_{what}" top: "{n}_{what}_perm"
+  permute_param {{ order: 0 order: 2 order: 3 order: 1 }} }}
+layer {{ name: "{n}_{what}_flat" type: "Flatten" bottom: "{n}_{what}_perm" top: "{n}_{what}_flat"
+  flatten_param {{ axis: 1 }} }}
+"""
+STEM = """
+layer {{ name: "{n}" type: "Convolution" bottom: "{below}" top: "{n}"
+  convolution_param {{ num_output: 8 kernel_size: 3 stride: 2 pad: 1 }} }}
+layer {{ name: "{n}_relu" type: "ReLU" bottom: "{n}" top: "{n}" }}
+layer {{ name: "{n}_prior" type: "PriorBox" bottom: "{n}" bottom: "data" top: "{n}_prior"
+  prior_box_param {{ min_size: {small} max_size: {large} aspect_ratio: 2 flip: true clip: false
+    variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 offset: 0.5 }} }}
+"""
+JOIN = """
+layer {{ name: "{what}" type: "Concat" bottom: "c1_{what}{end}" bottom: "c2_{what}{end}" top: "{what}"
+  concat_param {{ axis: {axis} }} }}
+"""
+TAIL = """
+layer { name: "conf3" type: "Reshape" bottom: "conf" top: "conf3"
+  reshape_param { shape { dim: 0 dim: -1 dim: 3 } } }
+layer { name: "soft" type: "Softmax" bottom: "conf3" top: "soft" softmax_param { axis: 2 } }
+layer { name: "conf2" type: "Flatten" bottom: "soft" top: "conf2" flatten_param { axis: 1 } }
+layer { name: "out" type: "DetectionOutput" bottom: "loc" bottom: "conf2" bottom: "prior" top: "out"
+  include { phase: TEST } detection_output_param { num_classes: 3 share_location: true background_label_id: 0
+    nms_param { nms_threshold: 0.45 top_k: 100 } code_type: CENTER_SIZE keep_top_k: 15 confidence_threshold: 0.2 } }
+"""
+
+
+@pytest.mark.skipif(
+    any(registry.get(kind) is None for kind in ("Permute", "Flatten", "Concat", "Reshape", "Softmax")),
+    reason="needs the readers of the shape layers",
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_small_ssd(batch: int, tmp_path: Path) -> None:
+    """Two feature maps, trained weights from a caffemodel, each image of a batch against OpenCV."""
+    rng = np.random.default_rng(11)
+    inputs = {"data": rng.normal(0, 1, (batch, 3, 32, 40)).astype(np.float32)}
+    one = {"data": inputs["data"][:1]}
+    net, weights = declare(one), {}
+    for n, below, depth, small, large in (("c1", "data", 3, 6, 12), ("c2", "c1", 8, 14, 24)):
+        net += STEM.format(n=n, below=below, small=small, large=large)
+        heads = {n: (8, depth), f"{n}_loc": (16, 8), f"{n}_conf": (12, 8)}
+        net += "".join(HEAD.format(n=n, what=w, count=c) for w, c in (("loc", 16), ("conf", 12)))
+        for name, (out, channels) in heads.items():
+            blobs = [rng.normal(0, 0.2, (out, channels, 3, 3)), rng.normal(0, 0.1, (out,))]
+            weights[name] = ("Convolution", [b.astype(np.float32) for b in blobs])
+    net += "".join(
+        JOIN.format(what=w, end=e, axis=a) for w, e, a in (("loc", "_flat", 1), ("conf", "_flat", 1), ("prior", "", 2))
+    )
+    stored = caffemodel(weights)
+    got = run(convert(tmp_path, net + TAIL, stored), inputs)["out"][0, 0]
+    for n in range(batch):
+        mine = got[got[:, 0] == n][:, 1:]
+        image = {"data": inputs["data"][n : n + 1]}
+        theirs = opencv(tmp_path, net + TAIL, image, "out", stored)[0, 0, :, 1:]
+        theirs = theirs[theirs[:, 1] > 0]
+        assert len(mine) == len(theirs) == 15
+        mine, theirs = (rows[np.lexsort((-rows[:, 1], rows[:, 0]))] for rows in (mine, theirs))
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)

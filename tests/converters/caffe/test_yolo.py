@@ -172,7 +172,8 @@ def test_yolo_v3_output(batch: int, tmp_path: Path) -> None:
         pytest.param("Yolov3DetectionOutput", "yolov3_detection_output_param { biases: 1 biases: 2 }", id="no-masks"),
         pytest.param(
             "Yolov3DetectionOutput",
-            "yolov3_detection_output_param { biases: 1 biases: 2 mask: 7 mask_group_num: 1 num_box: 1 anchors_scale: 32 }",
+            "yolov3_detection_output_param { biases: 1 biases: 2 mask: 7 mask_group_num: 1 num_box: 1 "
+            "anchors_scale: 32 }",
             id="mask-without-anchor",
         ),
     ],
