@@ -14,7 +14,7 @@ from netferry.errors import LimitExceeded, MalformedFile, quoted
 from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
 
-_MOST_ANCHORS = 20_000_000
+_MOST_ANCHORS = 1_000_000
 _LARGEST = 1_000_000
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _LIST = rf"(?:!!python/tuple\s*)?[\[(]\s*{_NUMBER}(?:\s*,\s*{_NUMBER})*\s*,?\s*[\])]"
@@ -114,6 +114,10 @@ def anchors_of(settings: Settings, where: str) -> np.ndarray:
 
     The C++ layer rounds halves up, the Python layer to even.
     """
+    if len(settings.ratios) * len(settings.scales) > 10_000:
+        raise LimitExceeded(
+            f"anchors of {len(settings.ratios)} ratios and {len(settings.scales)} scales (limit 10000)", layer=where
+        )
     if not all(1 / _LARGEST <= v <= _LARGEST for v in settings.ratios + settings.scales):
         raise MalformedFile(f"ratios and scales of anchors must be above 0 (1e-6 to {_LARGEST})", layer=where)
     exact = np.float64 if settings.drop_small else np.float32

@@ -12,7 +12,8 @@ from netferry.errors import LimitExceeded, MalformedFile
 from netferry.schemas.graph import Builder
 from netferry.schemas.ir import ir
 
-_MOST_PRIORS = 10_000_000
+_MOST_PRIORS = 1_000_000
+_MOST_KINDS = 10_000
 
 
 @layer("PriorBox")
@@ -76,9 +77,13 @@ def _box_sizes(l: Layer, p: Params) -> list[tuple[float, float]]:
         raise MalformedFile("prior_box_param needs one max_size, above it, for each min_size", layer=l.name)
     if max(smallest + largest) >= 2**31:
         raise MalformedFile("prior_box_param has a box of 2^31 pixels or more", layer=l.name)
-    flip = p.bool("flip", True)
+    flip, given_ratios = p.bool("flip", True), p.floats("aspect_ratio")
+    if len(given_ratios) > 1000 or len(smallest) * (2 * len(given_ratios) + 2) > _MOST_KINDS:
+        raise LimitExceeded(
+            f"prior boxes of {len(smallest)} sizes and {len(given_ratios)} ratios (limit {_MOST_KINDS})", layer=l.name
+        )
     ratios: list[float] = [1.0]
-    for given in p.floats("aspect_ratio"):
+    for given in given_ratios:
         ratio = float(np.float32(given))
         if not 0 < ratio < math.inf:
             raise MalformedFile(f"prior_box_param.aspect_ratio: {given} is not above 0", layer=l.name)

@@ -11,7 +11,7 @@ from netferry.errors import LimitExceeded, MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
 
-_MOST_BOXES = 10_000_000
+_MOST_BOXES = 1_000_000
 
 
 @layer("Region")
