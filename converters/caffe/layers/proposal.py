@@ -159,7 +159,8 @@ def _regions(
 
     count = min(settings.before, total)
     best, at = b.op("TopK", score, b.const([count], "count"), outputs=2, axis=1)
-    boxes = b.op("GatherND", boxes, b.op("Unsqueeze", at, b.const([2])), batch_dims=1)
+    chosen = b.op("Expand", b.op("Unsqueeze", at, b.const([2])), b.const([1, 1, 4]))
+    boxes = b.op("GatherElements", boxes, chosen, axis=1)
     low, high = b.op("Split", boxes, outputs=2, axis=2, num_outputs=2)
     inclusive = b.op("Concat", low, b.op("Add", high, one), axis=2)  # a corner counts as a pixel: areas have + 1
     rows = suppress(
