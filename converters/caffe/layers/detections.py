@@ -13,7 +13,7 @@ LOWEST = float(np.finfo(np.float32).min)
 
 def just_below(number: float) -> float:
     """The largest float32 below ``number``: NonMaxSuppression compares with ``>`` where a fork says ``>=``."""
-    return float(np.nextafter(np.float32(number), np.float32(-np.inf)))
+    return float(np.nextafter(np.float32(min(max(number, LOWEST), -LOWEST)), np.float32(-np.inf)))
 
 
 def overlap_limit(threshold: float) -> float:
@@ -40,7 +40,7 @@ def suppress(
         scores,
         b.const([most], "most"),
         b.const([overlap_limit(overlap)], "overlap"),
-        b.const([least_score], "least_score"),
+        b.const([min(max(least_score, LOWEST), -LOWEST)], "least_score"),
     )
 
 

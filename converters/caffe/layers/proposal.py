@@ -14,7 +14,8 @@ from netferry.errors import LimitExceeded, MalformedFile, quoted
 from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
 
-_MOST_ANCHORS = 20_000_000
+_MOST_ANCHORS = 1_000_000
+_LARGEST = 1_000_000
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _LIST = rf"(?:!!python/tuple\s*)?[\[(]\s*{_NUMBER}(?:\s*,\s*{_NUMBER})*\s*,?\s*[\])]"
 _ENTRY = re.compile(
@@ -113,8 +114,12 @@ def anchors_of(settings: Settings, where: str) -> np.ndarray:
 
     The C++ layer rounds halves up, the Python layer to even.
     """
-    if min(settings.ratios + settings.scales) <= 0 or max(settings.ratios + settings.scales) > 1e6:
-        raise MalformedFile("ratios and scales of anchors must be above 0 (and below a million)", layer=where)
+    if len(settings.ratios) * len(settings.scales) > 10_000:
+        raise LimitExceeded(
+            f"anchors of {len(settings.ratios)} ratios and {len(settings.scales)} scales (limit 10000)", layer=where
+        )
+    if not all(1 / _LARGEST <= v <= _LARGEST for v in settings.ratios + settings.scales):
+        raise MalformedFile(f"ratios and scales of anchors must be above 0 (1e-6 to {_LARGEST})", layer=where)
     exact = np.float64 if settings.drop_small else np.float32
     rounded = np.round if settings.drop_small else lambda x: np.floor(x + exact(0.5))
     ratios, scales = np.array(settings.ratios, exact), np.array(settings.scales, exact)
@@ -129,6 +134,8 @@ def _regions(
     b: Builder, l: Layer, settings: Settings, scores: ir.Value, deltas: ir.Value, info: ir.Value
 ) -> tuple[ir.Value, ir.Value]:
     anchors = anchors_of(settings, l.name)
+    if max(settings.stride, settings.base, abs(settings.least)) > _LARGEST:
+        raise MalformedFile(f"feat_stride, base_size or min_size is above {_LARGEST}", layer=l.name)
     H, W, total = _check_sizes(l, scores, deltas, len(anchors))
     shift = np.stack(np.meshgrid(np.arange(W), np.arange(H)), axis=-1).reshape(-1, 1, 2) * settings.stride
     tiled = (np.tile(shift, 2) + anchors).astype(np.float32).reshape(-1, 4)
@@ -152,7 +159,8 @@ def _regions(
 
     count = min(settings.before, total)
     best, at = b.op("TopK", score, b.const([count], "count"), outputs=2, axis=1)
-    boxes = b.op("GatherND", boxes, b.op("Unsqueeze", at, b.const([2])), batch_dims=1)
+    chosen = b.op("Expand", b.op("Unsqueeze", at, b.const([2])), b.const([1, 1, 4]))
+    boxes = b.op("GatherElements", boxes, chosen, axis=1)
     low, high = b.op("Split", boxes, outputs=2, axis=2, num_outputs=2)
     inclusive = b.op("Concat", low, b.op("Add", high, one), axis=2)  # a corner counts as a pixel: areas have + 1
     rows = suppress(

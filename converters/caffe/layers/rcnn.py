@@ -8,11 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from netferry.converters.caffe.registry import Declined, Layer, layer
-from netferry.errors import MalformedFile, UnsupportedOption
+from netferry.errors import LimitExceeded, MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
 
 _LARGEST_GRID = 4096
+_MOST_CHANNELS = 1_000_000
 
 
 @layer("ROIPooling")
@@ -73,6 +74,8 @@ def psroi_pooling(b: Builder, l: Layer, x: ir.Value, rois: ir.Value) -> ir.Value
             f"the bottom has {channels}",
             layer=l.name,
         )
+    if channels > _MOST_CHANNELS or channels * (H + 1) * (W + 1) >= 2**40:
+        raise LimitExceeded(f"a feature map of {channels} x {H} x {W} (limit {_MOST_CHANNELS} channels)", layer=l.name)
     rows = _rows(b, l, rois)
     image = b.op("Cast", b.op("Slice", rows, b.const([0]), b.const([1]), b.const([1])), to=ir.DataType.INT64)
     left, right = _bounds(b, rows, (1, 3), scale, group, W)
@@ -146,6 +149,6 @@ def _grid(l: Layer, size: int) -> int:
 
 
 def _scale(l: Layer, scale: float) -> float:
-    if not 0 < scale < float("inf"):
-        raise MalformedFile(f"spatial_scale {scale} is not above 0", layer=l.name)
+    if not 1e-6 <= scale <= 1e6:
+        raise MalformedFile(f"spatial_scale {scale} is not within 1e-6 to 1e6", layer=l.name)
     return scale

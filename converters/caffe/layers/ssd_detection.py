@@ -8,10 +8,11 @@ import numpy as np
 
 from netferry.converters.caffe.layers.detections import LOWEST, columns, detections, suppress
 from netferry.converters.caffe.registry import Declined, Layer, layer
-from netferry.errors import MalformedFile, UnsupportedOption
+from netferry.errors import LimitExceeded, MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
 
+_MOST_CLASSES = 100_000
 _CODES = {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3}
 
 
@@ -47,6 +48,8 @@ def detection_output(
     if top == 0 or keep == 0:
         raise UnsupportedOption("top_k or keep_top_k of 0 keeps nothing", layer=l.name)
     priors = _check_sizes(l, location, confidence, prior, classes, 1 if shared else classes)
+    if classes > _MOST_CLASSES:
+        raise LimitExceeded(f"{classes} classes (limit {_MOST_CLASSES})", layer=l.name)
     labels = [c for c in range(classes) if c != background]
     if not labels:
         raise MalformedFile("there is no class besides the background", layer=l.name)
@@ -62,7 +65,7 @@ def detection_output(
         scores = b.reshape(scores, [-1, 1, priors])
     candidates = _best(b, scores, top, axis=2) if 0 < top < priors else scores
     upright = boxes if code == "CENTER_SIZE" else _upright(b, boxes)
-    rows = suppress(b, upright, candidates, most=priors, overlap=overlap, least_score=max(floor, LOWEST))
+    rows = suppress(b, upright, candidates, most=priors, overlap=overlap, least_score=floor)
     if 0 < keep < len(labels) * priors:
         rows = _keep(b, scores, rows, keep, len(labels) * priors)
 

@@ -11,7 +11,7 @@ from netferry.errors import LimitExceeded, MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
 
-_MOST_BOXES = 10_000_000
+_MOST_BOXES = 1_000_000
 
 
 @layer("Region")
@@ -93,8 +93,8 @@ def yolov3_detection_output(b: Builder, l: Layer, first: ir.Value, *others: ir.V
             f"for {boxes} boxes do not fit",
             layer=l.name,
         )
-    if not all(0 <= m < len(biases) for m in mask) or min(scales) <= 0:
-        raise MalformedFile("a mask names no anchor, or an anchor scale is not above 0", layer=l.name)
+    if not all(0 <= m < len(biases) for m in mask) or not all(1e-6 <= s <= 1e6 for s in scales):
+        raise MalformedFile("a mask names no anchor, or an anchor scale is not within 1e-6 to 1e6", layer=l.name)
     parts: list[tuple[ir.Value, ir.Value, ir.Value]] = []
     for i, x in enumerate(maps):
         chosen = biases[mask[i * (len(mask) // groups) :][:boxes]]
@@ -105,8 +105,8 @@ def yolov3_detection_output(b: Builder, l: Layer, first: ir.Value, *others: ir.V
 
 def _biases(l: Layer, p: Params) -> np.ndarray:
     biases = p.floats("biases")
-    if not biases or len(biases) % 2:
-        raise MalformedFile("biases are pairs of width and height", layer=l.name)
+    if not biases or len(biases) % 2 or not all(0 <= v <= 1e6 for v in biases):
+        raise MalformedFile("biases are pairs of width and height, up to a million each", layer=l.name)
     return np.array(biases, np.float64).reshape(-1, 2)
 
 

@@ -20,12 +20,23 @@ Arrays = Mapping[str, np.ndarray]
 
 def declare(inputs: Arrays) -> str:
     """Input layers for the arrays."""
+    return declare_shapes({name: value.shape for name, value in inputs.items()})
+
+
+def declare_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Input layers of these shapes, which need not be possible."""
     return "".join(
         f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
-        + " ".join(f"dim: {d}" for d in value.shape)
+        + " ".join(f"dim: {d}" for d in shape)
         + " } } }\n"
-        for name, value in inputs.items()
+        for name, shape in shapes.items()
     )
+
+
+def layer(kind: str, bottoms: str, settings: str, tops: str = "out") -> str:
+    """A layer called ``out`` with bottoms and tops by their names, apart by spaces."""
+    names = "".join(f'bottom: "{n}" ' for n in bottoms.split()) + "".join(f'top: "{n}" ' for n in tops.split())
+    return f'layer {{ name: "out" type: "{kind}" {names} {settings} }}'
 
 
 def convert(folder: Path, prototxt: str, weights: bytes | None = None) -> Model:
@@ -39,6 +50,7 @@ def convert(folder: Path, prototxt: str, weights: bytes | None = None) -> Model:
 
 def run(model: Model, inputs: Arrays) -> dict[str, np.ndarray]:
     """Check the ONNX form fully and run it on onnxruntime: outputs by name."""
+    ir.external_data.load_to_model(model.ir)
     proto = ir.to_proto(model.ir)
     onnx.checker.check_model(proto, full_check=True)
     options = onnxruntime.SessionOptions()
