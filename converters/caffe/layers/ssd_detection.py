@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from netferry.converters.caffe.layers.detections import LOWEST, columns, detections, suppress
+from netferry.converters.caffe.layers.ssd_adaptive import suppress_adaptively
 from netferry.converters.caffe.registry import Declined, Layer, layer
 from netferry.errors import LimitExceeded, MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder, shape_of
@@ -43,8 +44,6 @@ def detection_output(
     overlap, top, eta = nms.float("nms_threshold", 0.3), nms.int("top_k", -1), nms.float("eta", 1.0)
     if overlap < 0 or not 0 < eta <= 1:
         raise MalformedFile("nms_threshold must be at least 0 and eta within (0, 1]", layer=l.name)
-    if eta < 1 and overlap > 0.5:  # at 0.5 and below eta changes nothing (ApplyNMSFast)
-        raise UnsupportedOption("nms_param.eta below 1 with nms_threshold above 0.5 is not supported", layer=l.name)
     if top == 0 or keep == 0:
         raise UnsupportedOption("top_k or keep_top_k of 0 keeps nothing", layer=l.name)
     priors = _check_sizes(l, location, confidence, prior, classes, 1 if shared else classes)
@@ -63,9 +62,16 @@ def detection_output(
     if not shared:  # each class of an image has its own boxes: suppress as if it were an image of its own
         boxes = b.reshape(b.op("Transpose", boxes, perm=[0, 2, 1, 3]), [-1, priors, 4])
         scores = b.reshape(scores, [-1, 1, priors])
-    candidates = _best(b, scores, top, axis=2) if 0 < top < priors else scores
     upright = boxes if code == "CENTER_SIZE" else _upright(b, boxes)
-    rows = suppress(b, upright, candidates, most=priors, overlap=overlap, least_score=floor)
+    count = top if 0 < top < priors else priors
+    if eta < 1 and overlap > 0.5:  # at 0.5 and below eta changes nothing
+        sets = len(labels) if shared else 1
+        rows = suppress_adaptively(
+            b, upright, scores, classes=sets, candidates=count, overlap=overlap, eta=eta, least_score=max(floor, LOWEST)
+        )
+    else:
+        candidates = _best(b, scores, top, axis=2) if count < priors else scores
+        rows = suppress(b, upright, candidates, most=priors, overlap=overlap, least_score=floor)
     if 0 < keep < len(labels) * priors:
         rows = _keep(b, scores, rows, keep, len(labels) * priors)
 

@@ -78,6 +78,7 @@ def reference(
     encoded: bool = False,
     floor: float = -FLT_MAX,
     overlap: float = 0.3,
+    eta: float = 1.0,
     top: int = -1,
     keep: int = -1,
 ) -> np.ndarray:
@@ -95,10 +96,12 @@ def reference(
                 continue
             order = sorted((i for i in range(len(prior)) if conf[n, i, c] > floor), key=lambda i, c=c: -conf[n, i, c])
             chosen: list[int] = []
+            threshold = overlap
             for i in order[: top if top > -1 else None]:
                 box_of[c, i] = decode(code, prior[i], variance[i], loc[n, i, 0 if shared else c], encoded)
-                if all(jaccard(box_of[c, i], box_of[c, j]) <= overlap for j in chosen):
+                if all(jaccard(box_of[c, i], box_of[c, j]) <= threshold for j in chosen):
                     chosen.append(i)
+                    threshold *= eta if threshold > 0.5 else 1.0
             kept += [(float(conf[n, i, c]), c, i) for i in chosen]
         if -1 < keep < len(kept):
             kept = sorted(kept, key=lambda k: -k[0])[:keep]
@@ -143,6 +146,17 @@ CASES = [
         "nms_param { nms_threshold: 0.5 eta: 0.9 }",
         {"classes": 3, "code": "CENTER_SIZE", "encoded": True, "overlap": 0.5},
         id="variance-in-target-eta-without-effect",
+    ),
+    pytest.param(
+        "num_classes: 3 code_type: CENTER_SIZE confidence_threshold: 0.1 "
+        "nms_param { nms_threshold: 0.9 eta: 0.9 top_k: 20 }",
+        {"classes": 3, "code": "CENTER_SIZE", "floor": 0.1, "overlap": 0.9, "eta": 0.9, "top": 20},
+        id="falling-threshold",
+    ),
+    pytest.param(
+        "num_classes: 3 share_location: false keep_top_k: 45 nms_param { nms_threshold: 0.8 eta: 0.8 }",
+        {"classes": 3, "shared": False, "overlap": 0.8, "eta": 0.8, "keep": 45},
+        id="falling-threshold-own-locations-corner",
     ),
     pytest.param(
         "num_classes: 2 code_type: CENTER_SIZE nms_param { nms_threshold: 1.5 }",
@@ -211,7 +225,6 @@ def test_turned_boxes_overlap_nothing(tmp_path: Path) -> None:
         pytest.param("num_classes: 5", MalformedFile, id="classes-do-not-fit"),
         pytest.param("num_classes: 4 nms_param { nms_threshold: -1 }", MalformedFile, id="negative-threshold"),
         pytest.param("num_classes: 4 nms_param { eta: 2 }", MalformedFile, id="eta-above-1"),
-        pytest.param("num_classes: 4 nms_param { nms_threshold: 0.7 eta: 0.5 }", UnsupportedError, id="adaptive"),
         pytest.param("num_classes: 4 code_type: SQUARE", UnsupportedError, id="unknown-code"),
         pytest.param("num_classes: 2147483647", MalformedFile, id="absurd-classes"),
     ],
