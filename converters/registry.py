@@ -40,6 +40,9 @@ class Registry(Generic[F]):
         """Return the reader of a layer type, or None."""
         return self._readers.get(kind)
 
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._readers
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._readers))
 

@@ -15,7 +15,7 @@ from netferry.converters.caffe.rules import included, state_of
 from netferry.converters.caffe.upgrade import upgrade
 from netferry.converters.caffe.wire import StoredLayer
 from netferry.converters.options import ReadOptions
-from netferry.errors import LimitExceeded, MalformedFile, NetferryError, quoted
+from netferry.errors import LimitExceeded, MalformedFile, NetferryError, UnsupportedLayer, quoted
 from netferry.schemas.graph import CANONICAL_IR, Builder, Dim, shape_of
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
@@ -158,6 +158,14 @@ def build(net: Net, stored: dict[str, StoredLayer] | None, options: ReadOptions)
 
 def _static(item: NetInput) -> list[Dim]:
     return [d if isinstance(d, int) else s for d, s in zip(item.dims, item.shape, strict=True)]
+
+
+REGISTER = "read them by a plug-in: --plugin FILE, with @netferry.converters.caffe.registry.layer(TYPE) (CONTRIBUTING)"
+"""Advice that goes with layers nobody can read."""
+
+
+def _why_unread(kind: str) -> str:
+    return "runs Python code; not read by design" if kind == "Python" else "no reader for this type"
 
 
 class _Assembly:
@@ -304,13 +312,16 @@ class _Assembly:
     def _read(self, layer: Layer, values: list[ir.Value]) -> tuple[ir.Value, ...]:
         reader = registry.get(_reader_key(layer))
         if reader is None:
-            why = "runs Python code; not read by design" if layer.type == "Python" else "no reader for this type"
-            return self._placeholder(layer, values, why)
+            return self._placeholder(layer, values, _why_unread(layer.type))
         try:
             made = reader(self.builder, layer, *values)
         except Declined as reason:
             return self._placeholder(layer, values, reason.reason)
+        except NeedsFixedBatch as error:
+            raise error.at(layer=layer.name) from None
         except NetferryError as error:
+            if self.unknown:  # shapes after a placeholder are only assumed: the unknown layers are the reason
+                raise UnsupportedLayer(self._unread(), hint=REGISTER) from None
             raise error.at(layer=layer.name) from None
         except TypeError as error:
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself failed
@@ -320,6 +331,15 @@ class _Assembly:
         if len(results) < len(layer.tops):
             raise MalformedFile(f"{layer.type} has {len(results)} tops, not {len(layer.tops)}", layer=layer.name)
         return results[: len(layer.tops)]
+
+    def _unread(self) -> list[tuple[str, str, str]]:
+        """(name, type, why) of every layer that cannot be read: those met so far, then those without a reader."""
+        rows = list(self.unknown)
+        for message in self.net.layers:
+            name, kind = message.text("name"), message.text("type")
+            if kind not in registry and kind != "Python" and all(name != n for n, _, _ in rows):
+                rows.append((name, kind, _why_unread(kind)))
+        return rows
 
     def _placeholder(self, layer: Layer, values: list[ir.Value], why: str) -> tuple[ir.Value, ...]:
         """A node that keeps type, settings, weights and connections of a layer that nobody can read.
