@@ -9,6 +9,7 @@ import onnx
 import onnx.checker
 import onnx.shape_inference
 
+from netferry.converters.onnx.sparse import seen_dense
 from netferry.converters.onnx.structure import Structure
 from netferry.errors import CheckFailed, UnsupportedLayer, quoted
 from netferry.schemas.layers import layer_of
@@ -77,8 +78,8 @@ def check_structure(structure: Structure, folder: Path) -> str | None:
         CheckFailed: the model is not valid.
     """
     file = folder / structure.token
-    file.write_bytes(structure.proto.SerializeToString())
     try:
+        file.write_bytes(seen_dense(structure.proto, structure.token).SerializeToString())
         onnx.checker.check_model(str(file), full_check=True)
     except onnx.checker.ValidationError as error:
         raise CheckFailed(f"not valid ONNX: {_short(error)}") from None

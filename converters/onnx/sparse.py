@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import onnx
+import onnx.checker
 
 from netferry.errors import UnsupportedError, quoted
 from netferry.schemas.ir import ir
@@ -72,6 +73,37 @@ def refuse_nested(graph: onnx.GraphProto) -> None:
     """Raise :class:`UnsupportedError` for sparse initializers of a subgraph: they would be lost in silence."""
     if graph.sparse_initializer:
         raise UnsupportedError(f"subgraph {quoted(graph.name)} has sparse initializers, which netferry cannot keep")
+
+
+def seen_dense(proto: onnx.ModelProto, location: str) -> onnx.ModelProto:
+    """Return the message with its sparse tensors declared dense, their values at ``location``; itself without any.
+
+    For those who use it a sparse tensor is a dense value; onnx's shape inference does not know that.
+    """
+    constants = [node for _, node in _nodes(proto) for a in node.attribute if a.name == "sparse_value"]
+    if not proto.graph.sparse_initializer and not constants:
+        return proto
+    out = onnx.ModelProto()
+    out.CopyFrom(proto)
+    for tensor in out.graph.sparse_initializer:
+        onnx.checker.check_sparse_tensor(tensor)
+        out.graph.initializer.append(_dense(tensor, location))
+    del out.graph.sparse_initializer[:]
+    for _, node in _nodes(out):
+        for attribute in node.attribute:
+            if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
+                onnx.checker.check_sparse_tensor(attribute.sparse_tensor)
+                attribute.t.CopyFrom(_dense(attribute.sparse_tensor, location))
+                attribute.name, attribute.type = "value", onnx.AttributeProto.TENSOR
+                attribute.ClearField("sparse_tensor")
+    return out
+
+
+def _dense(tensor: onnx.SparseTensorProto, location: str) -> onnx.TensorProto:
+    out = onnx.TensorProto(name=tensor.values.name, dims=tensor.dims, data_type=tensor.values.data_type)
+    out.data_location = onnx.TensorProto.EXTERNAL
+    out.external_data.add(key="location", value=location)
+    return out
 
 
 def _nodes(proto: onnx.ModelProto) -> Iterator[tuple[tuple[int, ...], onnx.NodeProto]]:
