@@ -23,7 +23,7 @@ class Limits:
     layers: int = 100_000
     nodes: int = 1_000_000
     name_bytes: int = 65_536
-    init_elements: int = 2_000_000_000
+    init_elements: int = 1_000_000_000
     """elements of all parameters that --init may create"""
 
 

@@ -89,7 +89,7 @@ def load(
     if recipe:
         _change_recipe(model, recipe)
     if init is not None:
-        model.initialise(init)
+        model.initialise(init, limit=bounds.init_elements)
     return model
 
 

@@ -42,11 +42,19 @@ def converted(report: dict[str, Any]) -> None:
     _OUT.print(f"{sum(layers.values())} layers: " + escape(", ".join(f"{n} {t}" for t, n in sorted(layers.items()))))
     for check in report.get("checks", []):
         mark = {"passed": "[green]✓[/green]", "skipped": "[yellow]–[/yellow]"}.get(check.get("outcome", ""), "•")
-        detail = check.get("detail")
-        _OUT.print(f"{mark} {escape(str(check.get('name')))}" + (f"  {escape(_text(detail))}" if detail else ""))
+        _OUT.print(f"{mark} {escape(str(check.get('name')))} check  {escape(_outcome(check.get('detail')))}".rstrip())
     for note in report.get("notes", []):
         where = f"{note['layer']}: " if note.get("layer") else ""
         _OUT.print(f"[dim]{note['kind']}[/dim] {escape(where + note['message'])}")
+
+
+def _outcome(detail: Any) -> str:
+    """One line about a check."""
+    if not isinstance(detail, dict):
+        return _text(detail)
+    batches = [run.get("batch") for run in detail.get("runs", ())]
+    shown = ", ".join("as it is" if b is None else f"batch {b}" for b in batches)
+    return "; ".join([shown, *map(str, detail.get("warnings", ()))])
 
 
 def inspected(model: dict[str, Any]) -> None:

@@ -35,21 +35,22 @@ def fill(filler: dict[str, Any], shape: Sequence[int], name: str, seed: int) -> 
     if kind == "bilinear":
         return bilinear(shape)
     if kind == "uniform":
-        return rng.uniform(number("min", 0.0), number("max", 1.0), shape).astype(np.float32)
+        low, high = number("min", 0.0), number("max", 1.0)
+        return np.float32(low) + np.float32(high - low) * rng.random(shape, np.float32)
     if kind == "gaussian":
-        return (number("mean", 0.0) + number("std", 1.0) * rng.standard_normal(shape)).astype(np.float32)
+        return np.float32(number("mean", 0.0)) + np.float32(number("std", 1.0)) * rng.standard_normal(shape, np.float32)
     if kind == "truncated_normal":
-        draws = np.clip(rng.standard_normal(shape), -2, 2)
-        return (number("mean", 0.0) + number("std", 0.05) * draws).astype(np.float32)
+        draws = np.clip(rng.standard_normal(shape, np.float32), -2, 2)
+        return np.float32(number("mean", 0.0)) + np.float32(number("std", 0.05)) * draws
     if kind == "xavier":
-        bound = float(np.sqrt(3.0 / max(n, 1.0)))
-        return rng.uniform(-bound, bound, shape).astype(np.float32)
+        bound = np.float32(np.sqrt(3.0 / max(n, 1.0)))
+        return bound * (2 * rng.random(shape, np.float32) - 1)
     if kind == "msra":
-        return (rng.standard_normal(shape) * np.sqrt(2.0 / max(n, 1.0))).astype(np.float32)
+        return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2.0 / max(n, 1.0)))
     if kind == "positive_unitball":
-        values = rng.uniform(0, 1, shape)
+        values = rng.random(shape, np.float32)
         per_unit = values.reshape(shape[0], -1) if len(shape) else values.reshape(1, 1)
-        return (per_unit / per_unit.sum(1, keepdims=True)).reshape(shape).astype(np.float32)
+        return (per_unit / per_unit.sum(1, keepdims=True)).reshape(shape)
     raise UnsupportedOption(f"filler {quoted(kind)} is not known", layer=name)
 
 

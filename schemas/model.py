@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from netferry.errors import Uninitialised, UsageError, quoted
+from netferry.errors import LimitExceeded, Uninitialised, UsageError, quoted
 from netferry.schemas.initialise import fill
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import LayerRow, Role, layer_of, layer_table, role_of, static_shape
+from netferry.schemas.layers import LayerRow, Role, count, layer_of, layer_table, role_of, static_shape
 from netferry.schemas.preprocessing import Preprocessing
-from netferry.schemas.tensors import array_tensor, filler_of
+from netferry.schemas.tensors import array_tensor, computed_tensor, filler_of
 
 PLACEHOLDER_DOMAIN = "netferry.placeholder"
 """Domain of nodes that stand for layers nobody could read."""
+_KEEP_ELEMENTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -134,14 +136,25 @@ class Model:
         """Names of parameters that have no values."""
         return [n for n, v in self.graph.initializers.items() if filler_of(v.const_value) is not None]
 
-    def initialise(self, seed: int) -> list[str]:
-        """Fill every parameter that has no values by the filler its source asked for; returns their names."""
+    def initialise(self, seed: int, *, limit: int = 1_000_000_000) -> list[str]:
+        """Fill every parameter that has no values by the filler its source asked for; returns their names.
+
+        Large ones are computed each time they are asked for, so that the network is never in memory as a whole.
+
+        Raises:
+            LimitExceeded: more than ``limit`` elements in all would be made up.
+        """
         names = self.uninitialised
+        total = sum(count(self.graph.initializers[name]) for name in names)
+        if total > limit:
+            raise LimitExceeded(f"--init would make up {total} parameters (limit init_elements={limit})")
         for name in names:
             value = self.graph.initializers[name]
-            filler = filler_of(value.const_value) or {}
-            shape = static_shape(value)
-            value.const_value = array_tensor(fill(filler, shape, name, seed), name)
+            make = partial(fill, filler_of(value.const_value) or {}, static_shape(value), name, seed)
+            if count(value) > _KEEP_ELEMENTS:
+                value.const_value = computed_tensor(make, ir.DataType.FLOAT, static_shape(value), name)
+            else:
+                value.const_value = array_tensor(make(), name)
         return names
 
     def require_values(self) -> None:

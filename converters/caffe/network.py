@@ -164,6 +164,11 @@ REGISTER = "read them by a plug-in: --plugin FILE, with @netferry.converters.caf
 """Advice that goes with layers nobody can read."""
 
 
+def _shortened(settings: dict[str, object]) -> str:
+    """Settings of a layer as one printable line of moderate length."""
+    return quoted(json.dumps(settings, sort_keys=True, ensure_ascii=False), 160)[1:-1]
+
+
 def _why_unread(kind: str) -> str:
     return "runs Python code; not read by design" if kind == "Python" else "no reader for this type"
 
@@ -348,6 +353,10 @@ class _Assembly:
         """
         b = self.builder
         settings = {k: v for k, v in layer.message.as_dict().items() if k not in ("name", "type", "bottom", "top")}
+        if settings:
+            why = f"{why}; settings: {_shortened(settings)}"
+        if layer.blobs:
+            why = f"{why}; weights: {', '.join(str(blob.shape) for blob in layer.blobs[:4])}"
         self.unknown.append((layer.name, layer.type, why))
         weights = [
             b.param(f"blob{i}", blob.make(blob.shape), role=Role.LEARNABLE) for i, blob in enumerate(layer.blobs)
