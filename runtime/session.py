@@ -54,6 +54,9 @@ class Session:
         model: path of an .onnx file, or its bytes.
         device: ``auto`` (a GPU that works, else the processor), ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt`` …
         threads: threads of one run on the processor; None lets onnxruntime choose.
+        weights_folder: where the external weights of a model given as bytes lie.
+        once: the session will run only a few times: weights are not packed anew for speed, which for large networks
+            takes longer than the runs.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -71,7 +74,15 @@ class Session:
         file: path as given, None for bytes.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | bytes, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        device: str = "auto",
+        threads: int | None = None,
+        *,
+        weights_folder: str | os.PathLike[str] | None = None,
+        once: bool = False,
+    ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
         asked = parse(device)
@@ -79,7 +90,17 @@ class Session:
         self.file = None if isinstance(model, bytes) else os.fspath(model)
         source = model if isinstance(model, bytes) else _readable(Path(model))
         self._session: Any
-        self._session, self.device = _open(ort, source, asked, threads, self.file)
+        options: Any = ort.SessionOptions()
+        options.log_severity_level = 4
+        if threads is not None:
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+        if weights_folder is not None:
+            folder = os.fspath(weights_folder)
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        if once:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        self._session, self.device = _open(ort, source, asked, options, self.file)
         self.provider: str = self._session.get_providers()[0]
         self.inputs = tuple(_port(p) for p in self._session.get_inputs())
         self.outputs = tuple(_port(p) for p in self._session.get_outputs())
@@ -153,15 +174,10 @@ def _readable(path: Path) -> str:
 
 
 def _open(
-    ort: ModuleType, source: str | bytes, asked: tuple[str, int | None], threads: int | None, file: str | None
+    ort: ModuleType, source: str | bytes, asked: tuple[str, int | None], options: Any, file: str | None
 ) -> tuple[Any, str]:
     """Return the session and the device that it is on."""
     kind, index = asked
-    options: Any = ort.SessionOptions()
-    options.log_severity_level = 4
-    if threads is not None:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
     cpu = ("CPUExecutionProvider", {})
     if kind == "auto":
         if "CUDAExecutionProvider" in ort.get_available_providers():

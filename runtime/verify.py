@@ -22,8 +22,12 @@ def run_check(
     batches: Sequence[int] = (1, 3),
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
+    *,
+    weights_folder: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Load a model in onnxruntime on the processor and run it on seeded inputs.
+
+    A model given as bytes may keep its weights in files of ``weights_folder``.
 
     Every size in ``batches`` is run where an input has a dynamic batch, else the model is run once. Dynamic
     dimensions get: the one called batch (or N; else the first, unless it is a time) the batch size; names of time
@@ -43,7 +47,7 @@ def run_check(
         UsageError: an input that is no tensor.
         InputError, MalformedFile, MissingExtra: as :class:`netferry.runtime.session.Session`.
     """
-    session = Session(path, "cpu")
+    session = Session(path, "cpu", weights_folder=weights_folder, once=True)
     dynamic = any(_takes_batch(p, axis) for p in session.inputs for axis in range(len(p.shape)))
     runs = [_run(session, batch, seed, sizes or {}) for batch in (batches if dynamic else (None,))]
     warnings = [w for run in runs for w in run.pop("warnings")]

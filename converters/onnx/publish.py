@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -55,13 +56,20 @@ class Scratch:
 
     @contextmanager
     def writing(self, file: Path) -> Iterator[int]:
-        """Make ``file`` and give its descriptor; its bytes are on the disk when the block ends."""
+        """Make ``file`` and give its descriptor; :meth:`synced` brings its bytes to the disk."""
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
             yield fd
-            os.fsync(fd)
         finally:
             os.close(fd)
+
+    @contextmanager
+    def synced(self, file: Path) -> Iterator[None]:
+        """Bring a file's bytes to the disk while the block runs; they are there when it ends."""
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(_sync, file)
+            yield
+            done.result()
 
     def move(self, file: Path, target: Path) -> None:
         """Put a finished file in its place, atomically."""
@@ -72,6 +80,14 @@ class Scratch:
     def discard(self, file: Path) -> None:
         """Remove a file in the end that was moved to its place already."""
         self._files.append(file)
+
+
+def _sync(file: Path) -> None:
+    fd = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_folder(folder: Path) -> None:

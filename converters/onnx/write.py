@@ -15,7 +15,8 @@ from netferry.converters.onnx.publish import Scratch, data_name, locked
 from netferry.converters.onnx.stream import Sink
 from netferry.converters.onnx.structure import Structure, all_proto_graphs, structure_of
 from netferry.converters.onnx.versions import choose_ir_version
-from netferry.converters.onnx.wire import length_of, with_gaps
+from netferry.converters.onnx.wire import OnnxFile, length_of, with_gaps
+from netferry.converters.options import Limits
 from netferry.errors import NetferryError, OutputError
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs
@@ -25,6 +26,8 @@ EXTERNAL_ABOVE = 1_800_000_000
 """bytes of a file above which its weights go to a second file by themselves"""
 _PROTOBUF_LIMIT = 2**31 - 1
 _PAGE = 4096
+_LARGE = 32 << 20
+"""bytes of a file above which the run check maps its weights instead of loading it whole"""
 
 
 def write(
@@ -33,7 +36,7 @@ def write(
     *,
     ir_version: int | None = None,
     external: Literal["auto"] | bool = "auto",
-    run_check: Callable[[Path], dict[str, Any]] | None = None,
+    run_check: Callable[..., dict[str, Any]] | None = None,
     allow_placeholders: bool = False,
     producer_version: str,
 ) -> dict[str, Any]:
@@ -44,7 +47,8 @@ def write(
         target: the file; one that is there is replaced, unless the model still reads from it.
         ir_version: the lowest that carries the content by default.
         external: weights in ``<target>.data``; "auto" where the file would pass 1.8 GB.
-        run_check: called with the finished file before it takes its place; raises where the file is no good.
+        run_check: called with the finished file before it takes its place (a large one's structure as bytes and
+            ``weights_folder``); raises where the file is no good.
         allow_placeholders: write layers nobody could read.
         producer_version: netferry's version.
 
@@ -96,7 +100,7 @@ class _Job:
         structure: Structure,
         target: Path,
         scratch: Scratch,
-        run_check: Callable[[Path], dict[str, Any]] | None,
+        run_check: Callable[..., dict[str, Any]] | None,
         result: dict[str, Any],
     ) -> None:
         self.model, self.structure, self.target, self.scratch = model, structure, target, scratch
@@ -107,7 +111,8 @@ class _Job:
         started = time.perf_counter()
         file = self._write_model(self.structure.proto)
         self.result["timings"]["write"] = round(time.perf_counter() - started, 6)
-        self._run(file)
+        with self.scratch.synced(file):
+            self._run(file)
         self._finish(file)
 
     def two_files(self) -> None:
@@ -115,6 +120,8 @@ class _Job:
         started = time.perf_counter()
         data = self.scratch.path()
         offsets = self._write_data(data)
+        with self.scratch.synced(data):
+            pass
         with locked(self.target.parent):
             name, there = data_name(self.target, data)
             place = self.target.parent / name
@@ -124,7 +131,8 @@ class _Job:
             try:
                 file = self._write_model(_pointing(self.structure, name, offsets))
                 self.result["timings"]["write"] = round(time.perf_counter() - started, 6)
-                self._run(file)
+                with self.scratch.synced(file):
+                    self._run(file)
                 self._finish(file)
                 done = True
             finally:
@@ -168,13 +176,24 @@ class _Job:
             return
         started = time.perf_counter()
         try:
-            found = self.run_check(file)
+            found = self._run_large(file) if file.stat().st_size > _LARGE else self.run_check(file)
         except NetferryError as error:
             if error.file is not None and Path(error.file) == file:
                 error.file = str(self.target)  # the user knows that name
             raise
         self.result["timings"]["run_check"] = round(time.perf_counter() - started, 6)
         self.result["checks"].append({**_check("run", None), **({"detail": found} if found else {})})
+
+    def _run_large(self, file: Path) -> dict[str, Any]:
+        """Check a large file without a copy of it in memory: read back what was written, weights left in the file.
+
+        onnxruntime parses and copies a whole message before it starts; here it gets the structure alone and maps the
+        weights at their places in the very file that is checked.
+        """
+        assert self.run_check is not None
+        with OnnxFile(file, Limits()) as written:
+            structure = written.structure(file.name)
+        return self.run_check(structure, weights_folder=file.parent)
 
     def _finish(self, file: Path) -> None:
         size = file.stat().st_size
