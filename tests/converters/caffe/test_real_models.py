@@ -30,7 +30,8 @@ def close(got: np.ndarray, want: np.ndarray, *, softmax: bool, name: str) -> Non
 
 def test_squeezenet_agrees_inside_and_at_the_end(tmp_path: Path) -> None:
     model = netferry.load(
-        shared("data", "squeezenet_v1.1", "deploy.prototxt"), shared("data", "squeezenet_v1.1", "squeezenet_v1.1.caffemodel")
+        shared("data", "squeezenet_v1.1", "deploy.prototxt"),
+        shared("data", "squeezenet_v1.1", "squeezenet_v1.1.caffemodel"),
     )
     reference = np.load(shared("data", "squeezenet_v1.1", "reference.npz"))
     blobs = {name.replace("__", "/"): name for name in reference.files if name not in ("data", "prob")}

@@ -129,7 +129,9 @@ def sparse() -> onnx.ModelProto:
     values = numpy_helper.from_array(np.array([1, 2], np.float32), "w")
     indices = numpy_helper.from_array(np.array([3, 40]), "w_at")
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [32, 32]))
-    other = helper.make_sparse_tensor(numpy_helper.from_array(np.array([5], np.float32), "v"), indices=indices_of(7), dims=[32])
+    other = helper.make_sparse_tensor(
+        numpy_helper.from_array(np.array([5], np.float32), "v"), indices=indices_of(7), dims=[32]
+    )
     model.graph.node.insert(0, helper.make_node("Constant", [], ["b2"], name="k", sparse_value=other))
     model.graph.node[2].input[1] = "b2"
     return model
