@@ -48,7 +48,9 @@ def _setup(b: Builder, l: Layer, bottoms: Sequence[ir.Value], states: int) -> _S
     static = others.pop(0) if len(others) > extra else None
     shape = shape_of(x)
     if len(shape) < 3:
-        raise MalformedFile(f"a sequence has at least 3 axes (time, batch, values), this one {len(shape)}", layer=l.name)
+        raise MalformedFile(
+            f"a sequence has at least 3 axes (time, batch, values), this one {len(shape)}", layer=l.name
+        )
     T, N = shape[:2]
     _expect(l, "cont", shape_of(cont), (T, N))
     check_size(l, (T, N, 4 * size))
@@ -63,7 +65,9 @@ def _setup(b: Builder, l: Layer, bottoms: Sequence[ir.Value], states: int) -> _S
     else:
         l.note("assumed", "the state begins at 0 in every run; Caffe keeps it from one to the next")
         rows = b.op("Shape", x, start=1, end=2) if not isinstance(N, int) else b.const([N], "batch")
-        zeros = b.op("ConstantOfShape", b.op("Concat", rows, b.const([size], "size"), axis=0), types=[(_FLOAT, (N, size))])
+        zeros = b.op(
+            "ConstantOfShape", b.op("Concat", rows, b.const([size], "size"), axis=0), types=[(_FLOAT, (N, size))]
+        )
         first = [zeros] * states
     return _Setup(T, N, size, x, cont, static, tuple(first), exposed, p)
 

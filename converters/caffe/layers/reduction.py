@@ -53,9 +53,7 @@ def arg_max(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     return b.op("Concat", *found, axis=1) if values else found[0]
 
 
-def _largest(
-    b: Builder, l: Layer, x: ir.Value, axis: int, k: int, indices: bool, values: bool
-) -> tuple[ir.Value, ...]:
+def _largest(b: Builder, l: Layer, x: ir.Value, axis: int, k: int, indices: bool, values: bool) -> tuple[ir.Value, ...]:
     """The asked-for ones of indices (as floats) and values of the ``k`` largest along ``axis``."""
     size = shape_of(x)[axis]
     if isinstance(size, int) and k > size:

@@ -6,6 +6,8 @@ YOLO forks (without); resize_layer.cpp of github.com/happynear/caffe-windows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from netferry.converters.caffe.params import Params
@@ -61,7 +63,7 @@ def interp(b: Builder, l: Layer, x: ir.Value, *reference: ir.Value) -> ir.Value:
     )
 
 
-def _interp_size(l: Layer, p: Params, cut: tuple[int, int], reference: tuple[ir.Value, ...]) -> tuple[int, int]:
+def _interp_size(l: Layer, p: Params, cut: tuple[int, int], reference: Sequence[ir.Value]) -> tuple[int, int]:
     shrink, zoom = p.int("shrink_factor", 1, least=1), p.int("zoom_factor", 1, least=1)
     height, width = p.int("height", 0, least=0), p.int("width", 0, least=0)
     if reference:

@@ -70,7 +70,7 @@ def to_shape(b: Builder, l: Layer, x: ir.Value, target: Sequence[Dim]) -> ir.Val
     """Reshape ``x`` to ``target``: known dimensions, dynamic ones of the bottom, and at most one -1.
 
     Dynamic dimensions must stay at their axis, or go into a -1 that comes before all other changes: otherwise items
-    of a batch would mix.
+    of a batch would mix. A number that is the batch as declared, at the batch's axis, stands for the batch.
 
     Raises:
         MalformedFile: the counts differ.
@@ -78,7 +78,7 @@ def to_shape(b: Builder, l: Layer, x: ir.Value, target: Sequence[Dim]) -> ir.Val
     """
     old = shape_of(x)
     same = 0
-    while same < min(len(old), len(target)) and old[same] == target[same] is not None:
+    while same < min(len(old), len(target)) and _alike(l, old[same], target[same]):
         same += 1
     rest, wanted = old[same:], list(target[same:])
     have, ask = _count(rest), _count([d for d in wanted if d != -1])
@@ -91,10 +91,17 @@ def to_shape(b: Builder, l: Layer, x: ir.Value, target: Sequence[Dim]) -> ir.Val
             wanted[hole] = have // ask
     elif ask is None or hole != 0 or ask == 0 or (_count([d for d in rest if isinstance(d, int)]) or 0) % ask:
         raise NeedsFixedBatch(f"a reshape of {tuple(old)} to {tuple(target)}", layer=l.name)
-    dims = [d if isinstance(d, int) else 0 for d in target[:same]] + [d for d in wanted if isinstance(d, int)]
-    if tuple(old) == (*target[:same], *wanted):
+    if any(isinstance(t, int) and not isinstance(d, int) for d, t in zip(old[:same], target[:same], strict=True)):
+        l.note("assumed", f"{l.batch} in its shape is the batch, whatever the batch is at run time")
+    dims = [d if isinstance(d, int) else 0 for d in old[:same]] + [d for d in wanted if isinstance(d, int)]
+    if tuple(rest) == tuple(wanted):
         return b.op("Identity", x)
     return b.reshape(x, dims)
+
+
+def _alike(l: Layer, old: Dim, new: Dim) -> bool:
+    """Whether a dimension stays what it is."""
+    return old == new is not None or (old == "batch" and new == l.batch is not None)
 
 
 def _count(dims: Sequence[Dim]) -> int | None:

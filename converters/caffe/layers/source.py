@@ -24,7 +24,7 @@ T = TypeVar("T")
 def parameter(b: Builder, l: Layer) -> ir.Value:
     """A learnt blob, for layers that take it as a bottom."""
     shape = l.param("parameter_param").message("shape").ints("dim")
-    check_size(l, shape)
+    _check(l, shape)
     # Caffe gives it no filler: it starts as 0
     return l.weight(b, "weight", 0, shape, default=0.0 if l.has_weights_file else None)
 
@@ -51,10 +51,16 @@ def dummy_data(b: Builder, l: Layer) -> tuple[ir.Value, ...]:
     made: list[ir.Value] = []
     for i in range(tops):
         shape = _one(shapes, i)
-        check_size(l, shape)
+        _check(l, shape)
         value = ir.tensor(np.array([_one(fillers, i)], np.float32))
         made.append(b.op("ConstantOfShape", b.const(shape, "shape"), value=value, types=[(ir.DataType.FLOAT, shape)]))
     return tuple(made)
+
+
+def _check(l: Layer, shape: Sequence[int]) -> None:
+    if any(d < 1 for d in shape):
+        raise MalformedFile(f"shape {list(shape)} has a dimension below 1", layer=l.name)
+    check_size(l, shape)
 
 
 def _one(values: Sequence[T], i: int) -> T:

@@ -51,13 +51,13 @@ def opencv(folder: Path, layers: str, feeds: Arrays, blobs: Blobs | None = None)
     return running.opencv(folder, running.declare(feeds) + layers, feeds, top, _weights(blobs or {}))
 
 
-def read_alone(layer: Layer, dims: Sequence[Dim]) -> Runner:
-    """Call a layer's reader on an input of any dimensions, dynamic ones included, and make its result runnable."""
+def read_alone(layer: Layer, dims: Sequence[Dim], *others: Sequence[Dim]) -> Runner:
+    """Call a layer's reader on inputs ``x``, ``x_1`` … of any dimensions, dynamic ones included; its first top is ``y``."""
     b = Builder("net")
-    x = b.input("x", dims)
+    bottoms = [b.input("x", d) for d in (dims, *others)]
     reader = registry.get(layer.type)
     assert reader is not None
     with b.layer(layer.name, layer.type):
-        made = reader(b, layer, x)
+        made = reader(b, layer, *bottoms)
     b.output(made if isinstance(made, ir.Value) else made[0], "y")
     return Runner(Model(ir.Model(b.graph, ir_version=10), source=Source("caffe")))
