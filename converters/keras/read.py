@@ -145,10 +145,21 @@ def _build(spec: Spec, facts: Facts, options: ReadOptions) -> tuple[ir.Model, di
         if value.rank in (4, 5) and ("*" in options.outputs_as_nchw or name in options.outputs_as_nchw):
             order = channels_first(value.rank)
         b.output(value.to(b, order), name)
+    _sweep(b.graph)
     model = ir.Model(b.graph, ir_version=CANONICAL_IR, producer_name="netferry")
     if network.placeholders:
         b.graph.opset_imports[PLACEHOLDER_DOMAIN] = 1
     return model, recipes
+
+
+def _sweep(graph: ir.Graph) -> None:
+    """Remove nodes that nothing reads (a Flatten whose source was taken instead, a mask nobody wanted)."""
+    for node in reversed(list(graph)):
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
 
 
 def output_names(spec: Spec, count: int) -> list[str]:
