@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -177,7 +178,7 @@ class Network:
         like: tuple[Dim, ...] = inputs[0].shape if inputs else ()
         types = [(ir.DataType.FLOAT, _dims(shapes[i] if i < len(shapes) else None, like)) for i in range(wanted)]
         made = b.op(
-            l.type,
+            re.sub(r"\W", "_", l.type, flags=re.ASCII) or "Unknown",
             *[x.logical(b) for x in inputs],
             *weights,
             domain=PLACEHOLDER_DOMAIN,

@@ -73,7 +73,7 @@ class Spec:
     def variable_type(self) -> str:
         """Class name as Keras's weight files spell it (functional models are ``Functional`` there)."""
         if self.layers is None:
-            return self.type
+            return self.type.removeprefix("ops:")
         return self.type if self.type not in ("Model", "Container", "Network") else "Functional"
 
     def keyed_layers(self) -> Iterator[tuple[str, Spec]]:
@@ -120,6 +120,8 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
     if not isinstance(name, str):
         raise MalformedFile(f"a layer's name is not a text: {quoted(name, 80)}", layer=where or None)
     module, registered = raw.get("module"), raw.get("registered_name")
+    if isinstance(module, str) and module.startswith(("keras.src.ops", "keras.ops")):
+        kind = f"ops:{kind}"  # an operation of a functional model, not the layer of that name
     spec = Spec(
         kind,
         name,
