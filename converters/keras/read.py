@@ -20,6 +20,7 @@ from netferry.converters.options import ReadOptions
 from netferry.errors import MalformedFile, NetferryError, UnsupportedLayer, UsageError, quoted
 from netferry.schemas.graph import CANONICAL_IR, Builder
 from netferry.schemas.ir import ir
+from netferry.schemas.layers import Role, role_of
 from netferry.schemas.model import PLACEHOLDER_DOMAIN, Model, Note, Source
 
 
@@ -145,20 +146,22 @@ def _build(spec: Spec, facts: Facts, options: ReadOptions) -> tuple[ir.Model, di
         if value.rank in (4, 5) and ("*" in options.outputs_as_nchw or name in options.outputs_as_nchw):
             order = channels_first(value.rank)
         b.output(value.to(b, order), name)
-    _sweep(b.graph)
+    _sweep(b.graph, facts.notes)
     model = ir.Model(b.graph, ir_version=CANONICAL_IR, producer_name="netferry")
     if network.placeholders:
         b.graph.opset_imports[PLACEHOLDER_DOMAIN] = 1
     return model, recipes
 
 
-def _sweep(graph: ir.Graph) -> None:
+def _sweep(graph: ir.Graph, notes: list[Note]) -> None:
     """Remove nodes that nothing reads (a Flatten whose source was taken instead, a mask nobody wanted)."""
     for node in reversed(list(graph)):
         if not any(value.uses() or value.is_graph_output() for value in node.outputs):
             graph.remove(node, safe=True)
     for name, value in list(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():
+            if role_of(value) != Role.CONSTANT:
+                notes.append(Note("dropped", f"{quoted(name)} is not used by any output"))
             del graph.initializers[name]
 
 

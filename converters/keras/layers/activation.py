@@ -70,28 +70,23 @@ def _log_sigmoid(b: Builder, v: ir.Value) -> ir.Value:
     return b.op("Neg", b.op("Softplus", b.op("Neg", v)))
 
 
-def _threshold(b: Builder, v: ir.Value, threshold: float, default: float) -> ir.Value:
-    keep = b.op("Greater", v, b.const(threshold, "threshold"))
-    return b.op("Where", keep, v, b.const(default, "default"))
-
-
 def _sparsemax(b: Builder, v: ir.Value, axis: int) -> ir.Value:
-    """Euclidean projection onto the simplex (Martins & Astudillo 2016), along ``axis``."""
+    """Projection onto the simplex (Martins & Astudillo 2016) as Keras 3 computes it, along ``axis``.
+
+    Keras adds up all running totals of the support where the paper takes the last one; the file means Keras's.
+    """
     size = v.shape[axis] if v.shape is not None else None
     if not isinstance(size, int):
         raise UnsupportedOption("sparsemax needs a known number of values")
     ordered, _ = b.op("TopK", v, b.const([size], "k"), outputs=2, axis=axis)
     count = np.arange(1, size + 1, dtype=np.float32).reshape([-1] + [1] * (len(v.shape or ()) - 1 - axis))
     total = b.op("CumSum", ordered, b.const(axis, "axis"))
-    support = b.op(
-        "Greater", b.op("Add", b.op("Mul", ordered, b.const(count, "count")), b.const(1.0, "one")), total
-    )
-    number = b.op("ReduceSum", b.op("Cast", support, to=int(ir.DataType.FLOAT)), b.const([axis], "axes"), keepdims=1)
-    inside = b.op("Where", support, ordered, b.const(0.0, "zero"))
-    tau = b.op(
-        "Div", b.op("Sub", b.op("ReduceSum", inside, b.const([axis], "axes"), keepdims=1), b.const(1.0, "one")), number
-    )
-    return b.op("Relu", b.op("Sub", v, tau))
+    bound = b.op("Div", b.op("Sub", total, b.const(1.0, "one")), b.const(count, "count"))
+    support = b.op("Greater", b.op("Sub", ordered, bound), b.const(0.0, "zero"))
+    axes = b.const([axis], "axes")
+    number = b.op("ReduceSum", b.op("Cast", support, to=int(ir.DataType.FLOAT)), axes, keepdims=1)
+    inside = b.op("ReduceSum", b.op("Where", support, total, b.const(0.0, "zero")), axes, keepdims=1)
+    return b.op("Relu", b.op("Sub", v, b.op("Div", b.op("Sub", inside, b.const(1.0, "one")), number)))
 
 
 _SIMPLE: dict[str, Function] = {
@@ -118,7 +113,6 @@ _SIMPLE: dict[str, Function] = {
     "squareplus": _squareplus,
     "sparse_plus": _sparse_plus,
     "sparse_sigmoid": _sparse_sigmoid,
-    "threshold": lambda b, v: _threshold(b, v, 0.0, 0.0),
     "leaky_relu": _op("LeakyRelu", alpha=0.2),
 }
 _ALONG_AXIS = {"softmax": "Softmax", "log_softmax": "LogSoftmax"}

@@ -11,7 +11,7 @@ from netferry.converters.keras.layout import KT, channels_first
 from netferry.converters.keras.registry import Slot, below, layer, slots_of
 from netferry.converters.keras.spec import Spec
 from netferry.errors import MalformedFile, UnsupportedOption
-from netferry.schemas.graph import Builder
+from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
 
@@ -176,12 +176,18 @@ def group_normalization(b: Builder, l: Layer, x: KT) -> KT:
         else b.const(np.zeros(size, np.float32), "bias")
     )
     if x.rank == 2:
-        wide = b.op("Unsqueeze", value, b.const([2], "axes"))
-        made = b.op("GroupNormalization", wide, scale, bias, num_groups=groups, epsilon=epsilon)
+        made = _in_groups(b, b.op("Unsqueeze", value, b.const([2], "axes")), scale, bias, groups, epsilon)
         return KT(b.op("Squeeze", made, b.const([2], "axes")), (0, 1))
     if groups == size:
         return KT(b.op("InstanceNormalization", value, scale, bias, epsilon=epsilon), order)
-    return KT(b.op("GroupNormalization", value, scale, bias, num_groups=groups, epsilon=epsilon), order)
+    return KT(_in_groups(b, value, scale, bias, groups, epsilon), order)
+
+
+def _in_groups(
+    b: Builder, value: ir.Value, scale: ir.Value, bias: ir.Value, groups: int, epsilon: float
+) -> ir.Value:
+    types = [(ir.DataType.FLOAT, shape_of(value))]  # ONNX infers nothing for this operator
+    return b.op("GroupNormalization", value, scale, bias, num_groups=groups, epsilon=epsilon, types=types)
 
 
 @layer("UnitNormalization", mask="keep")

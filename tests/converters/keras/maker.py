@@ -91,6 +91,9 @@ def fill(model: Any, rng: np.random.Generator) -> None:
         else:
             value = rng.uniform(-1, 1, shape) / max(1.0, np.sqrt(np.prod(shape[:-1], dtype=float)) / 2)
         weight.assign(value.astype(np.float32))
+    for layer in model._flatten_layers():
+        if hasattr(layer, "finalize_state"):  # Normalization computes with copies of its weights
+            layer.finalize_state()
 
 
 def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, request: dict[str, Any]) -> np.ndarray:
