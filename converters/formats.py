@@ -61,6 +61,14 @@ def _caffe(head: bytes, path: Path) -> bool:
     return (path.suffix != ".onnx" and head[:1] in (b"\x0a", b"\x1a", b"\x12")) or head[:2] == b"\xa2\x06"
 
 
+def _keras(head: bytes, path: Path) -> bool:
+    if head.startswith(_HDF5):
+        return not path.name.endswith(".caffemodel.h5")
+    if head.startswith(b"PK\x03\x04"):
+        return path.suffix == ".keras" or b"config.json" in head or b"metadata.json" in head
+    return head.lstrip()[:1] in (b"{", b'"') and _is_text(head) and b"class_name" in head
+
+
 def _onnx(head: bytes, path: Path) -> bool:
     if _is_text(head) or head.startswith((_HDF5, b"PK\x03\x04")):
         return False
@@ -75,6 +83,14 @@ FORMATS: tuple[Format, ...] = (
         "netferry.converters.caffe.read",
         _caffe,
         "netferry.converters.caffe.registry",
+    ),
+    Format(
+        "keras",
+        "Keras 1, 2 and 3 models, read without Keras or TensorFlow",
+        (".h5", ".hdf5", ".keras", ".json"),
+        "netferry.converters.keras.read",
+        _keras,
+        "netferry.converters.keras.registry",
     ),
     Format("onnx", "ONNX models", (".onnx",), "netferry.converters.onnx.read", _onnx),
 )

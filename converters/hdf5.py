@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +23,87 @@ _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
 _RATIO, _RATIO_ABOVE = 1000, 16 << 20
 
 
+class Window(io.RawIOBase):
+    """A stretch of a file as a read-only file of its own: a stored member of a zip archive."""
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        self._file = path.open("rb")
+        self._start, self._size, self._at = start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = max(0, offset + (0, self._at, self._size)[whence])
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = max(0, min(len(buffer), self._size - self._at))
+        self._file.seek(self._start + self._at)
+        got = self._file.readinto(memoryview(buffer)[:wanted])  # pyright: ignore[reportAttributeAccessIssue]
+        self._at += got
+        return got
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where HDF5 content lies: a file, a stretch of one (``start``, ``size``), or memory (``content``)."""
+
+    path: Path
+    start: int = 0
+    size: int | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+    def open(self) -> h5py.File:
+        """Open the content for reading."""
+        if self.content is not None:
+            return h5py.File(io.BytesIO(self.content), "r")
+        if self.size is not None:
+            return h5py.File(Window(self.path, self.start, self.size), "r")
+        return h5py.File(self.path, "r")
+
+
 @dataclass(frozen=True)
 class Array:
     """One stored array: its shape and how to get at its values."""
 
-    path: Path
+    place: Place
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     offset: int | None
     """place in the file of contiguous little-endian values, else None"""
 
-    def read(self) -> np.ndarray:
-        """Return the values as float32 (integers and halves are converted)."""
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.place.path
+
+    def values(self) -> np.ndarray:
+        """Return the values in the stored type."""
         try:
-            with h5py.File(self.path, "r") as file:
-                values = file[self.name][()]  # pyright: ignore[reportIndexIssue]
+            if self.offset is not None:
+                count = int(np.prod(self.shape, dtype=np.int64))
+                flat = np.fromfile(self.path, self.dtype, count, offset=self.offset)
+                return flat.reshape(self.shape)
+            with self.place.open() as file:
+                return np.asarray(file[self.name][()])  # pyright: ignore[reportIndexIssue]
         except (OSError, KeyError, RuntimeError, ValueError) as error:
             raise MalformedFile(f"array {quoted(self.name)} cannot be read: {error}", file=self.path) from None
-        return np.ascontiguousarray(values, np.float32)
+
+    def read(self) -> np.ndarray:
+        """Return the values as float32 (integers and halves are converted)."""
+        return np.ascontiguousarray(self.values(), np.float32)
 
     def tensor(self, shape: tuple[int, ...]) -> ir.TensorProtocol:
         """Return the values as a float32 tensor of ``shape`` (of equal element count), read when asked for."""
@@ -52,9 +115,11 @@ class Array:
 class Hdf5File:
     """Read-only view of an HDF5 file that refuses external and soft links, external and virtual storage."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self.path, self.limits = path, limits
-        self._file = self._call(lambda: h5py.File(path, "r"))
+    def __init__(self, path: Path | Place, limits: Limits) -> None:
+        self.place = Place(path) if isinstance(path, Path) else path
+        self.path, self.limits = self.place.path, limits
+        self._file = self._call(self.place.open)
+        self._groups: dict[str, h5py.Group] = {}
 
     def __enter__(self) -> Hdf5File:
         return self
@@ -71,9 +136,7 @@ class Hdf5File:
             raise MalformedFile(f"not a sound HDF5 file: {' '.join(str(error).split())}", file=self.path) from None
 
     def _children(self, group: str) -> dict[str, Any]:
-        parent = self._call(lambda: self._file[group or "/"])
-        if not isinstance(parent, h5py.Group):
-            raise MalformedFile(f"{quoted(group)} is not a group", file=self.path)
+        parent = self._group(group)
         found: dict[str, Any] = {}
         for name in self._call(lambda: list(parent.keys())):
             link = self._call(lambda name=name: parent.get(name, getlink=True))
@@ -83,6 +146,101 @@ class Hdf5File:
             if len(found) > self.limits.layers:
                 raise LimitExceeded(f"more than {self.limits.layers} entries (limit layers)", file=self.path)
         return found
+
+    def _group(self, path: str) -> h5py.Group:
+        """The group at ``path``, each link on the way checked."""
+        known = self._groups.get(path)
+        if known is None:
+            known = self._find(path)
+            if not isinstance(known, h5py.Group):
+                raise MalformedFile(f"{quoted(path)} is not a group", file=self.path)
+            self._groups[path] = known
+        return known
+
+    def _find(self, path: str) -> Any:
+        at: Any = self._call(lambda: self._file["/"])
+        parts = [p for p in path.split("/") if p]
+        if len(parts) > self.limits.nesting:
+            raise LimitExceeded(f"groups nested deeper than {self.limits.nesting} (limit nesting)", file=self.path)
+        for i, part in enumerate(parts):
+            done = "/".join(parts[: i + 1])
+            if done in self._groups:
+                at = self._groups[done]
+                continue
+            parent = at
+            link = self._call(lambda p=parent, n=part: p.get(n, getlink=True)) if isinstance(at, h5py.Group) else None
+            if link is None:
+                raise MalformedFile(f"no entry {quoted(path)}", file=self.path)
+            if not isinstance(link, h5py.HardLink):
+                raise UnsafeFile(f"{quoted(done)} is a link that leaves its group", file=self.path)
+            at = self._call(lambda p=parent, n=part: p[n])
+            if isinstance(at, h5py.Group):
+                self._groups[done] = at
+        return at
+
+    def has(self, path: str) -> bool:
+        """Whether there is an entry (a group or an array) at ``path``."""
+        try:
+            self._find(path)
+        except MalformedFile:
+            return False
+        return True
+
+    def is_group(self, path: str) -> bool:
+        """Whether there is a group at ``path``."""
+        return self.has(path) and isinstance(self._find(path), h5py.Group)
+
+    def attribute(self, path: str, name: str) -> Any:
+        """Return a text, number or list-of-texts attribute of a group or array; None where there is none.
+
+        Raises:
+            MalformedFile: the attribute is of another kind.
+        """
+        entry = self._find(path)
+
+        def get() -> Any:
+            return entry.attrs[name] if name in entry.attrs else None  # noqa: SIM401 -- attrs.get differs in errors
+
+        value = self._call(get)
+        if value is None:
+            return None
+        if isinstance(value, np.ndarray):
+            if value.size == 0:
+                return []
+            if value.dtype.kind in "SUO" and value.ndim == 1:
+                return [self._text(v, name) for v in value]
+            return value.tolist()
+        if isinstance(value, (bytes, str)):
+            return self._text(value, name)
+        if isinstance(value, (np.integer, np.floating, np.bool_)):
+            return value.item()
+        raise MalformedFile(f"attribute {quoted(name)} is neither text nor a number", file=self.path)
+
+    def _text(self, value: Any, name: str) -> str:
+        if isinstance(value, str):
+            return str(value)
+        if not isinstance(value, bytes):
+            raise MalformedFile(f"attribute {quoted(name)} is not text", file=self.path)
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.decode("latin-1")
+
+    def names(self, path: str, name: str) -> list[str] | None:
+        """Return a list of names that may be cut into ``name0``, ``name1`` … (HDF5 attributes end at 64 KB)."""
+        whole = self.attribute(path, name)
+        if whole is None:
+            whole = []
+            while (part := self.attribute(path, f"{name}{len(whole)}")) is not None:
+                whole.append(part)
+            if not whole:
+                return None
+            if not all(isinstance(part, list) for part in whole):
+                raise MalformedFile(f"attribute {quoted(name)} is not a list of names", file=self.path)
+            whole = [item for part in whole for item in part]
+        if not isinstance(whole, list) or not all(isinstance(item, str) for item in whole):
+            raise MalformedFile(f"attribute {quoted(name)} is not a list of names", file=self.path)
+        return whole
 
     def groups(self, group: str) -> list[str]:
         """Names of the groups in a group (the root for "")."""
@@ -99,7 +257,7 @@ class Hdf5File:
             UnsafeFile: external or virtual storage, a filter other than gzip, shuffle, fletcher32.
             LimitExceeded: a size that the bytes stored cannot justify.
         """
-        data = self._call(lambda: self._file[name])
+        data = self._find(name)
         if not isinstance(data, h5py.Dataset):
             raise MalformedFile(f"{quoted(name)} is not an array", file=self.path)
         created = data.id.get_create_plist()
@@ -108,14 +266,19 @@ class Hdf5File:
         for i in range(created.get_nfilters()):
             if created.get_filter(i)[0] not in _FILTERS:
                 raise UnsafeFile(f"array {quoted(name)} needs an HDF5 filter plug-in", file=self.path)
-        if data.dtype.kind not in "fiu":
+        if data.dtype.kind not in "fiub":
             raise UnsupportedError(f"array {quoted(name)} holds {data.dtype}, not numbers", file=self.path)
         declared = int(np.prod([int(d) for d in data.shape], dtype=object)) * data.dtype.itemsize
         stored = data.id.get_storage_size()
         if declared > _RATIO_ABOVE and declared > _RATIO * max(stored, 1):
             raise LimitExceeded(f"array {quoted(name)} declares {declared} bytes, {stored} are stored", file=self.path)
         offset = data.id.get_offset() if data.chunks is None else None
-        if offset is not None and offset + declared > self.path.stat().st_size:
+        size = self.path.stat().st_size if self.place.size is None else self.place.size
+        if self.place.content is not None:
+            size = len(self.place.content)
+        if offset is not None and offset + declared > size:
             raise MalformedFile(f"array {quoted(name)} runs past the end of the file", file=self.path)
         shape = tuple(int(d) for d in data.shape)
-        return Array(self.path, name, shape, data.dtype, offset if declared else None)
+        if offset is not None:
+            offset = offset + self.place.start if declared and self.place.content is None else None
+        return Array(self.place, name, shape, data.dtype, offset)

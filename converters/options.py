@@ -46,4 +46,8 @@ class ReadOptions:
     skip_missing: bool = False
     """go on where the weights file lacks some"""
     allow_placeholders: bool = False
+    inputs_as_nchw: tuple[str, ...] = ()
+    """inputs of a channels-last source that become channels-first ("*": all pictures and volumes)"""
+    outputs_as_nchw: tuple[str, ...] = ()
+    """outputs of a channels-last source that become channels-first ("*": all)"""
     limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,186 @@
+"""The files of Keras: what lies where in .h5, .json, .keras, .weights.h5 and sharded weights."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from netferry.converters.hdf5 import Hdf5File, Place
+from netferry.converters.keras.json_text import parse_json
+from netferry.converters.keras.weights import LegacyStore, PathStore, Store
+from netferry.converters.keras.zipped import Archive
+from netferry.converters.options import Limits
+from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, quoted
+
+_HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+
+
+@dataclass
+class Content:
+    """What one file holds."""
+
+    path: Path
+    architecture: Any = None
+    store: Store | None = None
+    version: str | None = None
+    backend: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    """loss, metrics and other facts for the report"""
+    files: list[Path] = field(default_factory=list)
+
+
+def open_content(path: Path, limits: Limits, stack: ExitStack) -> Content:
+    """Read a file's architecture and find its weights; HDF5 files stay open until ``stack`` is closed.
+
+    Raises:
+        InputError: it cannot be opened.
+        FormatError: it is not what it should be.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except IsADirectoryError:
+        raise InputError("a folder, not a file", file=path) from None
+    except FileNotFoundError:
+        raise InputError("no such file", file=path) from None
+    except OSError as error:
+        raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
+    if head == _HDF5:
+        return _hdf5(Place(path), limits, stack)
+    if head.startswith(_ZIP):
+        return _archive(path, limits, stack)
+    return _json(path, limits, stack)
+
+
+def _hdf5(place: Place, limits: Limits, stack: ExitStack) -> Content:
+    file = stack.enter_context(Hdf5File(place, limits))
+    content = Content(place.path, files=[place.path])
+    text = file.attribute("", "model_config")
+    if text is not None:
+        if not isinstance(text, str):
+            raise MalformedFile("model_config is not a text", file=place.path)
+        content.architecture = parse_json(text, limits, file=place.path)
+        content.version, content.backend = _facts(file)
+        training = file.attribute("", "training_config")
+        if isinstance(training, str):
+            content.details.update(training_facts(parse_json(training, limits, file=place.path)))
+    group = "model_weights" if file.is_group("model_weights") else ""
+    if file.names(group, "layer_names") is not None:
+        store = LegacyStore(file, group)
+        content.store = store
+        content.version = content.version or _text(store.version)
+        content.backend = content.backend or _text(store.backend)
+    elif text is None or file.is_group("layers") or file.is_group("vars"):
+        content.store = _paths([file])
+    return content
+
+
+def _facts(file: Hdf5File) -> tuple[str | None, str | None]:
+    return _text(file.attribute("", "keras_version")), _text(file.attribute("", "backend"))
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _paths(files: list[Hdf5File]) -> PathStore:
+    if not any(f.is_group("layers") or f.is_group("_layer_checkpoint_dependencies") for f in files):
+        raise MalformedFile("an HDF5 file that holds neither a Keras model nor Keras weights", file=files[0].path)
+    return PathStore(files)
+
+
+def _archive(path: Path, limits: Limits, stack: ExitStack) -> Content:
+    archive = stack.enter_context(Archive(path, limits))
+    content = Content(path, files=[path])
+    content.architecture = parse_json(archive.read("config.json", limits.text_bytes), limits, file=path)
+    if "metadata.json" in archive:
+        metadata = parse_json(archive.read("metadata.json", limits.text_bytes), limits, file=path)
+        if isinstance(metadata, dict):
+            content.version = _text(metadata.get("keras_version"))
+    if isinstance(content.architecture, dict):
+        content.details.update(training_facts(content.architecture.get("compile_config")))
+    if "model.weights.h5" in archive:
+        content.store = _paths([stack.enter_context(Hdf5File(archive.place("model.weights.h5"), limits))])
+    elif "model.weights.json" in archive:
+        index = parse_json(archive.read("model.weights.json", limits.text_bytes), limits, file=path)
+        files = [stack.enter_context(Hdf5File(archive.place(n), limits)) for n in _shards(index, path)]
+        content.store = _paths(files)
+    elif "model.weights.npz" in archive:
+        raise UnsafeFile(
+            "the weights are kept as pickled objects (model.weights.npz), which netferry never opens",
+            file=path,
+            hint="load and save the model with the Keras that wrote it: newer files hold model.weights.h5",
+        )
+    return content
+
+
+def _json(path: Path, limits: Limits, stack: ExitStack) -> Content:
+    size = path.stat().st_size
+    if size > limits.text_bytes:
+        raise LimitExceeded(f"a text of {size} bytes (limit text_bytes={limits.text_bytes})", file=path)
+    value = parse_json(path.read_bytes(), limits, file=path)
+    if isinstance(value, str):  # json.dumps(model.to_json()): a text in a text
+        value = parse_json(value, limits, file=path)
+    if not isinstance(value, dict):
+        raise MalformedFile("the JSON is not an object", file=path)
+    content = Content(path, files=[path])
+    if "weight_map" in value:
+        names = _shards(value, path)
+        files: list[Hdf5File] = []
+        for name in names:
+            shard = path.parent / name
+            if not shard.is_file():
+                raise InputError("no such shard of the weights", file=shard)
+            if shard.resolve().parent not in (path.parent.resolve(), path.resolve().parent):
+                raise UnsafeFile("the shard lies outside the folder of its index", file=shard)
+            content.files.append(shard)
+            files.append(stack.enter_context(Hdf5File(shard, limits)))
+        content.store = _paths(files)
+        return content
+    content.architecture = value
+    content.version, content.backend = _text(value.get("keras_version")), _text(value.get("backend"))
+    return content
+
+
+def _shards(index: Any, path: Path) -> list[str]:
+    """File names of the shards, each a plain name beside the index."""
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise MalformedFile("the index of the weights has no weight_map", file=path)
+    names: list[str] = []
+    for value in weight_map.values():
+        names.extend(value if isinstance(value, list) else [value])
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise MalformedFile("the weight_map names something that is no file", file=path)
+        if name in (".", "..") or any(c in name for c in "/\\\0") or len(name) > 255:
+            raise UnsafeFile(f"shard {quoted(name)} is not a plain file name", file=path)
+    return sorted(set(names))
+
+
+def training_facts(config: Any) -> dict[str, Any]:
+    """Loss and metrics by name, where the file has them; nothing else of the training matters."""
+    if not isinstance(config, dict):
+        return {}
+    facts: dict[str, Any] = {}
+    for key in ("loss", "metrics"):
+        value = config.get(key)
+        if value:
+            facts[key] = _plain_names(value)
+    return facts
+
+
+def _plain_names(value: Any, depth: int = 0) -> Any:
+    if depth > 8:
+        return None
+    if isinstance(value, dict):
+        if isinstance(value.get("class_name"), str):
+            inner = value.get("config")
+            name = inner.get("name") if isinstance(inner, dict) else inner
+            return name if isinstance(name, str) else value["class_name"]
+        return {k: _plain_names(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain_names(v, depth + 1) for v in value]
+    return value if isinstance(value, (str, int, float, bool)) else None

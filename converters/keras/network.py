@@ -1,0 +1,327 @@
+"""From the architecture to the graph: models of any nesting, shared layers, several inputs and outputs."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from netferry.converters.keras.layer import Facts, Layer
+from netferry.converters.keras.layout import KT
+from netferry.converters.keras.registry import mask_policy, registry
+from netferry.converters.keras.spec import Call, Ref, Spec, parse_layer, refs_in
+from netferry.errors import LimitExceeded, MalformedFile, NetferryError, quoted
+from netferry.schemas.graph import Builder, Dim
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import Role
+from netferry.schemas.model import PLACEHOLDER_DOMAIN, Note
+from netferry.schemas.tensors import array_tensor
+
+CODE = ("Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")
+
+
+class Network:
+    """Calls layers and models; holds what one conversion needs to remember."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.placeholders = 0
+        self._inner: dict[tuple[str, str], Spec] = {}
+        self._done: set[str] = set()
+        self._depth = 0
+
+    def inner_spec(self, l: Layer, raw: Any, what: str) -> Spec:
+        """Parse a wrapped layer once, so that its weights stay tied over calls."""
+        key = (l.prefix, what)
+        if key not in self._inner:
+            self._inner[key] = parse_layer(raw, l.generation, where=f"{l.path}/{what}")
+        return self._inner[key]
+
+    def call(
+        self,
+        b: Builder,
+        spec: Spec,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        *,
+        path: str,
+        prefix: str,
+        stamped: bool = False,
+        wanted: int = 1,
+        shapes: Sequence[Any] = (),
+    ) -> Any:
+        """Call a layer or model and return its output: one tensor, or a tuple.
+
+        Args:
+            path, prefix: see :class:`Layer`; for a model those of the model.
+            stamped: whether the nodes are to belong to the layer that is being built already.
+            wanted: how many outputs are used, for layers nobody can read.
+            shapes: shapes of the outputs where the file tells them, for the same.
+        """
+        if self._depth > self.facts.options.limits.nesting:
+            raise LimitExceeded(f"models nested deeper than {self.facts.options.limits.nesting} (limit nesting)")
+        self._depth += 1
+        try:
+            if spec.layers is not None:
+                return self._model(b, spec, args, path, prefix)
+            layer = Layer(spec, path, prefix, self.facts, self, args, kwargs)
+            if stamped:
+                return self._read(b, layer, wanted, shapes)
+            with b.layer(path, spec.type):
+                return self._read(b, layer, wanted, shapes)
+        except NetferryError as error:
+            raise error.at(layer=path) from None
+        finally:
+            self._depth -= 1
+
+    # models ----------------------------------------------------------------------------------------------------
+
+    def _model(self, b: Builder, spec: Spec, args: list[Any], path: str, prefix: str) -> Any:
+        around = f"{path}/" if path else ""
+        if spec.sequential:
+            return self._chain(b, spec, args, around, prefix)
+        return self._functional(b, spec, args, around, prefix)
+
+    def _chain(self, b: Builder, spec: Spec, args: list[Any], around: str, prefix: str) -> Any:
+        value: Any = args[0] if len(args) == 1 else args
+        for key, child in spec.keyed_layers():
+            if child.type != "InputLayer":
+                value = self.call(b, child, [value], {}, path=around + child.name, prefix=f"{prefix}layers/{key}/")
+        return value
+
+    def _functional(self, b: Builder, spec: Spec, args: list[Any], around: str, prefix: str) -> Any:
+        layers = {child.name: (key, child) for key, child in spec.keyed_layers()}
+        if len(layers) != len(spec.layers or ()):
+            raise MalformedFile("two layers of one name", layer=spec.name)
+        tensors: dict[Ref, Any] = {}
+        for ref, given in zip(_inputs(spec), _matched(spec, args), strict=True):
+            if ref.layer not in layers:
+                raise MalformedFile(f"input layer {quoted(ref.layer)} is not in the model", layer=spec.name)
+            tensors[ref] = given
+        first = _first_nodes(spec)
+        tensors = {Ref(r.layer, 0, r.tensor): v for r, v in tensors.items()}
+        for name, index, call in _in_order(spec, first, set(tensors)):
+            key, child = layers[name]
+            uses = _uses(spec, name, index + first[name])
+            made = self.call(
+                b,
+                child,
+                [_filled(a, tensors, first, child.name) for a in call.args],
+                {k: _filled(v, tensors, first, child.name) for k, v in call.kwargs.items()},
+                path=around + child.name,
+                prefix=f"{prefix}layers/{key}/",
+                wanted=1 + max((r.tensor for r in uses), default=0),
+                shapes=_shapes(uses),
+            )
+            outputs = flattened(made)
+            for i, value in enumerate(outputs):
+                tensors[Ref(name, index, i)] = value
+        outputs = _filled(spec.outputs, tensors, first, spec.name)
+        if isinstance(outputs, KT):
+            return outputs
+        found = tuple(flattened(outputs))
+        return found[0] if len(found) == 1 else found
+
+    # layers ----------------------------------------------------------------------------------------------------
+
+    def _read(self, b: Builder, l: Layer, wanted: int, shapes: Sequence[Any]) -> Any:
+        reader = registry.get(l.type)
+        if reader is None:
+            why = "runs Python code; not read by design" if l.type in CODE else "no reader for this type"
+            return self._placeholder(b, l, why, wanted, shapes)
+        inputs = [x for x in flattened(l.args[:1]) if isinstance(x, KT)]
+        try:
+            made = reader(b, l, *inputs)
+        except TypeError as error:
+            trace = error.__traceback__
+            if trace is not None and trace.tb_next is None:  # the call itself failed: the reader takes other inputs
+                raise MalformedFile(f"{l.type} does not take {len(inputs)} tensors", layer=l.path) from None
+            raise
+        if len(b.graph) > self.facts.options.limits.nodes:
+            raise LimitExceeded(f"more than {self.facts.options.limits.nodes} nodes (limit nodes)")
+        self._masks(l, inputs, made)
+        if l.path not in self._done:
+            self._done.add(l.path)
+            unread = l.config.leftovers()
+            if unread:
+                shown = ", ".join(f"{k}={quoted(l.config.raw[k], 40)}" for k in unread)
+                l.note("ignored", f"settings that netferry does not know: {shown}")
+        return made
+
+    def _masks(self, l: Layer, inputs: list[KT], made: Any) -> None:
+        policy = mask_policy(l.type)
+        if policy == "own":
+            return
+        mask = next((x.mask for x in inputs if x.mask is not None), None) if policy == "keep" else None
+        for value in flattened(made):
+            if isinstance(value, KT) and value not in inputs:
+                value.mask = mask
+
+    def _placeholder(self, b: Builder, l: Layer, why: str, wanted: int, shapes: Sequence[Any]) -> Any:
+        """A node that keeps class, settings, weights and connections of a layer that nobody can read.
+
+        Its outputs take the shape that the file tells, else that of the first input; what replaces it may say
+        otherwise.
+        """
+        self.placeholders += 1
+        self.facts.unknown.append((l.path, l.type, why))
+        inputs = [x for x in flattened([l.args, list(l.kwargs.values())]) if isinstance(x, KT)]
+        found = {k: v for k, v in self.facts.arrays.items() if k.startswith(l.prefix)}
+        weights = [
+            b.param(k.removeprefix(l.prefix).replace("/", "."), array.tensor(array.shape), role=Role.LEARNABLE, key=k)
+            if array.dtype.kind == "f"
+            else b.param(k.removeprefix(l.prefix).replace("/", "."), array_tensor(array.values()), role=Role.STATE, key=k)
+            for k, array in found.items()
+        ]
+        like: tuple[Dim, ...] = inputs[0].shape if inputs else ()
+        types = [(ir.DataType.FLOAT, _dims(shapes[i] if i < len(shapes) else None, like)) for i in range(wanted)]
+        made = b.op(
+            re.sub(r"\W", "_", l.type, flags=re.ASCII) or "Unknown",
+            *[x.logical(b) for x in inputs],
+            *weights,
+            domain=PLACEHOLDER_DOMAIN,
+            outputs=wanted,
+            types=types,
+            metadata={"netferry.reason": why},
+            settings=json.dumps(l.spec.config, sort_keys=True),
+            call=json.dumps({k: v for k, v in l.kwargs.items() if _is_plain(v)}, sort_keys=True),
+        )
+        self.facts.notes.append(Note("warning", f"placeholder for a layer of type {quoted(l.type)}: {why}", l.path))
+        values = (made,) if isinstance(made, ir.Value) else made
+        return tuple(KT.of(v) for v in values) if wanted > 1 else KT.of(values[0])
+
+
+def flattened(value: Any) -> list[Any]:
+    """Leaves of nested lists, tuples and objects, in order."""
+    if isinstance(value, (list, tuple)):
+        return [leaf for item in value for leaf in flattened(item)]
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in flattened(item)]
+    return [value]
+
+
+def _is_plain(value: Any) -> bool:
+    return all(v is None or isinstance(v, (str, int, float, bool)) for v in flattened(value))
+
+
+def _dims(shape: Any, like: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    if shape is None:
+        return like
+    return tuple(like[0] if i == 0 and d is None and like else d for i, d in enumerate(shape))
+
+
+def _inputs(spec: Spec) -> list[Ref]:
+    return list(refs_in(spec.inputs if not isinstance(spec.inputs, Ref) else [spec.inputs]))
+
+
+def _matched(spec: Spec, args: list[Any]) -> list[Any]:
+    """The tensors of a call in the order of the model's inputs; by key where both are objects."""
+    given: Any = args[0] if len(args) == 1 else args
+    if isinstance(given, dict) and isinstance(spec.inputs, dict) and set(given) >= set(spec.inputs):
+        given = [given[k] for k in spec.inputs]
+    found = flattened(given)
+    wanted = len(_inputs(spec))
+    if len(found) != wanted:
+        raise MalformedFile(f"the model takes {wanted} inputs, {len(found)} are given", layer=spec.name)
+    return found
+
+
+def _first_nodes(spec: Spec) -> dict[str, int]:
+    """The number that the first call of each layer goes by.
+
+    Keras 2 counts a nested model's own construction as call 0, Keras 3 does not; files that were carried from one
+    to the other are told by numbers that would otherwise be out of range.
+    """
+    lowest: dict[str, int] = {}
+    highest: dict[str, int] = {}
+    for ref in _all_refs(spec):
+        lowest[ref.layer] = min(lowest.get(ref.layer, ref.node), ref.node)
+        highest[ref.layer] = max(highest.get(ref.layer, 0), ref.node)
+    first: dict[str, int] = {}
+    for child in spec.layers or ():
+        from_one = child.layers is not None and spec.generation <= 2
+        if child.layers is not None and highest.get(child.name, 0) >= len(child.calls) > 0:
+            from_one = True
+        if lowest.get(child.name, 1) == 0:
+            from_one = False
+        first[child.name] = int(from_one)
+    return first
+
+
+def _all_refs(spec: Spec) -> Iterator[Ref]:
+    for child in spec.layers or ():
+        for call in child.calls:
+            yield from refs_in(call.args)
+            yield from refs_in(call.kwargs)
+    yield from refs_in(spec.outputs)
+
+
+def _uses(spec: Spec, layer: str, node: int) -> list[Ref]:
+    index = spec.__dict__.get("_uses")
+    if index is None:
+        index = {}
+        for ref in _all_refs(spec):
+            index.setdefault((ref.layer, ref.node), []).append(ref)
+        spec.__dict__["_uses"] = index
+    return index.get((layer, node), [])
+
+
+def _shapes(uses: Sequence[Ref]) -> list[Any]:
+    known = {r.tensor: r.shape for r in uses if r.shape is not None}
+    return [known.get(i) for i in range(1 + max(known, default=-1))]
+
+
+def _in_order(spec: Spec, first: dict[str, int], given: set[Ref]) -> Iterator[tuple[str, int, Call]]:
+    """Calls in an order in which every argument is there before it is used, the file's order where possible."""
+    calls: list[tuple[str, int, Call]] = []
+    number: dict[tuple[str, int], int] = {}
+    inputs = {(r.layer, r.node) for r in given}
+    for child in spec.layers or ():
+        for i, call in enumerate(child.calls):
+            if (child.name, i) not in inputs:
+                number[child.name, i] = len(calls)
+                calls.append((child.name, i, call))
+    waits = [0] * len(calls)
+    readers: dict[int, list[int]] = {}
+    for at, (name, _, call) in enumerate(calls):
+        needed: set[int] = set()
+        for ref in [*refs_in(call.args), *refs_in(call.kwargs)]:
+            key = (ref.layer, ref.node - first.get(ref.layer, 0))
+            if key in inputs:
+                continue
+            if key not in number:
+                raise MalformedFile(f"takes call {ref.node} of {quoted(ref.layer)}, which is not there", layer=name)
+            needed.add(number[key])
+        waits[at] = len(needed)
+        for source in needed:
+            readers.setdefault(source, []).append(at)
+    ready = [at for at, n in enumerate(waits) if n == 0]
+    heapq.heapify(ready)
+    done = 0
+    while ready:
+        at = heapq.heappop(ready)
+        done += 1
+        yield calls[at]
+        for reader in readers.get(at, ()):
+            waits[reader] -= 1
+            if waits[reader] == 0:
+                heapq.heappush(ready, reader)
+    if done != len(calls):
+        stuck = next(calls[at][0] for at, n in enumerate(waits) if n)
+        raise MalformedFile("the layers wait for each other in a circle", layer=stuck)
+
+
+def _filled(value: Any, tensors: dict[Ref, Any], first: dict[str, int], layer: str) -> Any:
+    """Put tensors in the place of references."""
+    if isinstance(value, Ref):
+        key = Ref(value.layer, value.node - first.get(value.layer, 0), value.tensor)
+        if key not in tensors:
+            raise MalformedFile(f"takes output {value.tensor} of {quoted(value.layer)}, which is not there", layer=layer)
+        return tensors[key]
+    if isinstance(value, list):
+        return [_filled(v, tensors, first, layer) for v in value]
+    if isinstance(value, dict):
+        return {k: _filled(v, tensors, first, layer) for k, v in value.items()}
+    return value

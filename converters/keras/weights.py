@@ -1,0 +1,179 @@
+"""Weights found in files and bound to layers: by position within a layer, as Keras itself does.
+
+Two ways of writing exist. *Legacy* files (model.save to .h5, all of Keras 1 and most of 2) list per top-level layer
+the arrays of ``trainable_weights + non_trainable_weights``, those of nested models included. *Path* files (.keras,
+.weights.h5 of Keras 3 and late Keras 2) keep each object's variables under ``<path>/vars/<number>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from netferry.converters.hdf5 import Array, Hdf5File
+from netferry.converters.keras.registry import Slot, slots_of
+from netferry.converters.keras.spec import Spec
+from netferry.errors import MalformedFile, WeightsError, quoted
+from netferry.schemas.model import Note
+
+
+@dataclass
+class Bound:
+    """The arrays of one layer by slot name; of a nested model with the path of its layers in front."""
+
+    arrays: dict[str, Array] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+class Store(Protocol):
+    """Weights as a file keeps them."""
+
+    def bind(self, model: Spec, notes: list[Note]) -> tuple[dict[str, Array], list[str]]:
+        """Return arrays by full slot name (``layers/conv2d_1/kernel``), and what is missing in readable form."""
+        ...
+
+
+class LegacyStore:
+    """Weights by top-level layer name and position."""
+
+    def __init__(self, file: Hdf5File, group: str) -> None:
+        self.file, self.group = file, group
+        names = file.names(group, "layer_names")
+        if names is None:
+            raise MalformedFile("the weights have no layer_names", file=file.path)
+        if len(set(names)) != len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise MalformedFile(f"layer {quoted(twice)} is there twice", file=file.path)
+        self.names = names
+        self.version = file.attribute(group, "keras_version")
+        self.backend = file.attribute(group, "backend")
+
+    def arrays(self, layer: str) -> list[Array]:
+        """Return a layer's arrays in the order in which its writer lists them."""
+        group = f"{self.group}/{layer}"
+        names = self.file.names(group, "weight_names") or []
+        return [self.file.dataset(f"{group}/{name}") for name in names]
+
+    def bind(self, model: Spec, notes: list[Note]) -> tuple[dict[str, Array], list[str]]:
+        """Bind by layer name, or by position where the names are those of another run of the same program."""
+        wanted = [(key, child, slots_of(child)) for key, child in model.keyed_layers()]
+        holders = [(key, child, slots) for key, child, slots in wanted if slots]
+        stored = {name: self.arrays(name) for name in self.names}
+        filled = [name for name in self.names if stored[name]]
+        by_name = all(child.name in stored for _, child, _ in holders)
+        pairs = {child.name: child.name for _, child, _ in wanted}
+        if not by_name and len(filled) == len(holders):
+            fits = all(
+                len(stored[name]) == len(slots) for name, (_, _, slots) in zip(filled, holders, strict=True)
+            )
+            if fits and not any(child.name in stored for _, child, _ in holders if stored.get(child.name)):
+                pairs = {child.name: name for name, (_, child, _) in zip(filled, holders, strict=True)}
+                notes.append(Note("assumed", "layer names differ between the files: weights bound by position"))
+        found: dict[str, Array] = {}
+        missing: list[str] = []
+        used: set[str] = set()
+        for key, child, slots in wanted:
+            name = pairs.get(child.name, child.name)
+            used.add(name)
+            arrays = stored.get(name, [])
+            ordered = legacy_order(child, slots)
+            if not slots:
+                # a layer nobody can read keeps what it has
+                found.update({f"layers/{key}/{i}": array for i, array in enumerate(arrays)})
+                continue
+            for slot, array in zip(ordered, arrays, strict=False):
+                found[f"layers/{key}/{slot.name}"] = array
+            missing.extend(f"{child.name}/{slot.name}" for slot in ordered[len(arrays) :])
+            if len(arrays) > len(ordered):
+                extra = f"{len(arrays) - len(ordered)} more arrays than the layer has variables"
+                notes.append(Note("ignored", f"the weights file holds {extra}", child.name))
+        notes.extend(
+            Note("ignored", "the weights file has this layer, the model does not", name)
+            for name in filled
+            if name not in used
+        )
+        return found, missing
+
+
+def legacy_order(spec: Spec, slots: Sequence[Slot]) -> list[Slot]:
+    """Order of a top-level layer's arrays: trained ones first; Keras 1 kept nested layers together."""
+    if spec.generation == 1 and spec.layers is not None:
+        return [
+            Slot(f"layers/{key}/{s.name}") for key, child in spec.keyed_layers() for s in legacy_order(child, slots_of(child))
+        ]
+    return sorted(slots, key=lambda s: not s.trainable)
+
+
+class PathStore:
+    """Weights by path: one file, or several shards."""
+
+    def __init__(self, files: Sequence[Hdf5File], root: str = "") -> None:
+        self.files, self.root = files, root
+
+    def array(self, path: str, index: int) -> Array | None:
+        """Return variable ``index`` of the object at ``path``."""
+        name = "/".join(p for p in (self.root, path, "vars", str(index)) if p)
+        for file in self.files:
+            if file.has(name):
+                return file.dataset(name)
+        return None
+
+    def _objects(self, path: str) -> list[str]:
+        """Paths of all objects at and below ``path`` that hold variables."""
+        found: list[str] = []
+        for file in self.files:
+            if not file.is_group(path):
+                continue
+            for name in file.groups(path):
+                if name == "vars":
+                    if file.datasets(f"{path}/vars"):
+                        found.append(path)
+                else:
+                    found.extend(self._objects(f"{path}/{name}"))
+        return list(dict.fromkeys(found))
+
+    def bind(self, model: Spec, notes: list[Note]) -> tuple[dict[str, Array], list[str]]:
+        """Bind every variable by the path of its object and its number there."""
+        found: dict[str, Array] = {}
+        missing: list[str] = []
+        counts: dict[str, int] = {}
+        for slot in slots_of(model):
+            path = slot.name.rpartition("/")[0]
+            index = counts.get(path, 0)
+            counts[path] = index + 1
+            array = self.array(path, index)
+            if array is None:
+                missing.append(slot.name.removeprefix("layers/"))
+            else:
+                found[slot.name] = array
+        for path in self._objects("layers"):
+            if path.endswith("seed_generator"):
+                continue
+            known = counts.get(path, 0)
+            extra = 0
+            while (array := self.array(path, known + extra)) is not None:
+                found[f"{path}/{known + extra}"] = array
+                extra += 1
+            if extra and known:
+                notes.append(Note("ignored", f"{extra} variables more than the layer has", path))
+        return found, missing
+
+
+def require(missing: list[str], skip: bool, notes: list[Note], file: object) -> None:
+    """Refuse a file that lacks weights, listing all, unless the caller goes on without them.
+
+    Raises:
+        WeightsError: with the list.
+    """
+    if not missing:
+        return
+    shown = ", ".join(quoted(m) for m in missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
+    if skip:
+        notes.append(Note("warning", f"{len(missing)} weights are not in the file: {shown}"))
+        return
+    raise WeightsError(
+        f"{len(missing)} weights are not in the file: {shown}",
+        file=file,
+        hint="--skip-missing goes on and leaves them without values",
+    )

@@ -1,0 +1,124 @@
+"""Runs in a child process that holds tensorflow: builds models with the real Keras, saves them, computes outputs.
+
+Started as ``python maker.py 2`` (tf_keras) or ``python maker.py 3`` (keras). Reads one JSON request per line and
+answers with one JSON line on the real standard output. Imports nothing of netferry.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+GENERATION = int(sys.argv[1])
+os.environ["TF_USE_LEGACY_KERAS"] = "1" if GENERATION == 2 else "0"
+
+ANSWERS = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # whatever else is printed is talk
+
+import numpy as np
+
+if GENERATION == 2:
+    import tf_keras as keras
+else:
+    import keras
+import tensorflow as tf
+
+
+def make(request: dict[str, Any]) -> dict[str, Any]:
+    """Build, fill, save and run one model."""
+    keras.backend.clear_session()
+    rng = np.random.default_rng(request["seed"])
+    names: dict[str, Any] = {"keras": keras, "L": keras.layers, "np": np, "tf": tf}
+    names["ops"] = getattr(keras, "ops", None)
+    shapes, dtypes = request["shapes"], request["dtypes"]
+    inputs = [
+        keras.Input(tuple(shape), dtype=dtype, name=f"in{i}")
+        for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
+    ]
+    names["xs"], names["x"] = inputs, inputs[0]
+    made: Any = eval(request["model"], names)
+    if isinstance(made, keras.Model) and not request.get("nested"):
+        model = made
+    else:
+        if isinstance(made, keras.layers.Layer):
+            made = made(inputs[0] if len(inputs) == 1 else inputs)
+        model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, made)
+    fill(model, rng)
+    folder = Path(request["folder"])
+    model.save(folder / "model.h5")
+    model.save(folder / "model.keras")
+    (folder / "model.json").write_text(model.to_json())
+    model.save_weights(folder / ("weights.h5" if GENERATION == 2 else "model.weights.h5"))
+    arrays: dict[str, np.ndarray] = {}
+    for batch in (1, 3):
+        given = [values(rng, (batch, *(d or request["length"] + batch for d in s)), t, request)
+                 for s, t in zip(shapes, dtypes, strict=True)]
+        out = model(given[0] if len(given) == 1 else given, training=False)
+        for i, value in enumerate(given):
+            arrays[f"{batch}:in{i}"] = value
+        for i, value in enumerate(flat(out)):
+            arrays[f"{batch}:out{i}"] = np.asarray(value)
+    np.savez(folder / "case.npz", **arrays)
+    learnable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    state = sum(int(np.prod(w.shape)) for w in model.non_trainable_weights)
+    return {"learnable": learnable, "state": state, "weights": "weights.h5" if GENERATION == 2 else "model.weights.h5"}
+
+
+def flat(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [v for k in value for v in flat(value[k])]
+    return [v for item in value for v in flat(item)] if isinstance(value, (list, tuple)) else [value]
+
+
+def fill(model: Any, rng: np.random.Generator) -> None:
+    """Give every weight seeded values that are no symmetric accident; variances stay positive."""
+    for weight in model.weights:
+        shape = tuple(weight.shape)
+        name = getattr(weight, "path", weight.name)
+        if np.dtype(weight.dtype if isinstance(weight.dtype, str) else weight.dtype.as_numpy_dtype).kind != "f":
+            continue
+        if "variance" in name or "stddev" in name:
+            value = rng.uniform(0.5, 2.0, shape)
+        elif "gamma" in name or name.endswith("scale"):
+            value = rng.uniform(0.5, 1.5, shape)
+        else:
+            value = rng.uniform(-1, 1, shape) / max(1.0, np.sqrt(np.prod(shape[:-1], dtype=float)) / 2)
+        weight.assign(value.astype(np.float32))
+    for layer in model._flatten_layers():
+        if hasattr(layer, "finalize_state"):  # Normalization computes with copies of its weights
+            layer.finalize_state()
+
+
+def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, request: dict[str, Any]) -> np.ndarray:
+    """Seeded input of a type; ``zeros`` is the share of trailing steps set to 0 (for masks)."""
+    if dtype.startswith(("int", "uint")):
+        out = rng.integers(request["low"], request["high"], shape).astype(dtype)
+    elif dtype == "bool":
+        out = rng.integers(0, 2, shape).astype(bool)
+    else:
+        out = (rng.uniform(-1, 1, shape) * request["scale"]).astype(dtype)
+    if request["zeros"] and len(shape) > 1:
+        for row in range(shape[0]):
+            keep = 1 + (row + 1) % shape[1]
+            out[row, keep:] = 0
+    return out
+
+
+def main() -> None:
+    for line in sys.stdin:
+        try:
+            answer = make(json.loads(line))
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        ANSWERS.write(json.dumps(answer) + "\n")
+        ANSWERS.flush()
+
+
+main()
