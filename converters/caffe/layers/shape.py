@@ -37,19 +37,7 @@ def reshape(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
         if dim == 0 and start + i >= len(old):
             raise MalformedFile(f"dim {i} copies axis {start + i}, the bottom has {len(old)} axes", layer=l.name)
         target.append(old[start + i] if dim == 0 else dim)
-    target.extend(old[end:])
-    if old[:1] == ("batch",) and target[:1] == [l.batch] and _each_item(old[1:], target[1:]):
-        target[0] = "batch"  # the prototxt says the batch once more; each item alone takes the shape
-    return to_shape(b, l, x, target)
-
-
-def _each_item(old: Sequence[Dim], new: Sequence[Dim]) -> bool:
-    """Whether one item of the batch has as many values as the new shape, or a multiple that -1 can take."""
-    have = [d for d in old if isinstance(d, int)]
-    want = [d for d in new if isinstance(d, int) and d != -1]
-    if len(have) != len(old) or len(want) + list(new).count(-1) != len(new) or 0 in want:
-        return False
-    return math.prod(have) % math.prod(want) == 0 if -1 in new else math.prod(have) == math.prod(want)
+    return to_shape(b, l, x, [*target, *old[end:]])
 
 
 @layer("Flatten")
