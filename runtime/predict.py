@@ -14,7 +14,15 @@ import numpy as np
 
 from netferry.errors import CheckFailed, MalformedFile, NetferryError, UsageError
 from netferry.runtime.pictures import expand, named
-from netferry.runtime.ports import LABELS_KEY, PREPROCESSING_KEY, metadata_of, picture_input, score_output, size_of
+from netferry.runtime.ports import (
+    LABELS_KEY,
+    PREPROCESSING_KEY,
+    SOURCE_KEY,
+    metadata_of,
+    picture_input,
+    score_output,
+    size_of,
+)
 from netferry.runtime.preprocess import Picture, preprocess
 from netferry.runtime.session import Session
 from netferry.schemas.labels import check_labels
@@ -100,7 +108,7 @@ class Classifier:
     Attributes:
         input, output: the ports used.
         recipe: how pictures become the input; ``recipe_from`` says whose it is: ``caller``, ``model`` or ``assumed``
-            (the model carries none: plain 0..255 values, RGB or grey, resized to the input).
+            (the model carries none: plain 0..255 values resized to the input; grey, RGB, or Caffe's own BGR).
         labels: class names, or None.
     """
 
@@ -134,7 +142,8 @@ class Classifier:
         shape = self.input.shape
         layout = "NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW"
         channels = shape[3] if layout == "NHWC" else shape[1]
-        return Preprocessing(color="GRAY" if channels == 1 else "RGB", layout=layout), "assumed"
+        order = "BGR" if metadata_of(self.session, SOURCE_KEY).get("format") == "caffe" else "RGB"
+        return Preprocessing(color="GRAY" if channels == 1 else order, layout=layout), "assumed"
 
     def _labels(self, given: Sequence[str] | None, carried: Any) -> list[str] | None:
         if given is not None:

@@ -142,6 +142,28 @@ def transform(
     return recipe, None if image is None else (image.shape[0], image.shape[1], image.shape[2])
 
 
+def with_mean(item: NetInput, mean: Path, options: ReadOptions) -> NetInput:
+    """Give a declared input the mean image that the caller names.
+
+    A mean image larger than the input is the usual case of Caffe: pictures are resized to its size, then cropped.
+
+    Raises:
+        UsageError: the image's channels are not the input's, or it is smaller.
+    """
+    image = read_mean(existing(mean), options.limits)
+    channels, height, width = image.shape
+    if len(item.shape) != 4 or item.shape[1] != channels or height < item.shape[2] or width < item.shape[3]:
+        raise UsageError(f"a mean image of {list(image.shape)} does not fit input {list(item.shape)}", file=mean)
+    larger = (height, width) != item.shape[2:]
+    item.preprocessing = Preprocessing(
+        color="GRAY" if channels == 1 else "BGR",
+        size=(height, width) if larger else None,
+        crop=(item.shape[2], item.shape[3]) if larger else None,
+        mean_image=image,
+    )
+    return item
+
+
 def contained(folder: Path, name: str, layer: str) -> Path:
     """Return the path of a file that a prototxt names, which must lie in the prototxt's folder.
 

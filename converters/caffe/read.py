@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import netferry.converters.caffe.layers  # noqa: F401 -- registers the readers
+from netferry.converters.caffe.deploy import assemble
 from netferry.converters.caffe.fields import decode_net
 from netferry.converters.caffe.inputs import existing
-from netferry.converters.caffe.network import assemble, build
+from netferry.converters.caffe.network import build
 from netferry.converters.caffe.prototxt import Message, parse
 from netferry.converters.caffe.snapshot import read_snapshot
 from netferry.converters.caffe.wire import StoredLayer, WireFile, read_weights
