@@ -147,5 +147,5 @@ def _memory(tensor: ir.TensorProtocol, expected: int) -> memoryview:
     if tensor.dtype.bitwidth >= 8 and sys.byteorder == "little":
         array = np.ascontiguousarray(tensor.numpy())
         if array.nbytes == expected and array.dtype.byteorder != ">":
-            return memoryview(array.reshape(-1).view(np.uint8))
+            return array.reshape(-1).view(np.uint8).data
     return memoryview(tensor.tobytes())

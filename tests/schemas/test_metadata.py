@@ -85,7 +85,20 @@ def test_the_file_follows_the_schema_and_tells_no_folders(opset: int, tmp_path: 
         assert parsed["netferry.names"]["layers"]["fc/1"] == ["fc/1", "InnerProduct"]
 
 
-BAD_JSON = ["", "{", "[]", "1", "null", '"x"', "{}{}", '{"a":1,"a":2}', "NaN", "[" * 100_000, '{"x":' + "9" * 9000 + "}", "\0"]
+BAD_JSON = [
+    "",
+    "{",
+    "[]",
+    "1",
+    "null",
+    '"x"',
+    "{}{}",
+    '{"a":1,"a":2}',
+    "NaN",
+    "[" * 100_000,
+    '{"x":' + "9" * 9000 + "}",
+    "\0",
+]
 BAD = {
     "netferry.source": [{"format": 1}, {}, {"format": "x", "files": [1]}, {"format": "x", "files": "a"}],
     "netferry.labels": [{"y": "cat"}, {"y": [1]}, {"y": {"0": "a"}}, {"other": ["a"]}],

@@ -143,7 +143,9 @@ def test_an_older_output_keeps_its_weights_until_it_is_replaced(tmp_path: Path) 
     save(model, target, external=True)
     assert target.with_name("net.onnx.data").read_bytes() == old
     proto = onnx.load(target)
-    np.testing.assert_array_equal(onnx.numpy_helper.to_array(proto.graph.initializer[0]), models.weights(32, 32, seed=1))
+    np.testing.assert_array_equal(
+        onnx.numpy_helper.to_array(proto.graph.initializer[0]), models.weights(32, 32, seed=1)
+    )
     assert any("holds other weights" in note.message for note in model.notes)
     assert len(list(target.parent.iterdir())) == 3
     save(model, target, external=True)
@@ -293,7 +295,9 @@ class _Stop(BaseException):
     """Like KeyboardInterrupt."""
 
 
-@pytest.mark.parametrize("error", [CheckFailed("wrong numbers"), _Stop(), KeyboardInterrupt()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error", [CheckFailed("wrong numbers"), _Stop(), KeyboardInterrupt()], ids=lambda e: type(e).__name__
+)
 @pytest.mark.parametrize("external", [False, True], ids=["inside", "outside"])
 def test_a_failing_check_leaves_the_old_output(error: BaseException, external: bool, tmp_path: Path) -> None:
     def check(path: Path) -> dict[str, Any]:
