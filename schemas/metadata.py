@@ -205,10 +205,12 @@ def _check_recipe(fields: Any) -> None:
 
 def _take_names(model: Model, raw: dict[str, Any]) -> None:
     layers, roles = raw.get("layers", {}), raw.get("roles", {})
+    if not isinstance(layers, dict) or not isinstance(roles, dict):
+        raise ValueError("layers and roles are objects")
     if not all(_is_texts(pair) and len(pair) == 2 for pair in layers.values()):
         raise ValueError("each node has a layer name and a layer type")
     known = {role.value for role in Role}
-    if not all(role in known for role in roles.values()):
+    if not all(isinstance(role, str) and role in known for role in roles.values()):
         raise ValueError(f"a role is one of {', '.join(sorted(known))}")
     for node in all_nodes(model.ir):
         if node.name in layers and LAYER not in node.metadata_props:

@@ -42,7 +42,9 @@ def fix_shapes(model: Model, options: ReadOptions) -> None:
                 raise UsageError(f"dimension {axis} of input {quoted(name)} is {old} in the file, {new} was asked for")
             if old.value is not None and numbers.setdefault(old.value, new) != new:
                 raise UsageError(f"dimension {quoted(old.value)} would be both {numbers[old.value]} and {new}")
-        fixed = [new if new is not None else old for old, new in zip(value.shape, [*wanted, *[None] * 64], strict=False)]
+        fixed = [
+            new if new is not None else old for old, new in zip(value.shape, [*wanted, *[None] * 64], strict=False)
+        ]
         value.shape = ir.Shape(fixed)
     for value in _values(model.ir):
         if value.shape is not None and any(not isinstance(d, int) and d.value in numbers for d in value.shape):

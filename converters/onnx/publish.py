@@ -71,15 +71,11 @@ class Scratch:
             yield
             done.result()
 
-    def move(self, file: Path, target: Path) -> None:
-        """Put a finished file in its place, atomically."""
+    def move(self, file: Path, target: Path, *, last: bool = True) -> None:
+        """Put a finished file in its place, atomically; after the ``last`` one the folder is there to stay."""
         os.replace(file, target)
-        self._kept = True
+        self._kept = self._kept or last
         sync_folder(self.folder)
-
-    def discard(self, file: Path) -> None:
-        """Remove a file in the end that was moved to its place already."""
-        self._files.append(file)
 
 
 def _sync(file: Path) -> None:

@@ -38,7 +38,12 @@ def keep(model: ir.Model, proto: onnx.ModelProto, kept: Kept) -> int:
         shapes = {t.values.name: t for t in proto.graph.sparse_initializer}
         for node in model.graph.all_nodes():
             for value in node.inputs:
-                if value is not None and value.name in shapes and value.producer() is None and not value.is_graph_input():
+                if (
+                    value is not None
+                    and value.name in shapes
+                    and value.producer() is None
+                    and not value.is_graph_input()
+                ):
                     tensor = shapes[value.name]
                     value.type = ir.TensorType(ir.DataType(tensor.values.data_type))
                     value.shape = ir.Shape(list(tensor.dims))

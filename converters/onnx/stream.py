@@ -102,20 +102,22 @@ class Sink:
         end = offset + count
         if os.fstat(source).st_size < end:
             raise _shrank(path, offset, count, name)
-        copy = _copy_range if hasattr(os, "copy_file_range") else _read_write
+        ways = [_read_write]
+        if sys.platform == "linux":
+            ways = [_copy_range, _send, _read_write]
         while offset < end:
             try:
-                done = copy(source, self._fd, min(end - offset, _CHUNK), offset)
+                done = ways[0](source, self._fd, min(end - offset, _CHUNK), offset)
             except OSError as error:
-                if copy is _read_write or error.errno not in _COPY_UNSUPPORTED:
+                if len(ways) == 1 or error.errno not in _COPY_UNSUPPORTED:
                     raise
-                copy = _send if copy is _copy_range and sys.platform == "linux" else _read_write
+                ways = ways[1:]
                 continue
             if done == 0:
                 # some file systems answer 0 to copy_file_range where they mean "not here"
-                if copy is _read_write:
+                if len(ways) == 1:
                     raise _shrank(path, offset, end - offset, name)
-                copy = _read_write
+                ways = ways[-1:]
             offset += done
 
 
@@ -145,5 +147,5 @@ def _memory(tensor: ir.TensorProtocol, expected: int) -> memoryview:
     if tensor.dtype.bitwidth >= 8 and sys.byteorder == "little":
         array = np.ascontiguousarray(tensor.numpy())
         if array.nbytes == expected and array.dtype.byteorder != ">":
-            return memoryview(array.reshape(-1).view(np.uint8))
+            return array.reshape(-1).view(np.uint8).data
     return memoryview(tensor.tobytes())

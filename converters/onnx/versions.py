@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 import onnx.helper
@@ -79,18 +79,23 @@ def _types(model: ir.Model) -> set[ir.DataType]:
 
 
 def _foreign_metadata(model: ir.Model) -> bool:
-    def foreign(props: dict[str, str]) -> bool:
+    def foreign(props: Mapping[str, str]) -> bool:
         return any(not key.startswith("netferry.") for key in props)
 
-    return any(foreign(function.metadata_props) for function in model.functions.values()) or any(
-        foreign(graph.metadata_props)
-        or any(foreign(value.metadata_props) for value in graph.inputs)
+    return (
+        any(foreign(function.metadata_props) for function in model.functions.values())
         or any(
-            foreign(value.metadata_props) or (value.const_value is not None and foreign(value.const_value.metadata_props))
-            for value in graph.initializers.values()
+            foreign(graph.metadata_props)
+            or any(foreign(value.metadata_props) for value in graph.inputs)
+            or any(
+                foreign(value.metadata_props)
+                or (value.const_value is not None and foreign(value.const_value.metadata_props))
+                for value in graph.initializers.values()
+            )
+            for graph in all_graphs(model)
         )
-        for graph in all_graphs(model)
-    ) or any(
-        foreign(node.metadata_props) or any(foreign(value.metadata_props) for value in node.outputs)
-        for node in all_nodes(model)
+        or any(
+            foreign(node.metadata_props) or any(foreign(value.metadata_props) for value in node.outputs)
+            for node in all_nodes(model)
+        )
     )

@@ -86,15 +86,11 @@ class OnnxFile:
         if self.size == 0:
             raise MalformedFile("the file is empty", file=self.path)
         if self.size > self.limits.message_bytes:
-            raise LimitExceeded(
-                f"{self.size} bytes (limit message_bytes={self.limits.message_bytes})", file=self.path
-            )
+            raise LimitExceeded(f"{self.size} bytes (limit message_bytes={self.limits.message_bytes})", file=self.path)
         pieces = self._message("model", 0, self.size, token, 0) or [(0, self.size)]
         return b"".join(p if isinstance(p, bytes) else self._read(*p) for p in pieces)
 
-    def _message(
-        self, kind: str, start: int, end: int, token: str, depth: int
-    ) -> list[bytes | tuple[int, int]] | None:
+    def _message(self, kind: str, start: int, end: int, token: str, depth: int) -> list[bytes | tuple[int, int]] | None:
         """The message as bytes and ranges of the file, or None where nothing is cut out of it."""
         if depth > self.limits.nesting:
             raise LimitExceeded(f"nested deeper than limit nesting={self.limits.nesting}", file=self.path)

@@ -125,10 +125,10 @@ class _Job:
         with locked(self.target.parent):
             name, there = data_name(self.target, data)
             place = self.target.parent / name
-            if not there:
-                self.scratch.move(data, place)
             done = False
             try:
+                if not there:
+                    self.scratch.move(data, place, last=False)
                 file = self._write_model(_pointing(self.structure, name, offsets))
                 self.result["timings"]["write"] = round(time.perf_counter() - started, 6)
                 with self.scratch.synced(file):

@@ -82,8 +82,8 @@ def types() -> onnx.ModelProto:
     """Element types below a byte and beyond numpy, large and small."""
     graph = helper.make_graph([], "net", [], [])
     for i, (kind, count) in enumerate(
-        [(TensorProto.INT4, 5001), (TensorProto.UINT4, 7), (TensorProto.BFLOAT16, 900), (TensorProto.FLOAT8E4M3FN, 1500),
-         (TensorProto.FLOAT4E2M1, 4000), (TensorProto.INT2, 9001)]
+        [(TensorProto.INT4, 5001), (TensorProto.UINT4, 7), (TensorProto.BFLOAT16, 900),
+         (TensorProto.FLOAT8E4M3FN, 1500), (TensorProto.FLOAT4E2M1, 4000), (TensorProto.INT2, 9001)]
     ):  # fmt: skip
         values = np.arange(count) % 2
         graph.initializer.append(helper.make_tensor(f"t{i}", kind, [count], values))

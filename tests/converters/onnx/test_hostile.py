@@ -1,0 +1,281 @@
+"""Files from strangers: one typed error, nothing outside the model's folder opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from netferry.converters.onnx.wire import varint
+from netferry.converters.options import Limits
+from netferry.errors import InputError, LimitExceeded, MalformedFile, NetferryError, UnsafeFile, UsageError
+from netferry.schemas.tensors import array_of
+from tests.converters.onnx import models
+from tests.converters.onnx.models import load, stored
+
+
+def outside(location: str, *, offset: int | None = 0, length: int | None = 4096) -> onnx.ModelProto:
+    """The linear model with W in another file."""
+    proto = models.linear()
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        if value is not None:
+            tensor.external_data.add(key=key, value=str(value))
+    return proto
+
+
+def data(path: Path, size: int = 4096) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(models.weights(32, 32).tobytes()[:size])
+    return path
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["../secret.bin", "sub/../../secret.bin", "a/..", "sub\\secret.bin", "x\0y", "", "/etc/passwd", "link.bin",
+     "folder.link/secret.bin", "pipe", "folder"],
+)  # fmt: skip
+@pytest.mark.parametrize("relative", [False, True], ids=["absolute-path", "bare-name"])
+def test_data_outside_the_folder(
+    location: str, relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = data(tmp_path / "secret.bin")
+    folder = tmp_path / "model"
+    (folder / "folder").mkdir(parents=True)
+    (folder / "sub").mkdir()
+    (folder / "link.bin").symlink_to(secret)
+    (folder / "folder.link").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe")
+    path = stored(folder / "net.onnx", outside(location.replace("/etc", str(tmp_path))))
+    if relative:
+        monkeypatch.chdir(folder)
+        path = Path("net.onnx")
+    with pytest.raises(UnsafeFile):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["beside", "below", "hard-link", "link-inside", "hub"])
+def test_data_inside_is_fine(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    location = "sub/w.bin" if kind == "below" else "w.bin"
+    folder.mkdir()
+    if kind == "hard-link":
+        (folder / location).hardlink_to(data(tmp_path / "elsewhere.bin"))
+    elif kind == "link-inside":
+        (folder / location).symlink_to(data(folder / "real" / "w.bin"))
+    elif kind == "hub":  # snapshots of links into a folder of blobs
+        (folder / location).symlink_to(data(tmp_path / "blobs" / "1"))
+        (folder / "net.onnx").symlink_to(stored(tmp_path / "blobs" / "2", outside(location)))
+    else:
+        data(folder / location)
+    path = folder / "net.onnx"
+    model = load(path if kind == "hub" else stored(path, outside(location)))
+    np.testing.assert_array_equal(array_of(model.graph.initializers["w"]), models.weights(32, 32))
+    assert len(model.source.files) == 2
+
+
+def test_data_file_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.bin"):
+        load(stored(tmp_path / "net.onnx", outside("gone.bin")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"offset": 4}, {"offset": -4}, {"length": 4000}, {"length": 5000}, {"offset": 1 << 70}, {"length": -1}],
+    ids=str,
+)
+def test_data_that_is_not_there(change: dict[str, int], tmp_path: Path) -> None:
+    data(tmp_path / "w.bin")
+    with pytest.raises(MalformedFile):
+        load(stored(tmp_path / "net.onnx", outside("w.bin", **change)))
+
+
+def _initializer_twice(m: onnx.ModelProto) -> None:
+    m.graph.initializer.append(m.graph.initializer[1])
+
+
+def _domain_twice(m: onnx.ModelProto) -> None:
+    m.opset_import.append(helper.make_opsetid("ai.onnx", 20))
+
+
+def _short(m: onnx.ModelProto) -> None:
+    m.graph.initializer[0].raw_data = m.graph.initializer[0].raw_data[:-4]
+
+
+def _huge(m: onnx.ModelProto) -> None:
+    m.graph.initializer[0].dims[:] = [2**31 - 1, 2**31 - 1, 4]
+
+
+def _negative(m: onnx.ModelProto) -> None:
+    m.graph.initializer[1].dims[:] = [-32]
+
+
+def _unknown_type(m: onnx.ModelProto) -> None:
+    m.graph.initializer[0].data_type = 99
+
+
+def _undeclared(m: onnx.ModelProto) -> None:
+    m.graph.node[0].input[1] = "nothing"
+
+
+def _made_twice(m: onnx.ModelProto) -> None:
+    m.graph.node[1].output[0] = "h"
+
+
+def _no_graph(m: onnx.ModelProto) -> None:
+    m.ClearField("graph")
+
+
+def _no_opset(m: onnx.ModelProto) -> None:
+    del m.opset_import[:]
+
+
+def _no_ir_version(m: onnx.ModelProto) -> None:
+    m.ClearField("ir_version")
+
+
+def _nameless(m: onnx.ModelProto) -> None:
+    m.graph.initializer[1].name = ""
+
+
+def _recursive(m: onnx.ModelProto) -> None:
+    node = helper.make_node("f", ["a"], ["b"], domain="own")
+    m.functions.append(helper.make_function("own", "f", ["a"], ["b"], [node], [helper.make_opsetid("own", 1)]))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_initializer_twice, _domain_twice, _short, _huge, _negative, _unknown_type, _undeclared, _made_twice, _no_graph,
+     _no_opset, _no_ir_version, _nameless, _recursive],
+)  # fmt: skip
+def test_contradictions(spoil: Callable[[onnx.ModelProto], None], tmp_path: Path) -> None:
+    proto = models.linear()
+    spoil(proto)
+    with pytest.raises(MalformedFile) as caught:
+        load(stored(tmp_path / "net.onnx", proto))
+    assert caught.value.file == str(tmp_path / "net.onnx")
+
+
+def test_functions_that_double(tmp_path: Path) -> None:
+    proto = models.linear()
+    domain = helper.make_opsetid("own", 1)
+    for i in range(40):
+        body = [helper.make_node(f"f{i + 1}" if i < 39 else "Neg", [a], [b], domain="own" if i < 39 else "")
+                for a, b in (("a", "b"), ("b", "c"))]  # fmt: skip
+        proto.functions.append(
+            helper.make_function("own", f"f{i}", ["a"], ["c"], body, [domain, proto.opset_import[0]])
+        )
+    proto.graph.node.append(helper.make_node("f0", ["x"], ["z"], domain="own"))
+    with pytest.raises(LimitExceeded, match="nodes"):
+        load(stored(tmp_path / "net.onnx", proto))
+
+
+def test_every_truncation_is_one_typed_error(tmp_path: Path) -> None:
+    whole = models.linear().SerializeToString()
+    path = tmp_path / "net.onnx"
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        try:
+            load(path)
+        except NetferryError:
+            continue
+        # protobuf has no end mark: a cut between two fields is a shorter message
+        assert onnx.ModelProto.FromString(whole[:size]).opset_import
+
+
+def test_flipped_bytes_are_typed_errors_or_models(tmp_path: Path) -> None:
+    whole = bytearray(models.branches().SerializeToString()[:3000] + models.linear().SerializeToString()[:50])
+    sound = models.linear().SerializeToString()
+    path = tmp_path / "net.onnx"
+    rng = np.random.default_rng(0)
+    for source in (whole, sound):
+        for _ in range(1500):
+            bad = bytearray(source)
+            # the header and structure rather than the weights
+            at = int(rng.integers(0, 400)) if rng.random() < 0.7 else -1 - int(rng.integers(0, 400))
+            bad[at] = int(rng.integers(0, 256))
+            path.write_bytes(bad)
+            with suppress(NetferryError):
+                load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08", b"GIF89a" * 50, b"\xff" * 500, b"\x08\x0a" * 300], ids=repr)
+def test_garbage(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(content)
+    with pytest.raises(MalformedFile):
+        load(tmp_path / "net.onnx")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        load(tmp_path / "net.onnx")
+    with pytest.raises(InputError):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("levels", [60, 150])
+def test_nesting(levels: int, tmp_path: Path) -> None:
+    graph = models.linear().graph.SerializeToString()
+    for _ in range(levels):  # attribute.g = 6, node.attribute = 5, graph.node = 1
+        for number in (6, 5, 1):
+            graph = varint(number << 3 | 2) + varint(len(graph)) + graph
+    head = onnx.ModelProto(ir_version=10, opset_import=[helper.make_opsetid("", 21)]).SerializeToString()
+    (tmp_path / "net.onnx").write_bytes(head + b"\x3a" + varint(len(graph)) + graph)
+    with pytest.raises(MalformedFile if levels < 100 else LimitExceeded, match="nested"):
+        load(tmp_path / "net.onnx")
+
+
+def test_limits(tmp_path: Path) -> None:
+    path = stored(tmp_path / "net.onnx", models.linear())
+    with pytest.raises(LimitExceeded, match="rank"):
+        load(path, limits=Limits(rank=1))
+    with pytest.raises(LimitExceeded, match="message_bytes"):
+        load(path, limits=Limits(message_bytes=path.stat().st_size - 1))
+    load(path, limits=Limits(rank=2, message_bytes=path.stat().st_size))
+
+
+def test_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    proto = models.linear()
+    _undeclared(proto)
+    with pytest.raises(MalformedFile):
+        load(stored(tmp_path / "net.onnx", proto))
+    assert capfd.readouterr().err == ""
+
+
+def test_batch_and_shapes(tmp_path: Path) -> None:
+    path = stored(tmp_path / "net.onnx", models.linear())
+    assert load(path, batch=4).inputs[0].shape == (4, 32)
+    assert load(path, batch=4).outputs[0].shape == (4, 32)
+    assert load(path, input_shapes={"x": (2, 32)}).outputs[0].shape == (2, 32)
+    for wrong in ({"x": (2, 31)}, {"x": (2,)}, {"z": (2, 32)}):
+        with pytest.raises(UsageError):
+            load(path, input_shapes=wrong)
+    with pytest.raises(UsageError):
+        load(path, weights=path)
+
+
+def test_time_is_linear(tmp_path: Path) -> None:
+    import time
+
+    took: list[float] = []
+    for count in (4000, 16000):
+        path = stored(tmp_path / f"{count}.onnx", models.chain(count))
+        started = time.process_time()
+        load(path)
+        took.append(time.process_time() - started)
+    assert took[1] < 10 * took[0] + 0.5
+
+
+def test_token_in_the_file_means_nothing(tmp_path: Path) -> None:
+    proto = outside("netferry-" + "0" * 32)
+    with pytest.raises(InputError):
+        load(stored(tmp_path / "net.onnx", proto))
+    assert numpy_helper.to_array(proto.graph.initializer[1]).shape == (32,)
