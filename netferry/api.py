@@ -32,6 +32,9 @@ def load(
     level: int = 0,
     stages: Sequence[str] = (),
     skip_missing: bool = False,
+    inputs_as_nchw: Sequence[str] = (),
+    outputs_as_nchw: Sequence[str] = (),
+    right_padded_masks: bool = False,
     init: int | None = None,
     plugins: Sequence[StrPath] = (),
     limits: Mapping[str, int] | None = None,
@@ -50,6 +53,9 @@ def load(
         mean_file: Caffe's ``.binaryproto`` mean image.
         level, stages: Caffe's net state.
         skip_missing: go on where the weights file lacks some.
+        inputs_as_nchw, outputs_as_nchw: inputs and outputs of a channels-last source (Keras) that become
+            channels-first; "*" for all.
+        right_padded_masks: Keras: the caller's sequences are padded at the end only.
         init: seed for parameters that have no values.
         plugins: Python files that register further layer readers.
         limits: other bounds than the defaults of :class:`netferry.converters.options.Limits`.
@@ -77,6 +83,9 @@ def load(
         level=level,
         stages=tuple(stages),
         skip_missing=skip_missing,
+        inputs_as_nchw=tuple(inputs_as_nchw),
+        outputs_as_nchw=tuple(outputs_as_nchw),
+        right_padded_masks=right_padded_masks,
         limits=bounds,
     )
     path = Path(source)

@@ -50,6 +50,15 @@ Crop = Annotated[str | None, typer.Option("--crop", help="Height and width of th
 Stage = Annotated[list[str] | None, typer.Option("--stage", help="Caffe: a stage of the net state.")]
 Level = Annotated[int, typer.Option("--level", help="Caffe: the level of the net state.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Go on where the weights file lacks some.")]
+InputsNchw = Annotated[
+    str | None, typer.Option("--inputs-as-nchw", help="Keras: channels-last inputs to make channels-first (A,B or *).")
+]
+OutputsNchw = Annotated[
+    str | None, typer.Option("--outputs-as-nchw", help="Keras: channels-last outputs to make channels-first (A,B or *).")
+]
+RightPadded = Annotated[
+    bool, typer.Option("--right-padded-masks", help="Keras: sequences are padded at the end only, so masks become lengths.")
+]
 Init = Annotated[int | None, typer.Option("--init", help="Seed for parameters that have no values.")]
 
 
@@ -92,6 +101,9 @@ def convert(
     skip_missing: SkipMissing = False,
     stage: Stage = None,
     level: Level = 0,
+    inputs_as_nchw: InputsNchw = None,
+    outputs_as_nchw: OutputsNchw = None,
+    right_padded_masks: RightPadded = False,
     plugin: Plugin = None,
     limit: Limit = None,
     allow_placeholders: Annotated[
@@ -111,6 +123,9 @@ def convert(
     target = output or source.with_suffix(".onnx")
     reading = _reading(format, input_shape, limit, batch, init, skip_missing, stage, level, plugin)
     reading["labels"] = labels
+    reading["inputs_as_nchw"] = tuple(inputs_as_nchw.split(",")) if inputs_as_nchw else ()
+    reading["outputs_as_nchw"] = tuple(outputs_as_nchw.split(",")) if outputs_as_nchw else ()
+    reading["right_padded_masks"] = right_padded_masks
     _add_recipe(reading, source, weights or second, mean, scale, channel_order, resize, size, crop)
     result = api.convert(
         source,

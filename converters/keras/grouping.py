@@ -61,6 +61,8 @@ def grouped(b: Builder, x: KT, sizes: Sequence[int], target: Sequence[int]) -> K
     if len(target) in (3, 4) and len(big) <= 1 and (not big or big[0] == len(target) - 1) and x.rank == 2:
         # a vector that becomes the channels of a 1 x 1 picture
         order = channels_first(len(target) + 1)
+        if x.wide is not None and len(shape_of(x.wide)) == len(target) + 1:
+            return KT(x.wide, order)
         return KT(b.reshape(x.value, [0, target[-1], *([1] * (len(target) - 1))]), order)
     if x.order == tuple(range(x.rank)) or x.order[0] != 0:
         return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from netferry.converters.keras.layout import KT, channels_first
-from netferry.converters.keras.spec import Spec
+from netferry.converters.keras.spec import Spec, refs_in
 from netferry.converters.options import ReadOptions
 from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, quoted
 from netferry.schemas.graph import Builder, Dim
@@ -41,9 +41,7 @@ def declared(spec: Spec) -> list[Declared]:
     if spec.outputs is not None:
         layers = {child.name: child for child in spec.layers or ()}
         found: list[Declared] = []
-        from netferry.converters.keras.spec import refs_in
-
-        for ref in refs_in(spec.inputs if not hasattr(spec.inputs, "layer") else [spec.inputs]):
+        for ref in refs_in(spec.inputs):
             child = layers.get(ref.layer)
             if child is None:
                 raise MalformedFile(f"input layer {quoted(ref.layer)} is not in the model", layer=spec.name)
@@ -60,10 +58,7 @@ def _first_of(spec: Spec, built_on: list[Any] | None) -> Declared:
     if first.type == "InputLayer":
         return _of_layer(first, first.name)
     if first.layers is not None:
-        if first.sequential:
-            inner = _first_of(first, first.built_on or built_on)
-        else:
-            inner = declared(first)[0]
+        inner = _first_of(first, first.built_on or built_on) if first.sequential else declared(first)[0]
         return Declared(f"{first.name}_input", inner.shape, inner.dtype)
     if not _has_shape(first) and (built_on or first.built_on):
         shape = built_on or first.built_on
@@ -115,9 +110,7 @@ def _shape(value: Any, layer: str) -> list[int | None]:
     return list(value)
 
 
-def add_inputs(
-    b: Builder, inputs: list[Declared], options: ReadOptions
-) -> tuple[list[KT], dict[str, Preprocessing]]:
+def add_inputs(b: Builder, inputs: list[Declared], options: ReadOptions) -> tuple[list[KT], dict[str, Preprocessing]]:
     """Add the graph's inputs; returns their tensors and what is known of how pictures become them."""
     tensors: list[KT] = []
     recipes: dict[str, Preprocessing] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
 from netferry.schemas.model import Note
 from netferry.schemas.tensors import array_tensor, computed_tensor, uninitialised_tensor
-
-if TYPE_CHECKING:
-    from netferry.converters.keras.network import Network
 
 _STATE = frozenset({"moving_mean", "moving_variance", "running_mean", "running_std", "mean", "variance", "count"})
 _ONES = frozenset({"gamma", "moving_variance", "running_std", "variance", "scale"})
@@ -43,6 +40,16 @@ class Facts:
     unknown: list[tuple[str, str, str]] = field(default_factory=list)
 
 
+class Caller(Protocol):
+    """Who calls inner layers: the network."""
+
+    def inner_spec(self, prefix: str, raw: Any, where: str, generation: int) -> Spec: ...
+
+    def call(
+        self, b: Builder, spec: Spec, args: list[Any], kwargs: dict[str, Any], *, path: str, prefix: str, stamped: bool
+    ) -> Any: ...
+
+
 @dataclass
 class Layer:
     """One call of one layer.
@@ -58,7 +65,7 @@ class Layer:
     path: str
     prefix: str
     facts: Facts
-    network: Network
+    network: Caller
     args: list[Any] = field(default_factory=list)
     kwargs: dict[str, Any] = field(default_factory=dict)
 
@@ -197,7 +204,7 @@ class Layer:
 
         Nodes belong to this layer; those of an inner model to the model's layers.
         """
-        spec = self.network.inner_spec(self, raw, what or attribute)
+        spec = self.network.inner_spec(self.prefix, raw, f"{self.path}/{what or attribute}", self.generation)
         return self.network.call(
             b, spec, list(args), kwargs, path=self.path, prefix=f"{self.prefix}{attribute}/", stamped=True
         )

@@ -78,6 +78,8 @@ class KT:
     order: Order
     mask: Mask | None = None
     flat: Flat | None = None
+    wide: ir.Value | None = None
+    """for (batch, channels) from a global pooling: the same with axes of size 1 behind"""
     forms: dict[Order, ir.Value] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

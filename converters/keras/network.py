@@ -32,11 +32,11 @@ class Network:
         self._done: set[str] = set()
         self._depth = 0
 
-    def inner_spec(self, l: Layer, raw: Any, what: str) -> Spec:
+    def inner_spec(self, prefix: str, raw: Any, where: str, generation: int) -> Spec:
         """Parse a wrapped layer once, so that its weights stay tied over calls."""
-        key = (l.prefix, what)
+        key = (prefix, where)
         if key not in self._inner:
-            self._inner[key] = parse_layer(raw, l.generation, where=f"{l.path}/{what}")
+            self._inner[key] = parse_layer(raw, generation, where=where)
         return self._inner[key]
 
     def call(
@@ -172,7 +172,9 @@ class Network:
         weights = [
             b.param(k.removeprefix(l.prefix).replace("/", "."), array.tensor(array.shape), role=Role.LEARNABLE, key=k)
             if array.dtype.kind == "f"
-            else b.param(k.removeprefix(l.prefix).replace("/", "."), array_tensor(array.values()), role=Role.STATE, key=k)
+            else b.param(
+                k.removeprefix(l.prefix).replace("/", "."), array_tensor(array.values()), role=Role.STATE, key=k
+            )
             for k, array in found.items()
         ]
         like: tuple[Dim, ...] = inputs[0].shape if inputs else ()
@@ -213,7 +215,7 @@ def _dims(shape: Any, like: tuple[Dim, ...]) -> tuple[Dim, ...]:
 
 
 def _inputs(spec: Spec) -> list[Ref]:
-    return list(refs_in(spec.inputs if not isinstance(spec.inputs, Ref) else [spec.inputs]))
+    return list(refs_in(spec.inputs))
 
 
 def _matched(spec: Spec, args: list[Any]) -> list[Any]:
@@ -318,7 +320,9 @@ def _filled(value: Any, tensors: dict[Ref, Any], first: dict[str, int], layer: s
     if isinstance(value, Ref):
         key = Ref(value.layer, value.node - first.get(value.layer, 0), value.tensor)
         if key not in tensors:
-            raise MalformedFile(f"takes output {value.tensor} of {quoted(value.layer)}, which is not there", layer=layer)
+            raise MalformedFile(
+                f"takes output {value.tensor} of {quoted(value.layer)}, which is not there", layer=layer
+            )
         return tensors[key]
     if isinstance(value, list):
         return [_filled(v, tensors, first, layer) for v in value]

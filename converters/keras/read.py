@@ -79,19 +79,20 @@ def _convert(content: Content, other: Content | None, options: ReadOptions) -> M
     require(missing, options.skip_missing, notes, holder)
     if backend is None and generation == 1 and _theano_ordered(raw):
         backend = "theano"
-        notes.append(Note("assumed", "channels-first Keras 1 weights without a backend: written by Theano, kernels turned"))
+        notes.append(
+            Note("assumed", "channels-first Keras 1 weights without a backend: written by Theano, kernels turned")
+        )
     facts = Facts(generation, backend or "tensorflow", arrays, store is not None, options, notes)
     built = _build(spec, facts, options)
     details = dict(content.details) | {"backend": backend, "generation": generation}
     details["layers"] = dict(sorted(Counter(_types(spec)).items()))
     files = tuple(str(p.resolve()) for p in [*content.files, *(other.files if other else [])])
-    model = Model(
+    return Model(
         built[0],
         source=Source("keras", files, version, {k: v for k, v in details.items() if v is not None}),
         preprocessing=built[1],
         notes=[replace(n) for n in dict.fromkeys(notes)],
     )
-    return model
 
 
 def generation_of(version: str | None, raw: Any) -> int:

@@ -49,9 +49,7 @@ _slots: dict[str, Slots] = {}
 _masks: dict[str, str] = {}
 
 
-def layer(
-    *types: str, weights: Sequence[str] | Slots = (), mask: str = "drop"
-) -> Callable[[Reader], Reader]:
+def layer(*types: str, weights: Sequence[str] | Slots = (), mask: str = "drop") -> Callable[[Reader], Reader]:
     """Decorator: register a function as the reader of Keras layers ``types`` (class names of any generation).
 
     Raises:

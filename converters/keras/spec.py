@@ -120,8 +120,6 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
     if not isinstance(name, str):
         raise MalformedFile(f"a layer's name is not a text: {quoted(name, 80)}", layer=where or None)
     module, registered = raw.get("module"), raw.get("registered_name")
-    if isinstance(module, str) and module.startswith(("keras.src.ops", "keras.ops")):
-        kind = f"ops:{kind}"  # an operation of a functional model, not the layer of that name
     spec = Spec(
         kind,
         name,
@@ -142,11 +140,23 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
                 if isinstance(item.get("name"), str):
                     child.name = item["name"]
                 child.calls = parse_calls(item.get("inbound_nodes"), child.name)
+                if _is_operation(child):
+                    child.type = f"ops:{child.type}"
             spec.layers.append(child)
         if "output_layers" in config:
             spec.inputs = parse_refs(config.get("input_layers"), name)
             spec.outputs = parse_refs(config["output_layers"], name)
     return spec
+
+
+def _is_operation(spec: Spec) -> bool:
+    """Whether it is an operation of a Keras 3 functional model (``x + 1``) rather than the layer of that name.
+
+    Every layer writes ``trainable`` and ``dtype``, operations do not; files of the old form have no module.
+    """
+    if spec.generation != 3 or spec.layers is not None or spec.type == "InputLayer":
+        return False
+    return spec.module.startswith(("keras.src.ops", "keras.ops")) or not {"trainable", "dtype"} & set(spec.config)
 
 
 def _is_ref(value: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Protocol
 from netferry.converters.hdf5 import Array, Hdf5File
 from netferry.converters.keras.registry import Slot, slots_of
 from netferry.converters.keras.spec import Spec
-from netferry.errors import MalformedFile, WeightsError, quoted
+from netferry.errors import LimitExceeded, MalformedFile, WeightsError, quoted
 from netferry.schemas.model import Note
 
 
@@ -64,9 +64,7 @@ class LegacyStore:
         by_name = all(child.name in stored for _, child, _ in holders)
         pairs = {child.name: child.name for _, child, _ in wanted}
         if not by_name and len(filled) == len(holders):
-            fits = all(
-                len(stored[name]) == len(slots) for name, (_, _, slots) in zip(filled, holders, strict=True)
-            )
+            fits = all(len(stored[name]) == len(slots) for name, (_, _, slots) in zip(filled, holders, strict=True))
             if fits and not any(child.name in stored for _, child, _ in holders if stored.get(child.name)):
                 pairs = {child.name: name for name, (_, child, _) in zip(filled, holders, strict=True)}
                 notes.append(Note("assumed", "layer names differ between the files: weights bound by position"))
@@ -100,7 +98,9 @@ def legacy_order(spec: Spec, slots: Sequence[Slot]) -> list[Slot]:
     """Order of a top-level layer's arrays: trained ones first; Keras 1 kept nested layers together."""
     if spec.generation == 1 and spec.layers is not None:
         return [
-            Slot(f"layers/{key}/{s.name}") for key, child in spec.keyed_layers() for s in legacy_order(child, slots_of(child))
+            Slot(f"layers/{key}/{s.name}")
+            for key, child in spec.keyed_layers()
+            for s in legacy_order(child, slots_of(child))
         ]
     return sorted(slots, key=lambda s: not s.trainable)
 
@@ -110,6 +110,7 @@ class PathStore:
 
     def __init__(self, files: Sequence[Hdf5File], root: str = "") -> None:
         self.files, self.root = files, root
+        self._walked = 0
 
     def array(self, path: str, index: int) -> Array | None:
         """Return variable ``index`` of the object at ``path``."""
@@ -125,6 +126,9 @@ class PathStore:
         for file in self.files:
             if not file.is_group(path):
                 continue
+            self._walked += 1
+            if self._walked > file.limits.layers:  # hard links can make a circle of groups
+                raise LimitExceeded(f"more than {file.limits.layers} groups of weights (limit layers)", file=file.path)
             for name in file.groups(path):
                 if name == "vars":
                     if file.datasets(f"{path}/vars"):

@@ -261,7 +261,11 @@ def _prelu_slots(_: Spec) -> list[Slot]:
 @layer("PReLU", weights=_prelu_slots, mask="keep")
 def prelu(b: Builder, l: Layer, x: KT) -> KT:
     """A learnt slope below zero, one per element unless axes share it."""
-    shared = {a % x.rank for a in l.config.whole_numbers("shared_axes", None) } if l.config.take("shared_axes", None) is not None else set()
+    shared = (
+        {a % x.rank for a in l.config.whole_numbers("shared_axes", None)}
+        if l.config.take("shared_axes", None) is not None
+        else set()
+    )
     sizes = [1 if axis in shared else l.dim(x, axis, "the sizes of unshared axes") for axis in range(1, x.rank)]
     if x.flat is not None:
         transform = x.flat.rows if not shared else None

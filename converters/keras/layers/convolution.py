@@ -44,7 +44,9 @@ def conv(b: Builder, l: Layer, x: KT) -> KT:
     channels = l.dim(x, order[1])
     groups = l.config.integer("groups", 1, least=1)
     if channels % groups or filters % groups:
-        raise MalformedFile(f"{channels} channels and {filters} filters do not divide into {groups} groups", layer=l.path)
+        raise MalformedFile(
+            f"{channels} channels and {filters} filters do not divide into {groups} groups", layer=l.path
+        )
     weight = l.weight(
         b, "kernel", "weight", (*kernel, channels // groups, filters), transform=turned(l, channels_last_to_first, rank)
     )
@@ -113,7 +115,9 @@ def _separable_slots(spec: Spec) -> list[Slot]:
     return [*slots, Slot("bias")] if spec.config.get("use_bias", spec.config.get("bias", True)) else slots
 
 
-@layer("SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D", weights=_separable_slots)
+@layer(
+    "SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D", weights=_separable_slots
+)
 def separable(b: Builder, l: Layer, x: KT) -> KT:
     """A depthwise convolution, then one of size 1; the bias comes at the end only."""
     rank = spatial_rank(l)

@@ -46,9 +46,7 @@ def convolution(b: Builder, l: Layer, x: KT) -> KT:
         stored = (*kernel, channels, filters)
     weight = l.weight(b, "kernel", "weight", stored, transform=old_kernel(l, data_format, rank))
     bias = l.weight(b, "bias", "bias", (filters,)) if l.config.flag("use_bias", True, also=("bias",)) else None
-    return activate(
-        b, l, convolve(b, l, x, weight, bias, kernel, order), l.config.take("activation", None)
-    )
+    return activate(b, l, convolve(b, l, x, weight, bias, kernel, order), l.config.take("activation", None))
 
 
 @layer("Deconvolution2D", weights=kernel_and_bias)

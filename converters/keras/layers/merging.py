@@ -17,13 +17,11 @@ def aligned(b: Builder, l: Layer, tensors: Sequence[KT]) -> tuple[list[ir.Value]
 
     Returns the values, and what the result lies like: a tensor (``like``) or an order.
     """
-    if not tensors:
-        raise MalformedFile(f"{l.type} without inputs", layer=l.path)
+    if not tensors or len(l.args) != 1:
+        raise MalformedFile(f"{l.type} takes one list of tensors", layer=l.path)
     flats = [x.flat for x in tensors]
     first = flats[0]
-    if first is not None and all(
-        f is not None and f.order == first.order and f.sizes == first.sizes for f in flats
-    ):
+    if first is not None and all(f is not None and f.order == first.order and f.sizes == first.sizes for f in flats):
         return [x.value for x in tensors], tensors[0]
     rank = max(x.rank for x in tensors)
     raised = [x if x.rank == rank else _raised(b, x, rank) for x in tensors]

@@ -95,9 +95,7 @@ def layer_normalization(b: Builder, l: Layer, x: KT) -> KT:
     if last and (in_place or not _pays(x)):
         value = x.value if in_place else x.logical(b)
         order = x.order if in_place else tuple(range(x.rank))
-        weight = (
-            l.weight(b, "gamma", "weight", sizes) if scale else b.const(np.ones(sizes, np.float32), "weight")
-        )
+        weight = l.weight(b, "gamma", "weight", sizes) if scale else b.const(np.ones(sizes, np.float32), "weight")
         bias = l.weight(b, "beta", "bias", sizes) if center else None
         made = b.op("LayerNormalization", value, weight, bias, axis=x.rank - len(axes), epsilon=epsilon)
         return KT(made, order)
@@ -183,9 +181,7 @@ def group_normalization(b: Builder, l: Layer, x: KT) -> KT:
     return KT(_in_groups(b, value, scale, bias, groups, epsilon), order)
 
 
-def _in_groups(
-    b: Builder, value: ir.Value, scale: ir.Value, bias: ir.Value, groups: int, epsilon: float
-) -> ir.Value:
+def _in_groups(b: Builder, value: ir.Value, scale: ir.Value, bias: ir.Value, groups: int, epsilon: float) -> ir.Value:
     types = [(ir.DataType.FLOAT, shape_of(value))]  # ONNX infers nothing for this operator
     return b.op("GroupNormalization", value, scale, bias, num_groups=groups, epsilon=epsilon, types=types)
 

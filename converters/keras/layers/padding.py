@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from netferry.schemas.graph import Dim
 
@@ -16,7 +17,7 @@ class Padding:
     auto_pad: str | None = None
 
     @property
-    def attributes(self) -> dict[str, object]:
+    def attributes(self) -> dict[str, Any]:
         """Attributes of Conv or a pooling; nothing where there is no padding."""
         if self.auto_pad is not None:
             return {"auto_pad": self.auto_pad}

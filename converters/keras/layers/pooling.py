@@ -51,7 +51,7 @@ def _everything(b: Builder, l: Layer, x: KT, op: str) -> KT:
     if op == "GlobalAveragePool" and rank == 1 and x.mask is not None and l.generation >= 2:
         return _masked_mean(b, x, keep)
     made = b.op(op, x.to(b, order))
-    return KT(made, order) if keep else KT(b.op("Flatten", made), identity(2))
+    return KT(made, order) if keep else KT(b.op("Flatten", made), identity(2), wide=made)
 
 
 def _masked_mean(b: Builder, x: KT, keep: bool) -> KT:
@@ -59,7 +59,12 @@ def _masked_mean(b: Builder, x: KT, keep: bool) -> KT:
     assert x.mask is not None
     weights = b.op("Cast", x.mask.value(b), to=int(ir.DataType.FLOAT))
     axes = b.const([1], "axes")
-    total = b.op("ReduceSum", b.op("Mul", x.logical(b), b.op("Unsqueeze", weights, b.const([2], "axes"))), axes, keepdims=int(keep))
+    total = b.op(
+        "ReduceSum",
+        b.op("Mul", x.logical(b), b.op("Unsqueeze", weights, b.const([2], "axes"))),
+        axes,
+        keepdims=int(keep),
+    )
     number = b.op("ReduceSum", weights, axes, keepdims=1)
     if keep:
         number = b.op("Unsqueeze", number, b.const([2], "axes"))

@@ -18,7 +18,10 @@ def dropout(b: Builder, l: Layer, x: KT) -> KT:
     l.config.ignore("noise_shape", "data_format", "dim_ordering")
     spatial = l.type.startswith("Spatial")
     made = b.op(
-        "Dropout", x.value, b.const(min(rate, 0.999999), "ratio"), metadata={"netferry.spatial": "1"} if spatial else None
+        "Dropout",
+        x.value,
+        b.const(min(rate, 0.999999), "ratio"),
+        metadata={"netferry.spatial": "1"} if spatial else None,
     )
     return x.like(made)
 

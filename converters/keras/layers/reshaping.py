@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from netferry.converters.keras.grouping import grouped
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layers.convolution import spatial_rank
-from netferry.converters.keras.layout import KT, Order, channels_first, flatten, identity
+from netferry.converters.keras.layout import KT, Order, channels_first, flatten
 from netferry.converters.keras.registry import layer
 from netferry.errors import MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder
-from netferry.schemas.ir import ir
 
 
 @layer("Flatten")
@@ -20,9 +20,7 @@ def flat(b: Builder, l: Layer, x: KT) -> KT:
     if l.data_format() == "channels_first" and x.rank > 2:
         # Keras reads channels-first data as channels-last before it flattens
         order: Order = (0, *range(2, x.rank), 1)
-        back = tuple(x.order.index(a) for a in order)
         moved = KT(x.value, tuple(order.index(a) for a in x.order))
-        del back
         return flatten(b, moved)
     if x.rank == 2:
         return KT(x.value, x.order, None, x.flat) if x.order == (0, 1) else KT.of(x.logical(b))
@@ -84,7 +82,7 @@ def repeat_vector(b: Builder, l: Layer, x: KT) -> KT:
 
 def _amounts(l: Layer, name: str, rank: int, default: object) -> list[tuple[int, int]]:
     """Paddings or croppings before and after, per dimension of space."""
-    value = l.config.take(name, default)
+    value: Any = l.config.take(name, default)
     if isinstance(value, dict):  # Keras 1: {'top_pad': 1, ...}
         keys = (("top_pad", "bottom_pad"), ("left_pad", "right_pad")) if rank == 2 else (("left_pad", "right_pad"),)
         value = [[value.get(first, 0), value.get(last, 0)] for first, last in keys]
@@ -92,10 +90,10 @@ def _amounts(l: Layer, name: str, rank: int, default: object) -> list[tuple[int,
         value = [value]
     if isinstance(value, list) and len(value) == 4 and rank == 2 and all(isinstance(v, int) for v in value):
         value = [value[:2], value[2:]]
-    items = value if isinstance(value, list) else [value] * rank
+    items: list[Any] = value if isinstance(value, list) else [value] * rank
     if len(items) == 1 and rank > 1:
         items = items * rank
-    pairs = [tuple(i) if isinstance(i, list) and len(i) == 2 else (i, i) for i in items]
+    pairs: list[tuple[Any, ...]] = [tuple(i) if isinstance(i, list) and len(i) == 2 else (i, i) for i in items]
     for pair in pairs:
         if any(isinstance(v, bool) or not isinstance(v, int) or not 0 <= v < 2**31 for v in pair):
             raise l.config.bad(name, value, "whole numbers, one or two per dimension")
@@ -147,16 +145,17 @@ def cropping(b: Builder, l: Layer, x: KT) -> KT:
 @layer("UpSampling1D", "UpSampling2D", "UpSampling3D")
 def upsampling(b: Builder, l: Layer, x: KT) -> KT:
     """Space enlarged by whole factors: elements repeated, or interpolated between centres of pixels."""
-    rank, axes = _space(l, x)
+    rank, _ = _space(l, x)
     size = l.config.integers("size", rank, 2, least=1, also=("length",))
     kind = l.config.take("interpolation", "nearest")
     if kind not in ("nearest", "bilinear", "bicubic"):
-        raise UnsupportedOption(f"interpolation={kind!r} is not supported (only nearest, bilinear, bicubic)", layer=l.path)
+        raise UnsupportedOption(
+            f"interpolation={kind!r} is not supported (only nearest, bilinear, bicubic)", layer=l.path
+        )
     if all(s == 1 for s in size):
         return x
     order = channels_first(rank + 2, l.data_format())
     value = x.to(b, order)
-    del axes
     scales = b.const([1.0, 1.0, *(float(s) for s in size)], "scales")
     if kind == "nearest":
         made = b.op("Resize", value, None, scales, mode="nearest", coordinate_transformation_mode="asymmetric",
@@ -167,8 +166,3 @@ def upsampling(b: Builder, l: Layer, x: KT) -> KT:
         made = b.op("Resize", value, None, scales, mode="cubic", coordinate_transformation_mode="half_pixel",
                     cubic_coeff_a=-0.5, exclude_outside=1)  # fmt: skip
     return KT(made, order)
-
-
-def as_logical(b: Builder, x: KT) -> ir.Value:
-    """The value in Keras's order of axes."""
-    return x.to(b, identity(x.rank))

@@ -27,7 +27,7 @@ def constant_like(b: Builder, x: KT, values: np.ndarray, name: str) -> ir.Value:
     """A constant that broadcasts over ``x`` as Keras would, with its axes where those of ``x`` lie."""
     array = np.asarray(values, np.float32)
     if array.size == 1:
-        return b.const(np.float32(array.reshape(())), name)
+        return b.const(array.reshape(()), name)
     array = array.reshape((1,) * (x.rank - array.ndim) + array.shape).transpose(x.order)
     while array.ndim > 1 and array.shape[0] == 1:
         array = array[0]

@@ -22,13 +22,13 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1" if GENERATION == 2 else "0"
 ANSWERS = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # whatever else is printed is talk
 
-import numpy as np
+import numpy as np  # noqa: E402
 
 if GENERATION == 2:
     import tf_keras as keras
 else:
     import keras
-import tensorflow as tf
+import tensorflow as tf  # noqa: E402
 
 
 def make(request: dict[str, Any]) -> dict[str, Any]:
@@ -58,8 +58,10 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
     model.save_weights(folder / ("weights.h5" if GENERATION == 2 else "model.weights.h5"))
     arrays: dict[str, np.ndarray] = {}
     for batch in (1, 3):
-        given = [values(rng, (batch, *(d or request["length"] + batch for d in s)), t, request)
-                 for s, t in zip(shapes, dtypes, strict=True)]
+        given = [
+            values(rng, (batch, *(d or request["length"] + batch for d in s)), t, request)
+            for s, t in zip(shapes, dtypes, strict=True)
+        ]
         out = model(given[0] if len(given) == 1 else given, training=False)
         for i, value in enumerate(given):
             arrays[f"{batch}:in{i}"] = value

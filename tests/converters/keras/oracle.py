@@ -155,7 +155,10 @@ class Case:
         for kind, other in others.items():
             assert in_memory(other).SerializeToString(deterministic=True) == plain, f"{kind} gives another graph"
         if counts:
-            counted = {r: sum(int(np.prod(v.shape)) for v in first.parameters(r).values()) for r in (Role.LEARNABLE, Role.STATE)}  # pyright: ignore
+            counted = {
+                r: sum(int(np.prod(v.shape)) for v in first.parameters(r).values())
+                for r in (Role.LEARNABLE, Role.STATE)
+            }  # pyright: ignore
             assert counted == {Role.LEARNABLE: facts["learnable"], Role.STATE: facts["state"]}
         error = self._compare(proto, tolerance)
         return Result(first, proto, error)
@@ -169,8 +172,7 @@ class Case:
             got = runner.run(None, {name: arrays[f"{batch}:in{i}"] for i, name in enumerate(names)})
             wanted = [arrays[k] for k in sorted(arrays) if k.startswith(f"{batch}:out")]
             assert len(got) == len(wanted)
-            for made, want in zip(got, wanted, strict=True):
-                made = np.asarray(made)
+            for made, want in zip(map(np.asarray, got), wanted, strict=True):
                 assert made.shape == want.shape
                 if want.size == 0:
                     continue

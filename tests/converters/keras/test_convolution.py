@@ -78,9 +78,15 @@ def test_depthwise_and_separable(case: Case, model: str, shape: tuple[int | None
         pytest.param("L.Conv2DTranspose(5, 4, strides=2, padding='same')", PICTURE, id="same-even-kernel"),
         pytest.param("L.Conv2DTranspose(5, 2, strides=3, padding='same')", PICTURE, id="same-stride-over-kernel"),
         pytest.param("L.Conv2DTranspose(5, 5, strides=(2, 3), padding='same')", PICTURE, id="same-stride2x3"),
-        pytest.param("L.Conv2DTranspose(5, 3, strides=2, padding='same', output_padding=1)", PICTURE, id="same-output-padding"),
-        pytest.param("L.Conv2DTranspose(5, 3, strides=2, padding='same', output_padding=0)", PICTURE, id="same-output-padding0"),
-        pytest.param("L.Conv2DTranspose(5, 3, strides=2, padding='valid', output_padding=1)", PICTURE, id="valid-output-padding"),
+        pytest.param(
+            "L.Conv2DTranspose(5, 3, strides=2, padding='same', output_padding=1)", PICTURE, id="same-output-padding"
+        ),
+        pytest.param(
+            "L.Conv2DTranspose(5, 3, strides=2, padding='same', output_padding=0)", PICTURE, id="same-output-padding0"
+        ),
+        pytest.param(
+            "L.Conv2DTranspose(5, 3, strides=2, padding='valid', output_padding=1)", PICTURE, id="valid-output-padding"
+        ),
         pytest.param("L.Conv2DTranspose(5, 3, use_bias=False, activation='relu')", PICTURE, id="no-bias"),
         pytest.param("L.Conv2DTranspose(5, 3, strides=2, padding='same')", ANY, id="dynamic"),
         pytest.param("L.Conv1DTranspose(5, 3, strides=2, padding='same')", SERIES, id="1d-same-stride2"),

@@ -8,7 +8,9 @@ from netferry.schemas.layers import Role
 from tests.converters.keras.oracle import Case
 
 INNER = "keras.Sequential([keras.Input((6,)), L.Dense(4, activation='relu'), L.BatchNormalization(), L.Dense(3)])"
-PICTURES = "keras.Sequential([keras.Input((6, 6, 3)), L.Conv2D(4, 3), L.BatchNormalization(), L.GlobalAveragePooling2D()])"
+PICTURES = (
+    "keras.Sequential([keras.Input((6, 6, 3)), L.Conv2D(4, 3), L.BatchNormalization(), L.GlobalAveragePooling2D()])"
+)
 
 
 @pytest.mark.parametrize(
