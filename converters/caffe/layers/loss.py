@@ -1,7 +1,8 @@
 """Losses and accuracy in nets whose label is a real input; nets fed by data layers lose them on the way in.
 
 Rules: softmax_loss_layer.cpp, sigmoid_cross_entropy_loss_layer.cpp, euclidean_loss_layer.cpp, hinge_loss_layer.cpp,
-multinomial_logistic_loss_layer.cpp and accuracy_layer.cpp of BVLC Caffe. ``loss_weight`` scales gradients, not tops.
+multinomial_logistic_loss_layer.cpp, contrastive_loss_layer.cpp and accuracy_layer.cpp of BVLC Caffe. ``loss_weight``
+scales gradients, not tops.
 """
 
 from __future__ import annotations
@@ -21,11 +22,6 @@ from netferry.schemas.ir import ir
 _MODES = ("FULL", "VALID", "BATCH_SIZE", "NONE")
 _TINY = float(np.finfo(np.float32).tiny)
 _INT = ir.DataType.INT64
-
-
-def deploy_form(l: Layer) -> str | None:
-    """The type that stands for a loss layer in a deployed net; None where nothing does."""
-    return {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}.get(l.type)
 
 
 @layer("SoftmaxWithLoss", "SoftmaxLoss")
@@ -141,6 +137,24 @@ def euclidean_loss(b: Builder, l: Layer, x: ir.Value, y: ir.Value) -> ir.Value:
     x, y = _alike(b, l, x, y)
     each = b.op("ReduceSumSquare", b.op("Sub", x, y), [1], keepdims=0)
     return b.op("Mul", b.op("ReduceMean", each, keepdims=0), 0.5)
+
+
+@layer("ContrastiveLoss")
+def contrastive_loss(b: Builder, l: Layer, x: ir.Value, y: ir.Value, similar: ir.Value) -> ir.Value:
+    """Squared distance d of pairs that are similar, max(0, margin - d) squared of others; half, per item."""
+    p = l.param("contrastive_loss_param")
+    margin, legacy = p.float("margin", 1.0), p.bool("legacy_version", False)
+    l.param("loss_param").ignore("normalization", "normalize", "ignore_label")
+    x, y = _alike(b, l, x, y)
+    _same_count(l, shape_of(x)[:1], shape_of(similar))
+    squared = b.op("ReduceSumSquare", b.op("Sub", x, y), [1], keepdims=0)
+    near = b.op("Cast", b.op("Cast", b.reshape(similar, [-1]), to=_INT), to=ir.DataType.BOOL)
+    if legacy:
+        apart = b.op("Relu", b.op("Sub", margin, squared))
+    else:
+        short = b.op("Relu", b.op("Sub", margin, b.op("Sqrt", squared)))
+        apart = b.op("Mul", short, short)
+    return b.op("Mul", b.op("ReduceMean", b.op("Where", near, squared, apart), keepdims=0), 0.5)
 
 
 def _alike(b: Builder, l: Layer, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:

@@ -47,7 +47,9 @@ def softmax_loss(x: np.ndarray, label: np.ndarray, mode: str, ignored: int | Non
 @pytest.mark.parametrize("mode", ["FULL", "VALID", "BATCH_SIZE", "NONE"])
 @pytest.mark.parametrize("ignored", [None, 1, 255])
 @pytest.mark.parametrize(
-    ("shape", "label_shape"), [((3, 5), (3,)), ((3, 5), (3, 1)), ((3, 5, 2, 4), (3, 1, 2, 4)), ((3, 5, 4), (3, 4))], ids=str
+    ("shape", "label_shape"),
+    [((3, 5), (3,)), ((3, 5), (3, 1)), ((3, 5, 2, 4), (3, 1, 2, 4)), ((3, 5, 4), (3, 4))],
+    ids=str,
 )
 def test_softmax_with_loss(
     tmp_path: Path, shape: tuple[int, ...], label_shape: tuple[int, ...], ignored: int | None, mode: str
@@ -184,6 +186,20 @@ def test_losses(tmp_path: Path, text: str, x: np.ndarray, t: np.ndarray, loss: L
         np.testing.assert_allclose(got["y"], loss(feeds["x"], feeds["t"]), rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("settings", "margin", "legacy"),
+    [("", 1, False), ("margin: 3", 3, False), ("margin: 5 legacy_version: true", 5, True)],
+)
+def test_contrastive(tmp_path: Path, settings: str, margin: float, legacy: bool) -> None:
+    feeds = {"a": seeded(4, 3, 1, 1), "b": seeded(4, 3, 1, 1, seed=1), "s": np.array([1, 0, 0, 1], np.float32)}
+    text = layer("ContrastiveLoss", f"contrastive_loss_param {{ {settings} }}", "a b s")
+    for given, got in at_two_batches(tmp_path, text, feeds):
+        squared = ((given["a"] - given["b"]) ** 2).sum((1, 2, 3))
+        apart = np.maximum(margin - squared, 0) if legacy else np.maximum(margin - np.sqrt(squared), 0) ** 2
+        want = np.where(given["s"] != 0, squared, apart).mean() / 2
+        np.testing.assert_allclose(got["y"], want, rtol=1e-5)
+
+
 def accuracy(x: np.ndarray, t: np.ndarray, k: int, ignored: int | None) -> tuple[float, np.ndarray]:
     """accuracy_layer.cpp: right where fewer than k other scores are at least that of the label."""
     classes = x.shape[1]
@@ -226,7 +242,9 @@ def test_accuracy(
 def test_a_loss_without_labels_is_what_it_is_built_on(tmp_path: Path, kind: str, function: Loss | None) -> None:
     x = seeded(2, 3)
     (got,) = Runner(convert(tmp_path, layer(kind), {"x": x})).run({"x": x}).values()
-    np.testing.assert_allclose(got, np.exp(x) / np.exp(x).sum(1, keepdims=True) if function else 1 / (1 + np.exp(-x)), rtol=1e-5)
+    np.testing.assert_allclose(
+        got, np.exp(x) / np.exp(x).sum(1, keepdims=True) if function else 1 / (1 + np.exp(-x)), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,9 @@ def test_resize(tmp_path: Path, settings: str, size: tuple[int, int]) -> None:
     np.testing.assert_allclose(got, resized(X, *size), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", ["", "resize_param { resize_ratio: 2 }", "resize_param { height: 3 type: NEAREST }"])
+@pytest.mark.parametrize(
+    "settings", ["", "resize_param { resize_ratio: 2 }", "resize_param { height: 3 type: NEAREST }"]
+)
 def test_resize_of_other_forks_is_a_placeholder(tmp_path: Path, settings: str) -> None:
     assert len(convert(tmp_path, layer("Resize", settings), {"x": X}).placeholders()) == 1
 
