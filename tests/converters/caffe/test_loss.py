@@ -200,6 +200,26 @@ def test_contrastive(tmp_path: Path, settings: str, margin: float, legacy: bool)
         np.testing.assert_allclose(got["y"], want, rtol=1e-5)
 
 
+@pytest.mark.parametrize("ignored", [None, 2])
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 2, 5)], ids=str)
+def test_infogain(tmp_path: Path, shape: tuple[int, ...], ignored: int | None) -> None:
+    gain = np.abs(seeded(1, 1, 4, 4, seed=2))
+    label = np.random.default_rng(3).integers(0, 4, (3, *shape[2:])).astype(np.float32)
+    skip = "" if ignored is None else f"ignore_label: {ignored}"
+    text = layer("InfogainLoss", f"loss_param {{ {skip} }}", "x t h")
+    x = seeded(*shape)
+    p = np.exp(x.astype(np.float64))
+    p = (p / p.sum(1, keepdims=True)).reshape(3, 4, -1)
+    loss, valid = 0.0, 0
+    for (i, j), value in np.ndenumerate(label.reshape(3, -1).astype(int)):
+        if value != ignored:
+            loss -= gain[0, 0, value] @ np.log(p[i, :, j])
+            valid += 1
+    runner = Runner(convert(tmp_path, text, {"x": x, "t": label, "h": gain}))
+    got = runner.run({"x": x, "t": label, "h": gain})["y"]
+    np.testing.assert_allclose(got, loss / valid, rtol=1e-5)
+
+
 def accuracy(x: np.ndarray, t: np.ndarray, k: int, ignored: int | None) -> tuple[float, np.ndarray]:
     """accuracy_layer.cpp: right where fewer than k other scores are at least that of the label."""
     classes = x.shape[1]
@@ -259,6 +279,8 @@ def test_a_loss_without_labels_is_what_it_is_built_on(tmp_path: Path, kind: str,
         pytest.param(layer("SigmoidCrossEntropyLoss", "", "a b"), [(2, 3), (2, 4)], id="sigmoid-unlike"),
         pytest.param(layer("EuclideanLoss", "", "a b"), [(2, 3), (2, 4)], id="euclidean-unlike"),
         pytest.param(layer("EuclideanLoss", "", "a b"), [(2, 6), (3, 4)], id="euclidean-batches"),
+        pytest.param(layer("InfogainLoss", "", "a b"), [(2, 3), (2,)], id="infogain-by-file"),
+        pytest.param(layer("InfogainLoss", "", "a b c"), [(2, 3), (2,), (4, 3)], id="infogain-shape"),
         pytest.param(layer("HingeLoss", "", "a b"), [(2, 3), (2, 3)], id="hinge-labels"),
         pytest.param(layer("HingeLoss", "hinge_loss_param { norm: 3 }", "a b"), [(2, 3), (2,)], id="hinge-norm"),
         pytest.param(layer("Accuracy", "accuracy_param { top_k: 4 }", "a b"), [(2, 3), (2,)], id="top-k"),

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from netferry.converters.caffe.prototxt import parse
+from netferry.converters.caffe.read import read
 from netferry.converters.caffe.registry import Layer, NeedsFixedBatch
-from netferry.converters.options import Limits
-from netferry.errors import NetferryError
+from netferry.converters.options import Limits, ReadOptions
+from netferry.errors import LimitExceeded, NetferryError
 from tests.converters.caffe.conformance import Runner
 from tests.converters.caffe.single import convert, opencv, outputs, read_alone, seeded
 from tests.converters.caffe.test_elementwise import layer, once
@@ -210,6 +211,15 @@ def test_reorg(tmp_path: Path, stride: int, shape: tuple[int, ...], reverse: boo
 )
 def test_opencv_agrees(tmp_path: Path, text: str) -> None:
     np.testing.assert_array_equal(outputs(tmp_path, text, {"x": X})["y"], opencv(tmp_path, text, {"x": X}))
+
+
+def test_an_input_beyond_caffe_is_refused(tmp_path: Path) -> None:
+    dims = "dim: 2 " + "dim: 2147483647 " * 3
+    (tmp_path / "net.prototxt").write_text(
+        f'layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {dims} }} }} }} {layer("Flatten")}'
+    )
+    with pytest.raises(LimitExceeded):
+        read(tmp_path / "net.prototxt", ReadOptions())
 
 
 @pytest.mark.parametrize(
