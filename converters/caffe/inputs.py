@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -213,6 +214,8 @@ def _checked(shape: tuple[int, ...], name: str, options: ReadOptions) -> tuple[i
             raise MalformedFile(
                 f"input shape {list(shape)} has a dimension outside 1 … {options.limits.dim}", layer=name
             )
+    if math.prod(shape) > 2**31 - 1:  # Caffe counts a blob's elements in an int
+        raise LimitExceeded(f"input shape {list(shape)} has more than 2^31 - 1 elements", layer=name)
     return shape
 
 

@@ -1,7 +1,8 @@
 """Losses and accuracy in nets whose label is a real input; nets fed by data layers lose them on the way in.
 
 Rules: softmax_loss_layer.cpp, sigmoid_cross_entropy_loss_layer.cpp, euclidean_loss_layer.cpp, hinge_loss_layer.cpp,
-multinomial_logistic_loss_layer.cpp and accuracy_layer.cpp of BVLC Caffe. ``loss_weight`` scales gradients, not tops.
+multinomial_logistic_loss_layer.cpp, infogain_loss_layer.cpp, contrastive_loss_layer.cpp and accuracy_layer.cpp of BVLC
+Caffe. ``loss_weight`` scales gradients, not tops.
 """
 
 from __future__ import annotations
@@ -14,18 +15,13 @@ import numpy as np
 from netferry.converters.caffe.params import Params
 from netferry.converters.caffe.registry import Layer, NeedsFixedBatch, layer
 from netferry.converters.caffe.windows import axis_of
-from netferry.errors import MalformedFile
+from netferry.errors import MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder, Dim, shape_of
 from netferry.schemas.ir import ir
 
 _MODES = ("FULL", "VALID", "BATCH_SIZE", "NONE")
 _TINY = float(np.finfo(np.float32).tiny)
 _INT = ir.DataType.INT64
-
-
-def deploy_form(l: Layer) -> str | None:
-    """The type that stands for a loss layer in a deployed net; None where nothing does."""
-    return {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}.get(l.type)
 
 
 @layer("SoftmaxWithLoss", "SoftmaxLoss")
@@ -50,6 +46,29 @@ def multinomial_logistic_loss(b: Builder, l: Layer, prob: ir.Value, label: ir.Va
         prob = b.op("Flatten", prob, axis=1)
     losses, _ = _entropy(b, l, prob, (label,), 1, 1e-20, None)
     return _normalized(b, losses, None, "BATCH_SIZE")
+
+
+@layer("InfogainLoss")
+def infogain_loss(
+    b: Builder, l: Layer, x: ir.Value, label: ir.Value, *matrix: ir.Value
+) -> ir.Value | tuple[ir.Value, ...]:
+    """Cross entropy of the softmax, weighted by the label's row of a third bottom (classes x classes)."""
+    if len(matrix) != 1:
+        raise UnsupportedOption("the matrix is read from a third bottom only, not from a file", layer=l.name)
+    gain = matrix[0]
+    axis = axis_of(l, x, l.param("infogain_loss_param").int("axis", 1))
+    mode, ignored = _normalization(l.param("loss_param"), "VALID")
+    prob = b.op("Softmax", x, axis=axis)
+    scores, wanted = _classes(b, l, prob, label, axis)
+    classes = l.fixed(scores, 1, "InfogainLoss")
+    _same_count(l, (classes, classes), shape_of(gain))
+    index, valid = _usable(b, wanted, ignored)
+    log = b.op("Log", b.op("Max", scores, 1e-20))
+    rows = b.op("Gather", b.reshape(gain, [classes, classes]), b.op("Squeeze", index, [1]))
+    weighted = b.op("Mul", b.op("Transpose", rows, perm=[0, 2, 1]), log)
+    losses = b.op("Neg", b.op("ReduceSum", weighted, [1], keepdims=1))
+    loss = _normalized(b, losses if valid is None else b.op("Mul", losses, valid), valid, mode)
+    return (loss, prob) if len(l.tops) > 1 else loss
 
 
 def _normalization(p: Params, default: str) -> tuple[str, int | None]:
@@ -141,6 +160,24 @@ def euclidean_loss(b: Builder, l: Layer, x: ir.Value, y: ir.Value) -> ir.Value:
     x, y = _alike(b, l, x, y)
     each = b.op("ReduceSumSquare", b.op("Sub", x, y), [1], keepdims=0)
     return b.op("Mul", b.op("ReduceMean", each, keepdims=0), 0.5)
+
+
+@layer("ContrastiveLoss")
+def contrastive_loss(b: Builder, l: Layer, x: ir.Value, y: ir.Value, similar: ir.Value) -> ir.Value:
+    """Squared distance d of pairs that are similar, max(0, margin - d) squared of others; half, per item."""
+    p = l.param("contrastive_loss_param")
+    margin, legacy = p.float("margin", 1.0), p.bool("legacy_version", False)
+    l.param("loss_param").ignore("normalization", "normalize", "ignore_label")
+    x, y = _alike(b, l, x, y)
+    _same_count(l, shape_of(x)[:1], shape_of(similar))
+    squared = b.op("ReduceSumSquare", b.op("Sub", x, y), [1], keepdims=0)
+    near = b.op("Cast", b.op("Cast", b.reshape(similar, [-1]), to=_INT), to=ir.DataType.BOOL)
+    if legacy:
+        apart = b.op("Relu", b.op("Sub", margin, squared))
+    else:
+        short = b.op("Relu", b.op("Sub", margin, b.op("Sqrt", squared)))
+        apart = b.op("Mul", short, short)
+    return b.op("Mul", b.op("ReduceMean", b.op("Where", near, squared, apart), keepdims=0), 0.5)
 
 
 def _alike(b: Builder, l: Layer, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:

@@ -37,7 +37,7 @@ def reshape(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
         if dim == 0 and start + i >= len(old):
             raise MalformedFile(f"dim {i} copies axis {start + i}, the bottom has {len(old)} axes", layer=l.name)
         target.append(old[start + i] if dim == 0 else dim)
-    return to_shape(b, l, x, [*target, *old[end:]])
+    return to_shape(b, l, x, [*target, *_moved(l, old[end:], len(target) - end)])
 
 
 @layer("Flatten")
@@ -51,7 +51,15 @@ def flatten(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     if start == 1 and end == len(old) > 2:
         return b.op("Flatten", x, axis=1)
     merged = _count(old[start:end])
-    return to_shape(b, l, x, [*old[:start], -1 if merged is None else merged, *old[end:]])
+    behind = _moved(l, old[end:], start + 1 - end)
+    return to_shape(b, l, x, [*old[:start], -1 if merged is None else merged, *behind])
+
+
+def _moved(l: Layer, dims: Sequence[Dim], by: int) -> Sequence[Dim]:
+    """Dimensions that come to stand at other axes; one without a name could not be told apart from another there."""
+    if by and None in dims:
+        raise NeedsFixedBatch("a reshape that moves an axis of unknown size", layer=l.name)
+    return dims
 
 
 def to_shape(b: Builder, l: Layer, x: ir.Value, target: Sequence[Dim]) -> ir.Value:
@@ -89,7 +97,7 @@ def to_shape(b: Builder, l: Layer, x: ir.Value, target: Sequence[Dim]) -> ir.Val
 
 def _alike(l: Layer, old: Dim, new: Dim) -> bool:
     """Whether a dimension stays what it is."""
-    return old == new is not None or (old == "batch" and new == l.batch is not None)
+    return old == new or (old == "batch" and new == l.batch is not None)
 
 
 def _count(dims: Sequence[Dim]) -> int | None:

@@ -5,6 +5,7 @@ Rules: parameter_layer.hpp and dummy_data_layer.cpp of BVLC Caffe.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from netferry.converters.caffe.params import Params
 from netferry.converters.caffe.registry import Layer, layer
-from netferry.converters.caffe.windows import check_size
+from netferry.converters.caffe.windows import check_constant, check_size
 from netferry.errors import MalformedFile, UnsupportedOption, quoted
 from netferry.schemas.graph import Builder
 from netferry.schemas.ir import ir
@@ -52,6 +53,7 @@ def dummy_data(b: Builder, l: Layer) -> tuple[ir.Value, ...]:
     for i in range(tops):
         shape = _one(shapes, i)
         _check(l, shape)
+        check_constant(l, math.prod(shape))
         value = ir.tensor(np.array([_one(fillers, i)], np.float32))
         made.append(b.op("ConstantOfShape", b.const(shape, "shape"), value=value, types=[(ir.DataType.FLOAT, shape)]))
     return tuple(made)

@@ -52,7 +52,7 @@ def opencv(folder: Path, layers: str, feeds: Arrays, blobs: Blobs | None = None)
 
 
 def read_alone(layer: Layer, dims: Sequence[Dim], *others: Sequence[Dim]) -> Runner:
-    """Call a layer's reader on inputs ``x``, ``x_1`` … of any dimensions, dynamic ones included; its first top is ``y``."""
+    """Call a layer's reader on inputs ``x``, ``x_1`` … of any dimensions, dynamic ones included; its top is ``y``."""
     b = Builder("net")
     bottoms = [b.input("x", d) for d in (dims, *others)]
     reader = registry.get(layer.type)

@@ -156,7 +156,9 @@ def test_opencv_agrees(tmp_path: Path, text: str, bottoms: str) -> None:
         pytest.param(layer("Eltwise", "", "a b"), [(2, 3), (2, 3, 1)], id="eltwise-of-other-rank"),
         pytest.param(layer("Eltwise", "eltwise_param { coeff: 1 }", "a b"), [(2, 3)] * 2, id="coeff-for-one"),
         pytest.param(
-            layer("Eltwise", "eltwise_param { operation: PROD coeff: 1 coeff: 2 }", "a b"), [(2, 3)] * 2, id="coeff-prod"
+            layer("Eltwise", "eltwise_param { operation: PROD coeff: 1 coeff: 2 }", "a b"),
+            [(2, 3)] * 2,
+            id="coeff-prod",
         ),
         pytest.param(layer("Eltwise", "eltwise_param { operation: MIN }", "a b"), [(2, 3)] * 2, id="operation"),
         pytest.param(layer("Concat", "concat_param { axis: 4 }", "a b"), [(2, 3, 4, 5)] * 2, id="concat-axis"),
@@ -165,7 +167,9 @@ def test_opencv_agrees(tmp_path: Path, text: str, bottoms: str) -> None:
         pytest.param(layer("Concat", "concat_param { axis: 1 concat_dim: 1 }", "a b"), [(2, 3)] * 2, id="both-axes"),
         pytest.param(layer("Concat", "concat_param { concat_dim: 4294967295 }", "a b"), [(2, 3)] * 2, id="unsigned"),
         pytest.param(layer("Slice", "", "a", "p q"), [(2, 3)], id="slice-odd"),
-        pytest.param(layer("Slice", "slice_param { slice_point: 1 slice_point: 2 }", "a", "p q"), [(2, 3)], id="points"),
+        pytest.param(
+            layer("Slice", "slice_param { slice_point: 1 slice_point: 2 }", "a", "p q"), [(2, 3)], id="points"
+        ),
         pytest.param(layer("Slice", "slice_param { slice_point: 3 }", "a", "p q"), [(2, 3)], id="point-at-the-end"),
         pytest.param(layer("Slice", "slice_param { slice_point: 0 }", "a", "p q"), [(2, 3)], id="point-at-0"),
         pytest.param(

@@ -20,7 +20,9 @@ def softmax(x: np.ndarray, axis: int) -> np.ndarray:
     return e / e.sum(axis, keepdims=True)
 
 
-@pytest.mark.parametrize(("settings", "axis"), [("", 1), ("axis: -1 engine: CUDNN", -1), ("axis: 2", 2), ("axis: 0", 0)])
+@pytest.mark.parametrize(
+    ("settings", "axis"), [("", 1), ("axis: -1 engine: CUDNN", -1), ("axis: 2", 2), ("axis: 0", 0)]
+)
 def test_softmax(tmp_path: Path, settings: str, axis: int) -> None:
     text = layer("Softmax", f"softmax_param {{ {settings} }}")
     got = (outputs if axis else once)(tmp_path, text, {"x": X})["y"]
@@ -63,10 +65,8 @@ def arg_max(x: np.ndarray, k: int, values: bool, axis: int | None) -> np.ndarray
 @pytest.mark.parametrize("axis", [None, 0, 1, 2, -1])
 @pytest.mark.parametrize("values", [False, True], ids=["indices", "values"])
 @pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 7, 4), (4, 6)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 7, 4), (4, 6, 3)], ids=str)
 def test_arg_max(tmp_path: Path, k: int, values: bool, axis: int | None, shape: tuple[int, ...], ties: bool) -> None:
-    if axis == 2 and len(shape) == 2:
-        pytest.skip("no such axis")
     x = np.round(seeded(*shape)) if ties else seeded(*shape)
     place = "" if axis is None else f"axis: {axis}"
     text = layer("ArgMax", f"argmax_param {{ out_max_val: {int(values)} top_k: {k} {place} }}")
@@ -76,7 +76,7 @@ def test_arg_max(tmp_path: Path, k: int, values: bool, axis: int | None, shape: 
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("shape", [(5,), (2, 3, 1, 2, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(5,), (4, 6), (2, 3, 1, 2, 2)], ids=str)
 def test_arg_max_of_other_ranks(tmp_path: Path, shape: tuple[int, ...]) -> None:
     x = seeded(*shape)
     got = outputs(tmp_path, layer("ArgMax", "argmax_param { out_max_val: true }"), {"x": x})["y"]
@@ -156,11 +156,10 @@ def test_a_net_of_constants_only(tmp_path: Path) -> None:
         ),
         pytest.param(layer("DummyData", "", ""), id="dummy-nothing"),
         pytest.param(
-            layer("DummyData", "dummy_data_param { shape { dim: 1 } data_filler { type: 'gaussian' } }", ""), id="random"
+            layer("DummyData", "dummy_data_param { shape { dim: 1 } data_filler { type: 'gaussian' } }", ""),
+            id="random",
         ),
-        pytest.param(
-            layer("DummyData", "dummy_data_param { shape { dim: 2147483647 dim: 9 } }", ""), id="dummy-vast"
-        ),
+        pytest.param(layer("DummyData", "dummy_data_param { shape { dim: 2147483647 dim: 9 } }", ""), id="dummy-vast"),
         pytest.param(layer("DummyData", "dummy_data_param { num: 1 shape { dim: 1 } }", ""), id="dummy-both"),
     ],
 )

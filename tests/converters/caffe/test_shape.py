@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from netferry.converters.caffe.prototxt import parse
+from netferry.converters.caffe.read import read
 from netferry.converters.caffe.registry import Layer, NeedsFixedBatch
-from netferry.converters.options import Limits
-from netferry.errors import NetferryError
+from netferry.converters.options import Limits, ReadOptions
+from netferry.errors import LimitExceeded, NetferryError
 from tests.converters.caffe.conformance import Runner
 from tests.converters.caffe.single import convert, opencv, outputs, read_alone, seeded
 from tests.converters.caffe.test_elementwise import layer, once
@@ -73,7 +74,9 @@ def test_which_reshapes_fix_the_batch(tmp_path: Path, text: str, dims: list[obje
         pytest.param("offset: 1", (2, 1, 3, 5), np.s_[:, :, 1:, 1:], id="one-offset"),
         pytest.param("axis: 1 offset: 5 offset: 0 offset: 2", (2, 4, 4, 3), np.s_[:, 5:9, :, 2:5], id="offsets"),
         pytest.param("axis: -1 offset: 2", (2, 1, 1, 3), np.s_[..., 2:5], id="last"),
-        pytest.param("axis: 0 offset: 0 offset: 1 offset: 1 offset: 1", (2, 6, 2, 2), np.s_[:, 1:7, 1:3, 1:3], id="all"),
+        pytest.param(
+            "axis: 0 offset: 0 offset: 1 offset: 1 offset: 1", (2, 6, 2, 2), np.s_[:, 1:7, 1:3, 1:3], id="all"
+        ),
         pytest.param("", (2, 3, 4, 6), np.s_[:], id="nothing-to-cut"),
         pytest.param("offset: 1 offset: 0", (2, 3, 3, 6, 7), np.s_[:, :, 1:], id="reference-of-more-axes"),
     ],
@@ -111,6 +114,13 @@ def test_dynamic_planes(text: str, want: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(got, x.reshape(want))
 
 
+def test_an_axis_of_unknown_size_stays_where_it_is(tmp_path: Path) -> None:
+    text = layer("Concat", "concat_param { axis: 0 }", "x x", "c").replace('"y"', '"c"', 1) + shaped("0 3 -1")
+    runner = Runner(convert(tmp_path, text.replace('bottom: "x" top: "y"', 'bottom: "c" top: "y"'), {"x": X}))
+    assert runner.dims == {"x": ["batch", 12, 4, 6]}
+    np.testing.assert_array_equal(runner.run({"x": X[:1]})["y"], np.concatenate([X[:1]] * 2).reshape(2, 3, 96))
+
+
 def test_a_dynamic_plane_that_moves_is_refused() -> None:
     with pytest.raises(NeedsFixedBatch):
         read_alone(one_layer(shaped("0 -1 2")), ["batch", 3, "h", "w"])
@@ -122,7 +132,9 @@ def test_a_dynamic_plane_that_moves_is_refused() -> None:
         pytest.param(
             layer("Permute", "permute_param { order: 0 order: 2 order: 3 order: 1 }"), X.transpose(0, 2, 3, 1), id="ssd"
         ),
-        pytest.param(layer("Permute", "permute_param { order: 0 order: 3 }"), X.transpose(0, 3, 1, 2), id="rest-follows"),
+        pytest.param(
+            layer("Permute", "permute_param { order: 0 order: 3 }"), X.transpose(0, 3, 1, 2), id="rest-follows"
+        ),
         pytest.param(layer("Permute"), X, id="none"),
         pytest.param(
             layer("Transpose", "transpose_param { dim: 0 dim: 3 dim: 2 dim: 1 }"), X.transpose(0, 3, 2, 1), id="plain"
@@ -199,6 +211,15 @@ def test_reorg(tmp_path: Path, stride: int, shape: tuple[int, ...], reverse: boo
 )
 def test_opencv_agrees(tmp_path: Path, text: str) -> None:
     np.testing.assert_array_equal(outputs(tmp_path, text, {"x": X})["y"], opencv(tmp_path, text, {"x": X}))
+
+
+def test_an_input_beyond_caffe_is_refused(tmp_path: Path) -> None:
+    dims = "dim: 2 " + "dim: 2147483647 " * 3
+    (tmp_path / "net.prototxt").write_text(
+        f'layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {dims} }} }} }} {layer("Flatten")}'
+    )
+    with pytest.raises(LimitExceeded):
+        read(tmp_path / "net.prototxt", ReadOptions())
 
 
 @pytest.mark.parametrize(
