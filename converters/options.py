@@ -50,4 +50,6 @@ class ReadOptions:
     """inputs of a channels-last source that become channels-first ("*": all pictures and volumes)"""
     outputs_as_nchw: tuple[str, ...] = ()
     """outputs of a channels-last source that become channels-first ("*": all)"""
+    right_padded_masks: bool = False
+    """Keras: steps are masked only at the end of a sequence; recurrent layers then need no sorting of steps"""
     limits: Limits = field(default_factory=Limits)
