@@ -89,6 +89,8 @@ def batch_reindex(b: Builder, l: Layer, x: ir.Value, order: ir.Value) -> ir.Valu
 @layer("Filter")
 def filter_(b: Builder, l: Layer, *bottoms: ir.Value) -> tuple[ir.Value, ...]:
     """Keeps the items whose entry in the last bottom is not 0; how many come out depends on the data."""
+    if not bottoms:
+        raise MalformedFile("Filter needs bottoms, the last of them the selector", layer=l.name)
     *values, selector = bottoms
     if not values or len(l.tops) != len(values):
         raise MalformedFile(f"{len(bottoms)} bottoms need {len(bottoms) - 1} tops", layer=l.name)

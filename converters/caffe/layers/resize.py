@@ -155,8 +155,10 @@ def resize(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     if p.bool("is_pyramid_test", False):
         scales = (p.float("out_height_scale"), p.float("out_width_scale"))
         if not all(0 < s <= BLOB_LIMIT for s in scales):
-            raise MalformedFile(f"resize_param: scales {scales} are not above 0", layer=l.name)
+            raise MalformedFile(f"resize_param: scales {scales} are not in 0 .. 2^31 - 1", layer=l.name)
         new = tuple(int(np.float32(s) * d) for s, d in zip(scales, old, strict=True))
+        if min(new) < 1:
+            raise MalformedFile(f"resize_param: scales {scales} leave nothing of {old}", layer=l.name)
         p.ignore("height", "width")
     else:
         new = (p.int("height", least=1), p.int("width", least=1))

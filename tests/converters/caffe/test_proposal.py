@@ -198,6 +198,8 @@ MOST = 2**31 - 1
 )  # fmt: skip
 def test_refuses(kind: str, bottoms: str, settings: str, error: type[NetferryError], tmp_path: Path) -> None:
     shapes = {"score": (1, 18, 5, 6), "delta": (1, 36, 5, 6), "info": (1, 3), "two": (1, 2)}
-    net = declare_shapes(shapes | {"huge": (1, 18, MOST, MOST), "huge2": (1, 36, MOST, MOST)})
+    if "huge" in bottoms:
+        shapes |= {"huge": (1, 18, MOST, MOST), "huge2": (1, 36, MOST, MOST)}
+    net = declare_shapes(shapes)
     with pytest.raises(error):
         convert(tmp_path, net + layer(kind, bottoms, settings))

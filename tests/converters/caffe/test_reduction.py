@@ -150,6 +150,7 @@ def test_a_net_of_constants_only(tmp_path: Path) -> None:
         pytest.param(layer("BatchReindex", "", "x x"), id="reindex-by-planes"),
         pytest.param(layer("Filter", "", "x x"), id="filter-by-planes"),
         pytest.param(layer("Filter", "", "x"), id="filter-alone"),
+        pytest.param(layer("Filter", "", ""), id="filter-of-nothing"),
         pytest.param(layer("Parameter", "parameter_param { shape { dim: 0 } }", ""), id="parameter-zero"),
         pytest.param(
             layer("Parameter", "parameter_param { shape { dim: 2147483647 dim: 2 } }", ""), id="parameter-vast"
