@@ -138,7 +138,9 @@ class Network:
             trace = error.__traceback__
             if trace is not None and trace.tb_next is None:  # the call itself failed: the reader takes other inputs
                 raise MalformedFile(f"{l.type} does not take {len(inputs)} tensors", layer=l.path) from None
-            raise
+            raise _impossible(l, error) from error
+        except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
+            raise _impossible(l, error) from error
         if len(b.graph) > self.facts.options.limits.nodes:
             raise LimitExceeded(f"more than {self.facts.options.limits.nodes} nodes (limit nodes)")
         self._masks(l, inputs, made)
@@ -193,6 +195,13 @@ class Network:
         self.facts.notes.append(Note("warning", f"placeholder for a layer of type {quoted(l.type)}: {why}", l.path))
         values = (made,) if isinstance(made, ir.Value) else made
         return tuple(KT.of(v) for v in values) if wanted > 1 else KT.of(values[0])
+
+
+def _impossible(l: Layer, error: Exception) -> MalformedFile:
+    """The error for settings of a kind that no Keras writes, found out by what goes wrong with them."""
+    return MalformedFile(
+        f"the settings do not fit together ({type(error).__name__}: {quoted(error)[1:-1]})", layer=l.path
+    )
 
 
 def flattened(value: Any) -> list[Any]:
