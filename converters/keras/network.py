@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from netferry.converters.keras.layer import Facts, Layer
 from netferry.converters.keras.layout import KT
+from netferry.converters.keras.ordering import filled, first_nodes, in_order, shapes_of, uses_of
 from netferry.converters.keras.registry import Unreadable, mask_policy, registry
-from netferry.converters.keras.spec import Call, Ref, Spec, parse_layer, refs_in
+from netferry.converters.keras.spec import Ref, Spec, parse_layer, refs_in
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError, quoted
 from netferry.schemas.graph import Builder, Dim
 from netferry.schemas.ir import ir
@@ -102,25 +102,25 @@ class Network:
             if ref.layer not in layers:
                 raise MalformedFile(f"input layer {quoted(ref.layer)} is not in the model", layer=spec.name)
             tensors[ref] = given
-        first = _first_nodes(spec)
+        first = first_nodes(spec)
         tensors = {Ref(r.layer, 0, r.tensor): v for r, v in tensors.items()}
-        for name, index, call in _in_order(spec, first, set(tensors)):
+        for name, index, call in in_order(spec, first, set(tensors)):
             key, child = layers[name]
-            uses = _uses(spec, name, index + first[name])
+            used = uses_of(spec, name, index + first[name])
             made = self.call(
                 b,
                 child,
-                [_filled(a, tensors, first, child.name) for a in call.args],
-                {k: _filled(v, tensors, first, child.name) for k, v in call.kwargs.items()},
+                [filled(a, tensors, first, child.name) for a in call.args],
+                {k: filled(v, tensors, first, child.name) for k, v in call.kwargs.items()},
                 path=around + child.name,
                 prefix=f"{prefix}layers/{key}/",
-                wanted=1 + max((r.tensor for r in uses), default=0),
-                shapes=_shapes(uses),
+                wanted=1 + max((r.tensor for r in used), default=0),
+                shapes=shapes_of(used),
             )
             outputs = flattened(made)
             for i, value in enumerate(outputs):
                 tensors[Ref(name, index, i)] = value
-        outputs = _filled(spec.outputs, tensors, first, spec.name)
+        outputs = filled(spec.outputs, tensors, first, spec.name)
         if isinstance(outputs, KT):
             return outputs
         found = tuple(flattened(outputs))
@@ -142,7 +142,9 @@ class Network:
             trace = error.__traceback__
             if trace is not None and trace.tb_next is None:  # the call itself failed: the reader takes other inputs
                 raise MalformedFile(f"{l.type} does not take {len(inputs)} tensors", layer=l.path) from None
-            raise
+            raise _impossible(l, error) from error
+        except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
+            raise _impossible(l, error) from error
         if len(b.graph) > self.facts.options.limits.nodes:
             raise LimitExceeded(f"more than {self.facts.options.limits.nodes} nodes (limit nodes)")
         self._masks(l, inputs, made)
@@ -199,6 +201,13 @@ class Network:
         return tuple(KT.of(v) for v in values) if wanted > 1 else KT.of(values[0])
 
 
+def _impossible(l: Layer, error: Exception) -> MalformedFile:
+    """The error for settings of a kind that no Keras writes, found out by what goes wrong with them."""
+    return MalformedFile(
+        f"the settings do not fit together ({type(error).__name__}: {quoted(error)[1:-1]})", layer=l.path
+    )
+
+
 def flattened(value: Any) -> list[Any]:
     """Leaves of nested lists, tuples and objects, in order."""
     if isinstance(value, (list, tuple)):
@@ -232,104 +241,3 @@ def _matched(spec: Spec, args: list[Any]) -> list[Any]:
     if len(found) != wanted:
         raise MalformedFile(f"the model takes {wanted} inputs, {len(found)} are given", layer=spec.name)
     return found
-
-
-def _first_nodes(spec: Spec) -> dict[str, int]:
-    """The number that the first call of each layer goes by.
-
-    Keras 2 counts a nested model's own construction as call 0, Keras 3 does not; files that were carried from one
-    to the other are told by numbers that would otherwise be out of range.
-    """
-    lowest: dict[str, int] = {}
-    highest: dict[str, int] = {}
-    for ref in _all_refs(spec):
-        lowest[ref.layer] = min(lowest.get(ref.layer, ref.node), ref.node)
-        highest[ref.layer] = max(highest.get(ref.layer, 0), ref.node)
-    first: dict[str, int] = {}
-    for child in spec.layers or ():
-        from_one = child.layers is not None and spec.generation <= 2
-        if child.layers is not None and highest.get(child.name, 0) >= len(child.calls) > 0:
-            from_one = True
-        if lowest.get(child.name, 1) == 0:
-            from_one = False
-        first[child.name] = int(from_one)
-    return first
-
-
-def _all_refs(spec: Spec) -> Iterator[Ref]:
-    for child in spec.layers or ():
-        for call in child.calls:
-            yield from refs_in(call.args)
-            yield from refs_in(call.kwargs)
-    yield from refs_in(spec.outputs)
-
-
-def _uses(spec: Spec, layer: str, node: int) -> list[Ref]:
-    index = spec.__dict__.get("_uses")
-    if index is None:
-        index = {}
-        for ref in _all_refs(spec):
-            index.setdefault((ref.layer, ref.node), []).append(ref)
-        spec.__dict__["_uses"] = index
-    return index.get((layer, node), [])
-
-
-def _shapes(uses: Sequence[Ref]) -> list[Any]:
-    known = {r.tensor: r.shape for r in uses if r.shape is not None}
-    return [known.get(i) for i in range(1 + max(known, default=-1))]
-
-
-def _in_order(spec: Spec, first: dict[str, int], given: set[Ref]) -> Iterator[tuple[str, int, Call]]:
-    """Calls in an order in which every argument is there before it is used, the file's order where possible."""
-    calls: list[tuple[str, int, Call]] = []
-    number: dict[tuple[str, int], int] = {}
-    inputs = {(r.layer, r.node) for r in given}
-    for child in spec.layers or ():
-        for i, call in enumerate(child.calls):
-            if (child.name, i) not in inputs:
-                number[child.name, i] = len(calls)
-                calls.append((child.name, i, call))
-    waits = [0] * len(calls)
-    readers: dict[int, list[int]] = {}
-    for at, (name, _, call) in enumerate(calls):
-        needed: set[int] = set()
-        for ref in [*refs_in(call.args), *refs_in(call.kwargs)]:
-            key = (ref.layer, ref.node - first.get(ref.layer, 0))
-            if key in inputs:
-                continue
-            if key not in number:
-                raise MalformedFile(f"takes call {ref.node} of {quoted(ref.layer)}, which is not there", layer=name)
-            needed.add(number[key])
-        waits[at] = len(needed)
-        for source in needed:
-            readers.setdefault(source, []).append(at)
-    ready = [at for at, n in enumerate(waits) if n == 0]
-    heapq.heapify(ready)
-    done = 0
-    while ready:
-        at = heapq.heappop(ready)
-        done += 1
-        yield calls[at]
-        for reader in readers.get(at, ()):
-            waits[reader] -= 1
-            if waits[reader] == 0:
-                heapq.heappush(ready, reader)
-    if done != len(calls):
-        stuck = next(calls[at][0] for at, n in enumerate(waits) if n)
-        raise MalformedFile("the layers wait for each other in a circle", layer=stuck)
-
-
-def _filled(value: Any, tensors: dict[Ref, Any], first: dict[str, int], layer: str) -> Any:
-    """Put tensors in the place of references."""
-    if isinstance(value, Ref):
-        key = Ref(value.layer, value.node - first.get(value.layer, 0), value.tensor)
-        if key not in tensors:
-            raise MalformedFile(
-                f"takes output {value.tensor} of {quoted(value.layer)}, which is not there", layer=layer
-            )
-        return tensors[key]
-    if isinstance(value, list):
-        return [_filled(v, tensors, first, layer) for v in value]
-    if isinstance(value, dict):
-        return {k: _filled(v, tensors, first, layer) for k, v in value.items()}
-    return value

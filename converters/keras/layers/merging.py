@@ -39,41 +39,81 @@ def _raised(b: Builder, x: KT, rank: int) -> KT:
     return KT.of(b.op("Unsqueeze", value, b.const(list(range(1, 1 + missing)), "axes")))
 
 
-def _result(made: ir.Value, lies: KT | Order, tensors: Sequence[KT]) -> KT:
+def _result(made: ir.Value, lies: KT | Order, l: Layer, tensors: Sequence[KT]) -> KT:
     out = lies.like(made) if isinstance(lies, KT) else KT(made, lies)
-    out.mask = merged_mask(tensors)
+    out.mask = merged_mask(tensors, l.generation)
     return out
 
 
-def merged_mask(tensors: Sequence[KT]) -> Mask | None:
-    """Steps that count in every input: Keras's rule for merging, which drops the mask where one input has none."""
-    masks = [x.mask for x in tensors]
-    if not masks or any(m is None for m in masks):
-        return None
-    known = [m for m in masks if m is not None]
-    if all(m is known[0] for m in known):
-        return known[0]
+def merged_mask(tensors: Sequence[KT], generation: int) -> Mask | None:
+    """Steps that count in the merged tensor.
 
-    def both(b: Builder) -> ir.Value:
-        value = known[0].value(b)
-        for mask in known[1:]:
-            value = b.op("And", value, mask.value(b))
+    Keras 1 and 2: those that count in every input that has a mask. Keras 3: those that count in any input, and no
+    mask at all where one input has none.
+    """
+    known = [x.mask for x in tensors if x.mask is not None]
+    if not known or (generation == 3 and len(known) < len(tensors)):
+        return None
+    return _combined(known, "Or" if generation == 3 else "And")
+
+
+def _combined(masks: Sequence[Mask], op: str) -> Mask:
+    if all(m is masks[0] for m in masks):
+        return masks[0]
+
+    def make(b: Builder) -> ir.Value:
+        value = masks[0].value(b)
+        for mask in masks[1:]:
+            value = b.op(op, value, mask.value(b))
         return value
 
-    return Mask(both, right_padded=all(m.right_padded for m in known))
+    return Mask(make, right_padded=all(m.right_padded for m in masks))
+
+
+def _masked(b: Builder, tensors: Sequence[KT], op: str) -> KT:
+    """Keras 3's Multiply, Maximum and Minimum of masked tensors: a step that does not count leaves the others be.
+
+    Factors count as 1 there (and the result as 0 where none counts); of a pair the one that counts is taken.
+    """
+    conditions = [
+        None if x.mask is None else b.op("Unsqueeze", x.mask.value(b), b.const([-1], "axes")) for x in tensors
+    ]
+    result, known = tensors[0].logical(b), conditions[0]
+    if op == "Mul" and known is not None:
+        result = b.op("Where", known, result, b.const(1.0, "one"))
+    for x, condition in zip(tensors[1:], conditions[1:], strict=True):
+        value = x.logical(b)
+        if op == "Mul":
+            value = value if condition is None else b.op("Where", condition, value, b.const(1.0, "one"))
+        else:
+            value = value if condition is None else b.op("Where", condition, value, result)
+            result = result if known is None else b.op("Where", known, result, value)
+        result = b.op(op, result, value)
+        known = None if known is None or condition is None else b.op("Or", known, condition)
+    if op == "Mul" and known is not None:
+        result = b.op("Where", known, result, b.const(0.0, "zero"))
+    out = KT.of(result)
+    if known is not None:
+        combined = known
+        out.mask = Mask(lambda builder: builder.op("Squeeze", combined, builder.const([-1], "axes")))
+    return out
 
 
 def elementwise(b: Builder, l: Layer, tensors: Sequence[KT], op: str) -> KT:
     """Fold tensors with a binary (Add, Sub, Mul) or variadic (Max, Min, Mean) operator."""
-    values, lies = aligned(b, l, tensors)
-    if len(values) == 1:
+    if len(tensors) == 1:
         return tensors[0]
+    if l.generation == 3 and op in ("Mul", "Max", "Min") and any(x.mask is not None for x in tensors):
+        if any(x.rank != tensors[0].rank for x in tensors):
+            raise UnsupportedOption("masked tensors of different ranks are not supported", layer=l.path)
+        return _masked(b, tensors, op)
+    values, lies = aligned(b, l, tensors)
     if op in ("Max", "Min", "Mean"):
-        return _result(b.op(op, *values), lies, tensors)
+        return _result(b.op(op, *values), lies, l, tensors)
     made = values[0]
     for value in values[1:]:
         made = b.op(op, made, value)
-    return _result(made, lies, tensors)
+    return _result(made, lies, l, tensors)
 
 
 @layer("Add", mask="own")
@@ -133,18 +173,27 @@ def joined(b: Builder, l: Layer, tensors: Sequence[KT], axis: int) -> KT:
         order = common_order(tensors)
         values = [x.to(b, order) for x in tensors]
     out = KT(b.op("Concat", *values, axis=order.index(axis % rank)), order)
-    out.mask = _joined_mask(tensors, axis % rank)
+    out.mask = _joined_mask(tensors, axis % rank, l.generation)
     return out
 
 
-def _joined_mask(tensors: Sequence[KT], axis: int) -> Mask | None:
-    """Along the time axis the masks are joined (all True where an input has none); else all must count."""
-    masks = [x.mask for x in tensors]
-    if all(m is None for m in masks):
+def _joined_mask(tensors: Sequence[KT], axis: int, generation: int) -> Mask | None:
+    """Along time the masks are joined (all True where an input has none); along features Keras 3 takes any, 2 all."""
+    known = [x.mask for x in tensors if x.mask is not None]
+    if not known:
         return None
     if axis != 1:
-        known = [x for x in tensors if x.mask is not None]
-        return merged_mask(known)
+        if generation != 3:
+            return _combined(known, "And")
+        if len(known) == len(tensors):
+            return _combined(known, "Or")
+        first = tensors[0]
+
+        def every(b: Builder) -> ir.Value:
+            extent = b.op("Shape", first.logical(b), start=0, end=2)
+            return b.op("Expand", b.const(True, "true", dtype=bool), extent)
+
+        return Mask(every, right_padded=True)
 
     def join(b: Builder) -> ir.Value:
         parts: list[ir.Value] = []

@@ -108,7 +108,7 @@ def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, request
         out = (rng.uniform(-1, 1, shape) * request["scale"]).astype(dtype)
     if request["zeros"] and len(shape) > 1:
         for row in range(shape[0]):
-            keep = 1 + (row + 1) % shape[1]
+            keep = 1 + int(rng.integers(shape[1]))
             out[row, keep:] = 0
     return out
 

@@ -82,6 +82,20 @@ def test_masks(case: Case, model: str, shape: tuple[int | None, ...], dtype: str
     case(model, shape, dtypes=(dtype,), zeros=True, low=1)
 
 
+@pytest.mark.parametrize("kind", ["Add", "Multiply", "Maximum", "Average", "Concatenate"])
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param("L.Masking(0.0)(L.Permute((2, 1))(L.Permute((2, 1))(xs[1])))", id="both-masked"),
+        pytest.param("xs[1]", id="one-masked"),
+    ],
+)
+def test_masks_of_merged_tensors(case: Case, kind: str, second: str) -> None:
+    """The two generations combine masks differently; the mean over the steps that count shows how."""
+    code = f"L.GlobalAveragePooling1D()(L.{kind}()([L.Masking(0.0)(xs[0]), {second}]))"
+    case(code, (5, 3), (5, 3), zeros=True)
+
+
 @pytest.mark.parametrize(
     ("model", "shape"),
     [
