@@ -41,6 +41,8 @@ class Mask:
     def __init__(self, make: Callable[[Builder], ir.Value], *, right_padded: bool = False) -> None:
         self._make, self._value = make, None
         self.right_padded = right_padded
+        self.derived: dict[str, ir.Value] = {}
+        """values that readers computed from the mask (lengths, places of steps), for others to take"""
 
     def value(self, b: Builder) -> ir.Value:
         """Return the boolean value, in Keras's order of axes."""

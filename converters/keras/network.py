@@ -10,7 +10,7 @@ from typing import Any
 
 from netferry.converters.keras.layer import Facts, Layer
 from netferry.converters.keras.layout import KT
-from netferry.converters.keras.registry import mask_policy, registry
+from netferry.converters.keras.registry import Unreadable, mask_policy, registry
 from netferry.converters.keras.spec import Call, Ref, Spec, parse_layer, refs_in
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError, quoted
 from netferry.schemas.graph import Builder, Dim
@@ -28,6 +28,8 @@ class Network:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.placeholders = 0
+        self.carried: list[tuple[ir.Value, str]] = []
+        """states that a stateful layer leaves for the next call: outputs of the graph"""
         self._inner: dict[tuple[str, str], Spec] = {}
         self._done: set[str] = set()
         self._depth = 0
@@ -134,6 +136,8 @@ class Network:
         inputs = [x for x in flattened(l.args[:1]) if isinstance(x, KT)]
         try:
             made = reader(b, l, *inputs)
+        except Unreadable as why:
+            return self._placeholder(b, l, str(why), wanted, shapes)
         except TypeError as error:
             trace = error.__traceback__
             if trace is not None and trace.tb_next is None:  # the call itself failed: the reader takes other inputs

@@ -147,6 +147,8 @@ def _build(spec: Spec, facts: Facts, options: ReadOptions) -> tuple[ir.Model, di
         if value.rank in (4, 5) and ("*" in options.outputs_as_nchw or name in options.outputs_as_nchw):
             order = channels_first(value.rank)
         b.output(value.to(b, order), name)
+    for value, name in network.carried:
+        b.output(value, name)
     _sweep(b.graph, facts.notes)
     model = ir.Model(b.graph, ir_version=CANONICAL_IR, producer_name="netferry")
     if network.placeholders:

@@ -20,7 +20,7 @@ settings decide). Files bind weights by position, so this order is the file form
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from netferry.converters.registry import Registry
@@ -42,6 +42,13 @@ class Slot:
 
     name: str
     trainable: bool = True
+    also: str = ""
+    """the path that other versions of Keras write"""
+
+
+class Unreadable(Exception):
+    """A reader's way to say that nobody can read this layer (its settings hold a class of the user): it becomes a
+    placeholder."""
 
 
 Slots = Callable[["Spec"], Sequence[Slot]]
@@ -74,18 +81,18 @@ def slots_of(spec: Spec) -> list[Slot]:
     """Return the variables of a layer (of a whole model for a nested one), in the order of their creation."""
     if spec.layers is not None:
         return [
-            Slot(f"layers/{key}/{slot.name}", slot.trainable and child.trainable)
+            replace(placed, trainable=placed.trainable and child.trainable)
             for key, child in spec.keyed_layers()
-            for slot in slots_of(child)
+            for placed in below(f"layers/{key}", slots_of(child))
         ]
     found = _slots.get(spec.type)
     slots = list(found(spec)) if found is not None else []
-    return slots if spec.trainable else [Slot(s.name, False) for s in slots]
+    return slots if spec.trainable else [replace(s, trainable=False) for s in slots]
 
 
 def below(path: str, slots: Sequence[Slot]) -> list[Slot]:
     """Return an inner layer's slots as seen from the layer around it, which keeps it as attribute ``path``."""
-    return [Slot(f"{path}/{s.name}", s.trainable) for s in slots]
+    return [Slot(f"{path}/{s.name}", s.trainable, f"{path}/{s.also}" if s.also else "") for s in slots]
 
 
 def mask_policy(kind: str) -> str:

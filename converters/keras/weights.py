@@ -147,6 +147,8 @@ class PathStore:
             index = counts.get(path, 0)
             counts[path] = index + 1
             array = self.array(path, index)
+            if array is None and slot.also:
+                array = self.array(slot.also.rpartition("/")[0], index)
             if array is None:
                 missing.append(slot.name.removeprefix("layers/"))
             else:
