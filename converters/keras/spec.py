@@ -9,6 +9,8 @@ from typing import Any
 
 from netferry.errors import LimitExceeded, MalformedFile, quoted
 
+_RENAMED = {"GroupQueryAttention": "GroupedQueryAttention"}
+"""Exported names of classes that are called otherwise in the source, which is what weight files spell."""
 MODELS = ("Sequential", "Functional", "Model", "Container", "Network", "Graph")
 
 
