@@ -75,7 +75,8 @@ class Spec:
     def variable_type(self) -> str:
         """Class name as Keras's weight files spell it (functional models are ``Functional`` there)."""
         if self.layers is None:
-            return self.type.removeprefix("ops:")
+            kind = self.type.removeprefix("ops:")
+            return _RENAMED.get(kind, kind)
         return self.type if self.type not in ("Model", "Container", "Network") else "Functional"
 
     def keyed_layers(self) -> Iterator[tuple[str, Spec]]:

@@ -26,7 +26,11 @@ Label = int | str
 def _slots(spec: Spec) -> list[Slot]:
     """Projections in the order of their creation; versions differ in whether attributes carry an underscore."""
     biased = spec.config.get("use_bias", True) is not False
-    names = ["query", "key", "gate", "value", "output"] if spec.config.get("use_gate") else ["query", "key", "value", "output"]
+    names = (
+        ["query", "key", "gate", "value", "output"]
+        if spec.config.get("use_gate")
+        else ["query", "key", "value", "output"]
+    )
     parts = ("kernel", "bias") if biased else ("kernel",)
     return [Slot(f"{name}_dense/{part}", also=f"_{name}_dense/{part}") for name in names for part in parts]
 
@@ -94,7 +98,11 @@ def _arranged(b: Builder, value: ir.Value, labels: Sequence[Label], wanted: Sequ
 
 
 def _split(
-    b: Builder, projected: tuple[ir.Value, list[Label]], sizes: Sequence[int], names: Sequence[Label], wanted: Sequence[Label]
+    b: Builder,
+    projected: tuple[ir.Value, list[Label]],
+    sizes: Sequence[int],
+    names: Sequence[Label],
+    wanted: Sequence[Label],
 ) -> ir.Value:
     """Take the last axis apart into heads and bring the axes into the wanted order."""
     value, labels = projected
@@ -157,10 +165,16 @@ def multi_head_attention(b: Builder, l: Layer, *_: KT) -> KT | tuple[KT, ...]:
         raise l.config.bad("attention_axes", raw, f"axes of a tensor of rank {rank}")
     around: list[Label] = [0, *(a for a in range(1, rank - 1) if a not in axes)]
     lead = len(around) + 1
-    query = _split(b, _project(b, l, call.query, "query", heads * size), [heads, size], "NH", [*around, "N", *axes, "H"])
+    query = _split(
+        b, _project(b, l, call.query, "query", heads * size), [heads, size], "NH", [*around, "N", *axes, "H"]
+    )
     key = _split(b, _project(b, l, call.key, "key", heads * size), [heads, size], "NH", [*around, "N", "H", *axes])
     value = _split(
-        b, _project(b, l, call.value, "value", heads * value_size), [heads, value_size], "NH", [*around, "N", *axes, "H"]
+        b,
+        _project(b, l, call.value, "value", heads * value_size),
+        [heads, value_size],
+        "NH",
+        [*around, "N", *axes, "H"],
     )
     if len(axes) > 1:
         query = b.reshape(query, [*([0] * lead), -1, size])
@@ -186,7 +200,9 @@ def multi_head_attention(b: Builder, l: Layer, *_: KT) -> KT | tuple[KT, ...]:
     return out, KT.of(weights)
 
 
-def _allowed_for(b: Builder, l: Layer, call: Call, axes: Sequence[int], lead: int, width: int | None) -> ir.Value | None:
+def _allowed_for(
+    b: Builder, l: Layer, call: Call, axes: Sequence[int], lead: int, width: int | None
+) -> ir.Value | None:
     if len(axes) > 1 and (call.causal or width is not None or any(m is not None for m in call.masks)):
         raise UnsupportedOption("masks over several attention axes are not supported", layer=l.path)
     allowed = _allowed(b, call, 1, width)
@@ -232,7 +248,9 @@ def grouped_query_attention(b: Builder, l: Layer, *_: KT) -> KT | tuple[KT, ...]
         b, _project(b, l, call.query, "query", heads * size), [shared, each, size], "KRH", [0, "K", "R", 1, "H"]
     )
     key = _split(b, _project(b, l, call.key, "key", shared * size), [shared, 1, size], "KRH", [0, "K", "R", "H", 1])
-    value = _split(b, _project(b, l, call.value, "value", shared * size), [shared, 1, size], "KRH", [0, "K", "R", 1, "H"])
+    value = _split(
+        b, _project(b, l, call.value, "value", shared * size), [shared, 1, size], "KRH", [0, "K", "R", 1, "H"]
+    )
     scores = b.op("MatMul", b.op("Mul", query, b.const(1 / math.sqrt(size), "scale")), key)
     allowed = _allowed(b, call, 1, width)
     if allowed is not None and len(shape_of(allowed)) == 3:

@@ -83,7 +83,7 @@ def conv_lstm(b: Builder, l: Layer, x: KT, *given: KT) -> KT | tuple[KT, ...]:
     outputs, last, finals = scan(b, projected, initial, counts, step, backwards=backwards, zeroed=zeroed)
     carry(finals)
     ran = Ran(KT(outputs, order), last, finals)
-    return finish(b, l, ran, finals, mask, time_axis=1, backwards=backwards, order=step_order)
+    return finish(b, l, ran, finals, mask or x.mask, time_axis=1, backwards=backwards, order=step_order)
 
 
 def _kernel(b: Builder, l: Layer, name: str, channels: int, filters: int, kernel: Sequence[int]) -> ir.Value:
@@ -101,15 +101,15 @@ def _kernel(b: Builder, l: Layer, name: str, channels: int, filters: int, kernel
     )  # fmt: skip
 
 
-def _projected(
-    b: Builder, l: Layer, value: ir.Value, channels: int, filters: int, kernel: tuple[int, ...]
-) -> ir.Value:
+def _projected(b: Builder, l: Layer, value: ir.Value, channels: int, filters: int, kernel: tuple[int, ...]) -> ir.Value:
     """The input's convolution: (time, batch, channels, …) to (time, batch, 4 * filters, …)."""
     rank = len(kernel)
     bias: ir.Value | None = None
     if l.config.flag("use_bias", True):
         wanted: list[Wanted] = (
-            [(f"cell/b_{gate}", (filters,)) for gate in _GATES] if l.generation == 1 else [("cell/bias", (4 * filters,))]
+            [(f"cell/b_{gate}", (filters,)) for gate in _GATES]
+            if l.generation == 1
+            else [("cell/bias", (4 * filters,))]
         )
         bias = parameter(b, l, "bias", wanted, (4 * filters,), np.concatenate)
     strides = l.config.integers("strides", rank, 1, least=1, also=("subsample",))

@@ -41,10 +41,12 @@ def recurrent(b: Builder, l: Layer, x: KT, *given: KT) -> KT | tuple[KT, ...]:
         before = sum(c.states for c in cells[:i])
         own = None if initial is None else initial[before : before + cell.states]
         run = run_native if sayable(l, cell) else run_scan
-        ran.append(run(b, l, cell, ran[-1].outputs, steps, own, backwards=backwards, zeroed=zeroed, time_major=time_major))
+        ran.append(
+            run(b, l, cell, ran[-1].outputs, steps, own, backwards=backwards, zeroed=zeroed, time_major=time_major)
+        )
     finals = [state for r in ran[1:] for state in r.states]
     carry(finals)
-    return finish(b, l, ran[-1], finals, mask, time_axis=0 if time_major else 1, backwards=backwards)
+    return finish(b, l, ran[-1], finals, mask or x.mask, time_axis=0 if time_major else 1, backwards=backwards)
 
 
 def steps_of(b: Builder, l: Layer, mask: Mask | None, *, time_major: bool = False) -> Steps | None:
