@@ -263,6 +263,6 @@ def grouped_query_attention(b: Builder, l: Layer, *_: KT) -> KT | tuple[KT, ...]
     count = b.const(np.array([heads]), "heads")
     target = b.op("Concat", b.op("Shape", weights, start=0, end=1), count, b.op("Shape", weights, start=3), axis=0)
     flat = b.op("Reshape", weights, target)
-    batch, _, _, rows, columns = shape_of(weights)
+    batch, _groups, _each, rows, columns = shape_of(weights)
     flat.shape = ir.Shape([batch, heads, rows, columns])
     return out, KT.of(flat)

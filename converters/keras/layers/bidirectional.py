@@ -164,12 +164,12 @@ def _two_layers(
     for i, (raw, name) in enumerate(((first, "forward_layer"), (second, "backward_layer"))):
         settings = raw["config"]
         turned = bool(i)  # Keras flips what the second layer gives
-        raw = {**raw, "config": {**settings, "zero_output_for_mask": sequences}}
+        half_raw = {**raw, "config": {**settings, "zero_output_for_mask": sequences}}
         in_place = bool(settings.get("go_backwards")) == turned
         given_states = states[i * half :][:half] or None
-        out = l.inner(
-            b, raw, name, x, initial_state=given_states, mask=mask, **{BACKWARDS_IN_PLACE: in_place and turned}
-        )
+        arguments: dict[str, Any] = {"initial_state": given_states, "mask": mask}
+        arguments[BACKWARDS_IN_PLACE] = in_place and turned
+        out = l.inner(b, half_raw, name, x, **arguments)
         found = [v for v in flattened(out) if isinstance(v, KT)]
         if turned and sequences and not in_place:
             axis = found[0].order.index(0 if settings.get("time_major") else 1)
