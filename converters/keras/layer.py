@@ -43,6 +43,9 @@ class Facts:
 class Caller(Protocol):
     """Who calls inner layers: the network."""
 
+    carried: list[tuple[ir.Value, str]]
+    """states that stateful layers leave for the next call, and the names of the outputs that hold them"""
+
     def inner_spec(self, prefix: str, raw: Any, where: str, generation: int) -> Spec: ...
 
     def call(

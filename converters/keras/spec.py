@@ -9,6 +9,8 @@ from typing import Any
 
 from netferry.errors import LimitExceeded, MalformedFile, quoted
 
+_RENAMED = {"GroupQueryAttention": "GroupedQueryAttention"}
+"""Exported names of classes that are called otherwise in the source, which is what weight files spell."""
 MODELS = ("Sequential", "Functional", "Model", "Container", "Network", "Graph")
 
 
@@ -73,7 +75,8 @@ class Spec:
     def variable_type(self) -> str:
         """Class name as Keras's weight files spell it (functional models are ``Functional`` there)."""
         if self.layers is None:
-            return self.type.removeprefix("ops:")
+            kind = self.type.removeprefix("ops:")
+            return _RENAMED.get(kind, kind)
         return self.type if self.type not in ("Model", "Container", "Network") else "Functional"
 
     def keyed_layers(self) -> Iterator[tuple[str, Spec]]:

@@ -70,7 +70,7 @@ def bidirectional(b: Builder, l: Layer, x: KT, *given: KT) -> KT | tuple[KT, ...
         else _two_layers(b, l, first, second, x, mask, given, mode, sequences)
     )
     for out in made:
-        out.mask = mask if sequences else None
+        out.mask = (mask or x.mask) if sequences else None
     if not settings.flag("return_state", False):
         states = []
     return made[0] if len(made) == 1 and not states else (*made, *states)
@@ -114,7 +114,9 @@ def _one_node(
 
 def _parts(b: Builder, value: ir.Value, axis: int) -> list[ir.Value]:
     """The two directions, which lie along ``axis``."""
-    return [b.op("Squeeze", v, b.const([axis], "axes")) for v in b.op("Split", value, outputs=2, num_outputs=2, axis=axis)]
+    return [
+        b.op("Squeeze", v, b.const([axis], "axes")) for v in b.op("Split", value, outputs=2, num_outputs=2, axis=axis)
+    ]
 
 
 def _merged(b: Builder, value: ir.Value, axis: int, mode: str | None) -> list[KT]:
@@ -130,9 +132,7 @@ def _merged(b: Builder, value: ir.Value, axis: int, mode: str | None) -> list[KT
 
 def _placed(b: Builder, y: ir.Value, steps: Steps, mode: str | None) -> list[KT]:
     """Put the steps of both directions back to their places, then merge; masked ones are zero."""
-    both = [
-        steps.outputs(part, part, backwards=bool(i), zeroed=True) for i, part in enumerate(_parts(b, y, 1))
-    ]
+    both = [steps.outputs(part, part, backwards=bool(i), zeroed=True) for i, part in enumerate(_parts(b, y, 1))]
     return _paired(b, both, mode)
 
 
@@ -164,12 +164,12 @@ def _two_layers(
     for i, (raw, name) in enumerate(((first, "forward_layer"), (second, "backward_layer"))):
         settings = raw["config"]
         turned = bool(i)  # Keras flips what the second layer gives
-        raw = {**raw, "config": {**settings, "zero_output_for_mask": sequences}}
+        half_raw = {**raw, "config": {**settings, "zero_output_for_mask": sequences}}
         in_place = bool(settings.get("go_backwards")) == turned
         given_states = states[i * half :][:half] or None
-        out = l.inner(
-            b, raw, name, x, initial_state=given_states, mask=mask, **{BACKWARDS_IN_PLACE: in_place and turned}
-        )
+        arguments: dict[str, Any] = {"initial_state": given_states, "mask": mask}
+        arguments[BACKWARDS_IN_PLACE] = in_place and turned
+        out = l.inner(b, half_raw, name, x, **arguments)
         found = [v for v in flattened(out) if isinstance(v, KT)]
         if turned and sequences and not in_place:
             axis = found[0].order.index(0 if settings.get("time_major") else 1)

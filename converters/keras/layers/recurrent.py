@@ -11,7 +11,7 @@ from netferry.converters.keras.layers.recurrent_masks import Steps, mask_of
 from netferry.converters.keras.layers.recurrent_native import Ran, run_native, sayable
 from netferry.converters.keras.layers.recurrent_scan import run_scan
 from netferry.converters.keras.layers.scaling import as_float
-from netferry.converters.keras.layout import KT, Mask
+from netferry.converters.keras.layout import KT, Mask, Order
 from netferry.converters.keras.network import flattened
 from netferry.converters.keras.registry import layer
 from netferry.errors import MalformedFile, UnsupportedOption
@@ -41,10 +41,12 @@ def recurrent(b: Builder, l: Layer, x: KT, *given: KT) -> KT | tuple[KT, ...]:
         before = sum(c.states for c in cells[:i])
         own = None if initial is None else initial[before : before + cell.states]
         run = run_native if sayable(l, cell) else run_scan
-        ran.append(run(b, l, cell, ran[-1].outputs, steps, own, backwards=backwards, zeroed=zeroed, time_major=time_major))
+        ran.append(
+            run(b, l, cell, ran[-1].outputs, steps, own, backwards=backwards, zeroed=zeroed, time_major=time_major)
+        )
     finals = [state for r in ran[1:] for state in r.states]
     carry(finals)
-    return finish(b, l, ran[-1], finals, mask, time_axis=0 if time_major else 1, backwards=backwards)
+    return finish(b, l, ran[-1], finals, mask or x.mask, time_axis=0 if time_major else 1, backwards=backwards)
 
 
 def steps_of(b: Builder, l: Layer, mask: Mask | None, *, time_major: bool = False) -> Steps | None:
@@ -64,7 +66,7 @@ def steps_of(b: Builder, l: Layer, mask: Mask | None, *, time_major: bool = Fals
 
 
 def starts(
-    b: Builder, l: Layer, given: Sequence[KT], sizes: Sequence[Sequence[int]], batch: Dim, orders: Sequence[Any] = ()
+    b: Builder, l: Layer, given: Sequence[KT], sizes: Sequence[Sequence[Dim]], batch: Dim, order: Order | None = None
 ) -> tuple[list[ir.Value] | None, Any]:
     """Initial states, in the layer's order, and a function that takes the final ones.
 
@@ -73,32 +75,32 @@ def starts(
     Args:
         given: states that stand with the input in a list (Keras 2).
         sizes: shape of each state without the batch.
-        orders: in which order the axes of each are wanted; Keras's own by default.
+        order: in which order the axes of each are wanted; Keras's own by default.
     """
     states = [v for v in flattened(l.kwargs.get("initial_state")) if isinstance(v, KT)] or list(given)
     states = states or [v for v in flattened(l.args[1:2]) if isinstance(v, KT)]
     if l.config.flag("stateful", False):
-        return _carried(b, l, sizes, batch, states, orders)
+        return _carried(b, l, sizes, batch, states, order)
     if not states:
         return None, lambda _: None
-    return _values(b, l, states, sizes, orders), lambda _: None
+    return _values(b, l, states, sizes, order), lambda _: None
 
 
 def _values(
-    b: Builder, l: Layer, states: Sequence[KT], sizes: Sequence[Sequence[int]], orders: Sequence[Any]
+    b: Builder, l: Layer, states: Sequence[KT], sizes: Sequence[Sequence[Dim]], order: Order | None
 ) -> list[ir.Value]:
     if len(states) != len(sizes):
         raise MalformedFile(f"{len(states)} initial states are given, the layer has {len(sizes)}", layer=l.path)
     for state, size in zip(states, sizes, strict=True):
-        if any(isinstance(have, int) and have != want for have, want in zip(state.shape[1:], size, strict=False)):
-            raise MalformedFile(f"an initial state has shape {state.shape}, not (batch, {size})", layer=l.path)
-    return [
-        as_float(b, state).to(b, orders[i]) if orders else as_float(b, state).logical(b) for i, state in enumerate(states)
-    ]
+        pairs = zip(state.shape[1:], size, strict=False)
+        if state.rank != len(size) + 1 or any(isinstance(p, int) and isinstance(q, int) and p != q for p, q in pairs):
+            raise MalformedFile(f"an initial state has shape {state.shape}, not {('batch', *size)}", layer=l.path)
+    floats = [as_float(b, state) for state in states]
+    return [state.logical(b) if order is None else state.to(b, order) for state in floats]
 
 
 def _carried(
-    b: Builder, l: Layer, sizes: Sequence[Sequence[int]], batch: Dim, states: Sequence[KT], orders: Sequence[Any]
+    b: Builder, l: Layer, sizes: Sequence[Sequence[Dim]], batch: Dim, states: Sequence[KT], order: Order | None
 ) -> tuple[list[ir.Value], Any]:
     """States as inputs and outputs of the graph, so that a caller can hand them from one call to the next."""
     names = [f"state_{i}" for i in range(len(sizes))] if len(sizes) != 2 else ["state_h", "state_c"]
@@ -107,35 +109,46 @@ def _carried(
     base = f"{l.path}.{tail}" if tail in ("forward_layer", "backward_layer", "layer") else l.path
     if any(name.startswith(f"{base}.state_") for _, name in l.network.carried):
         raise UnsupportedOption("a stateful layer that is called more than once is not supported", layer=l.path)
-    inputs = (
-        _values(b, l, states, sizes, orders)
-        if states
-        else [b.input(f"{base}.{name}", [batch, *size]) for name, size in zip(names, sizes, strict=True)]
-    )
+    given = states or [KT.of(b.input(f"{base}.{n}", [batch, *size])) for n, size in zip(names, sizes, strict=True)]
+    inputs = _values(b, l, given, sizes, order)
     shown = ", ".join(f"{base}.{name}" for name in names)
     l.note("assumed", f"stateful: its states are inputs and outputs of the graph ({shown}; zeros to begin with)")
 
     def take(finals: Sequence[ir.Value]) -> None:
-        l.network.carried.extend((v, f"{base}.{name}_out") for v, name in zip(finals, names, strict=True))
+        for value, name in zip(finals, names, strict=True):
+            made = KT(value, order).logical(b) if order is not None else value
+            l.network.carried.append((made, f"{base}.{name}_out"))
 
     return inputs, take
 
 
 def finish(
-    b: Builder, l: Layer, ran: Ran, states: Sequence[ir.Value], mask: Mask | None, *, time_axis: int, backwards: bool
+    b: Builder,
+    l: Layer,
+    ran: Ran,
+    states: Sequence[ir.Value],
+    mask: Mask | None,
+    *,
+    time_axis: int,
+    backwards: bool,
+    order: Order | None = None,
 ) -> KT | tuple[KT, ...]:
-    """What Keras returns: all outputs (a layer that goes backwards in the order it made them) or the last, then states."""
+    """What Keras returns: all outputs (a layer that goes backwards in the order it made them) or the last, then states.
+
+    Args:
+        order: how the axes of the last output and of the states lie.
+    """
     if l.config.flag("return_sequences", False):
         out = ran.outputs
         if backwards and not l.kwargs.get(BACKWARDS_IN_PLACE):
             out = KT(flipped(b, out.value, out.order.index(time_axis)), out.order)
         out = KT(out.value, out.order, mask)
     else:
-        out = KT.of(ran.last)
+        out = KT.of(ran.last, order)
     l.config.ignore("unroll", "num_constants", "reverse_state_order", "return_state", "_keras_api_names", "data_format")
     if not l.config.flag("return_state", False):
         return out
-    return (out, *(KT.of(v) for v in states))
+    return (out, *(KT.of(v, order) for v in states))
 
 
 def flipped(b: Builder, value: ir.Value, axis: int) -> ir.Value:

@@ -93,7 +93,11 @@ def cells_of(kind: str, config: Config, generation: int, path: str) -> list[Cell
 
 
 def _object(raw: Any, where: str) -> tuple[str, dict[str, Any]]:
-    if not isinstance(raw, dict) or not isinstance(raw.get("class_name"), str) or not isinstance(raw.get("config"), dict):
+    if (
+        not isinstance(raw, dict)
+        or not isinstance(raw.get("class_name"), str)
+        or not isinstance(raw.get("config"), dict)
+    ):
         raise MalformedFile(f"not a cell: {quoted(raw, 80)}", layer=where)
     return raw["class_name"].rsplit(">", 1)[-1], raw["config"]
 

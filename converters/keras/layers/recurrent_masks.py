@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layout import KT, Mask
+from netferry.converters.keras.network import flattened
 from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
 
@@ -17,7 +18,10 @@ _INT32, _INT64 = int(ir.DataType.INT32), int(ir.DataType.INT64)
 
 
 def mask_of(l: Layer, x: KT) -> Mask | None:
-    """The mask that a call gives explicitly, else that of its input."""
+    """The mask that a call gives explicitly, else that of its input.
+
+    Keras 3 passes an input's own mask on only where the input is the call's one tensor: not beside initial states.
+    """
     given = l.kwargs.get("mask")
     if isinstance(given, (list, tuple)):
         given = given[0] if given else None
@@ -25,6 +29,8 @@ def mask_of(l: Layer, x: KT) -> Mask | None:
         return given
     if isinstance(given, KT):
         return explicit_mask(given)
+    if l.generation == 3 and any(isinstance(v, KT) for v in flattened(l.kwargs.get("initial_state"))):
+        return None
     return x.mask
 
 

@@ -21,7 +21,14 @@ Step = Callable[[Builder, ir.Value, list[ir.Value]], list[ir.Value]]
 
 
 def scan(
-    b: Builder, x: ir.Value, states: Sequence[ir.Value], mask: ir.Value | None, step: Step, *, backwards: bool, zeroed: bool
+    b: Builder,
+    x: ir.Value,
+    states: Sequence[ir.Value],
+    mask: ir.Value | None,
+    step: Step,
+    *,
+    backwards: bool,
+    zeroed: bool,
 ) -> tuple[ir.Value, ir.Value, list[ir.Value]]:
     """Run ``step`` over axis 0 of ``x``; masked steps carry the states and repeat the output before (or give zeros).
 

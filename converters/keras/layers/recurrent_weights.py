@@ -147,6 +147,4 @@ def keras_matrix(b: Builder, l: Layer, cell: Cell, recurrent: bool, rows: int) -
 
 def keras_bias(b: Builder, l: Layer, cell: Cell) -> ir.Value:
     """The biases as one vector, gates in Keras's order."""
-    return parameter(
-        b, l, "bias", bias_slots(cell), (cell.bias_size,), lambda a: np.concatenate(gate_biases(cell, a))
-    )
+    return parameter(b, l, "bias", bias_slots(cell), (cell.bias_size,), lambda a: np.concatenate(gate_biases(cell, a)))

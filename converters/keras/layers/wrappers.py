@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netferry.converters.keras.layer import Layer, only
-from netferry.converters.keras.layout import KT, Order
+from netferry.converters.keras.layout import KT, Mask, Order
 from netferry.converters.keras.registry import Slot, below, layer, slots_of
 from netferry.converters.keras.spec import Spec
 from netferry.errors import MalformedFile
@@ -20,17 +20,48 @@ def wrapped_slots(spec: Spec) -> list[Slot]:
     return below("layer", slots_of(spec.inner(spec.config.get("layer"))))
 
 
-@layer("TimeDistributed", weights=wrapped_slots, mask="keep")
-def time_distributed(b: Builder, l: Layer, x: KT) -> KT:
+@layer("TimeDistributed", weights=wrapped_slots, mask="own")
+def time_distributed(b: Builder, l: Layer, *inputs: KT) -> KT | tuple[KT, ...]:
     """Batch and time become one axis, the inner layer is called once, and the axes are taken apart again."""
     raw = l.config.take("layer")
     kind = raw.get("class_name") if isinstance(raw, dict) else None
-    if x.rank < 3:
-        raise MalformedFile(f"TimeDistributed takes tensors of rank 3 or more, not {x.rank}", layer=l.path)
-    if kind in _STEPWISE:
-        return only(l.inner(b, raw, "layer", x), l)
-    made = only(l.inner(b, raw, "layer", folded(b, l, x)), l)
-    return unfolded(b, l, made, x)
+    if not inputs or any(x.rank < 3 for x in inputs):
+        ranks = [x.rank for x in inputs]
+        raise MalformedFile(f"TimeDistributed takes tensors of rank 3 or more, not {ranks}", layer=l.path)
+    x = inputs[0]
+    mask = x.mask
+    nested = mask is not None and l.generation <= 2 and len(shape_of(mask.value(b))) > 2
+    if kind in _STEPWISE and len(inputs) == 1 and not nested:
+        out = only(l.inner(b, raw, "layer", x), l)
+        return out if out is x else KT(out.value, out.order, mask, out.flat)
+    parts = [folded(b, l, part) for part in inputs]
+    if nested and mask is not None:
+        parts[0].mask = Mask(lambda builder: folded(builder, l, KT.of(mask.value(builder))).value)
+    made = l.inner(b, raw, "layer", parts if len(parts) > 1 else parts[0])
+    found = [part for part in (made if isinstance(made, (list, tuple)) else [made]) if isinstance(part, KT)]
+    outputs = [unfolded(b, l, part, x) for part in found]
+    for out, part in zip(outputs, found, strict=True):
+        out.mask = _mask_outside(l, part, x, nested)
+    return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def _mask_outside(l: Layer, made: KT, x: KT, nested: bool) -> Mask | None:
+    """The mask of the result: Keras 3 keeps the input's; Keras 2 takes the inner layer's, with time in front.
+
+    Where the inner layer has none, a mask (batch, time, inner steps) shrinks to the steps that hold anything.
+    """
+    inner, outer = made.mask, x.mask
+    if l.generation <= 2 and inner is not None:
+        return Mask(lambda b: unfolded(b, l, KT.of(inner.value(b)), x).value)
+    if not nested or outer is None:
+        return outer
+
+    def shrunk(b: Builder) -> ir.Value:
+        numbers = b.op("Cast", outer.value(b), to=int(ir.DataType.INT32))
+        some = b.op("ReduceMax", numbers, b.const([-1], "axes"), keepdims=0)
+        return b.op("Cast", some, to=int(ir.DataType.BOOL))
+
+    return Mask(shrunk)
 
 
 def folded(b: Builder, l: Layer, x: KT) -> KT:

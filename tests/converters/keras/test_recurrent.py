@@ -41,7 +41,10 @@ PLAIN = [
     ("RNN(L.GRUCell(5), return_state=True)", {"GRU": 1}),
     ("RNN(L.GRUCell(4, reset_after=False), go_backwards=True, return_sequences=True)", {"GRU": 1}),
     ("RNN(L.SimpleRNNCell(5))", {"RNN": 1}),
-    ("RNN(L.StackedRNNCells([L.LSTMCell(5), L.GRUCell(3), L.LSTMCell(4)]), return_sequences=True)", {"LSTM": 2, "GRU": 1}),
+    (
+        "RNN(L.StackedRNNCells([L.LSTMCell(5), L.GRUCell(3), L.LSTMCell(4)]), return_sequences=True)",
+        {"LSTM": 2, "GRU": 1},
+    ),
     ("RNN(L.StackedRNNCells([L.SimpleRNNCell(5), L.SimpleRNNCell(3)]), return_state=True)", {"RNN": 2}),
     ("RNN(L.StackedRNNCells([L.LSTMCell(5), L.LSTMCell(3)]), return_state=True, go_backwards=True)", {"LSTM": 2}),
 ]
@@ -67,10 +70,7 @@ def test_no_transposes_between(case: Case) -> None:
 def test_time_major(case2: Case) -> None:
     model = "L.Permute((1, 2))(L.Reshape((5, 3))(x))"
     del model
-    expression = (
-        "L.LSTM(4, time_major=True, return_sequences=True)"
-        "(L.TFOpLambda(tf.transpose)(x, [1, 0, 2]))"
-    )
+    expression = "L.LSTM(4, time_major=True, return_sequences=True)(L.TFOpLambda(tf.transpose)(x, [1, 0, 2]))"
     pytest.skip(f"needs raw operations: {expression}")
 
 
@@ -147,9 +147,7 @@ def test_initial_state(case: Case, layer: str) -> None:
 
 
 def test_encoder_decoder(case: Case) -> None:
-    model = (
-        "(lambda o: L.LSTM(4, return_sequences=True)(xs[1], initial_state=list(o[1:])))(L.LSTM(4, return_state=True)(xs[0]))"
-    )
+    model = "(lambda o: L.LSTM(4, return_sequences=True)(xs[1], initial_state=list(o[1:])))(L.LSTM(4, return_state=True)(xs[0]))"
     assert case(model, (None, 3), (None, 2)).operators.count("LSTM") == 2
 
 
