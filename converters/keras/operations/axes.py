@@ -40,7 +40,7 @@ def dropped_order(order: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(kept.index(a) for a in order if a not in axes)
 
 
-@operation("ops:ExpandDims", "tf.expand_dims", "tf.compat.v1.expand_dims")
+@operation("ops:ExpandDims", "tf.expand_dims")
 def expand_dims(op: Op) -> KT:
     """New axes of size 1."""
     x = argument(op)
@@ -50,7 +50,7 @@ def expand_dims(op: Op) -> KT:
     return inserted(op, x, op.axes_of(x.rank + len(axes), axes))
 
 
-@operation("ops:Squeeze", "tf.squeeze", "tf.compat.v1.squeeze")
+@operation("ops:Squeeze", "tf.squeeze")
 def squeeze(op: Op) -> KT:
     """Axes of size 1 dropped: those named, or all that are known to be 1."""
     x = op.plain(argument(op))
@@ -69,7 +69,7 @@ def squeezed(op: Op, x: KT, axes: Sequence[int]) -> KT:
     return KT(op.b.op("Squeeze", x.value, op.b.const(places, "axes")), dropped_order(x.order, axes))
 
 
-@operation("ops:Transpose", "tf.transpose", "tf.compat.v1.transpose", "tf.linalg.matrix_transpose")
+@operation("ops:Transpose", "tf.transpose", "tf.linalg.matrix_transpose")
 def transpose(op: Op) -> KT:
     """Other names for the axes; reversed unless told otherwise."""
     x = argument(op)
@@ -260,7 +260,7 @@ def unstack(op: Op) -> tuple[KT, ...]:
     )
 
 
-@operation("ops:Shape", "tf.shape", "tf.compat.v1.shape", "tf.shape_v2")
+@operation("ops:Shape", "tf.shape", "tf.shape_v2")
 def shape(op: Op) -> KT:
     """The dimensions of a tensor."""
     x = op.plain(argument(op))
@@ -271,7 +271,7 @@ def shape(op: Op) -> KT:
     return KT.of(sizes if kind == _INT64 else op.b.op("Cast", sizes, to=int(kind)))
 
 
-@operation("ops:Size", "tf.size", "tf.compat.v1.size")
+@operation("ops:Size", "tf.size")
 def size(op: Op) -> KT:
     """The number of elements."""
     x = op.plain(argument(op))

@@ -18,8 +18,7 @@ _MOST = 1_000_000
 """elements of a constant that an operation may ask for"""
 
 
-@operation("ops:ZerosLike", "ops:OnesLike", "ops:FullLike", "ops:EmptyLike", "tf.zeros_like", "tf.ones_like",
-           "tf.compat.v1.zeros_like", "tf.compat.v1.ones_like")  # fmt: skip
+@operation("ops:ZerosLike", "ops:OnesLike", "ops:FullLike", "ops:EmptyLike", "tf.zeros_like", "tf.ones_like")
 def filled_like(op: Op) -> KT:
     """One value in the shape of a tensor."""
     x = op.plain(argument(op))

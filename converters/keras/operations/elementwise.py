@@ -22,6 +22,8 @@ Pair = Callable[[Builder, ir.Value, ir.Value], ir.Value]
 def operands(op: Op, names: tuple[str, str] = ("x1", "x2")) -> tuple[Any, Any]:
     """The two operands of a binary operation, whatever TensorFlow or Keras calls them."""
     found = []
+    if op.l.type == "tf.math.atan2":
+        return op.take("y", 0), op.take("x", 1)
     for place, options in enumerate(((names[0], "x", "a", "input"), (names[1], "y", "b", "other"))):
         name = next((n for n in options if n in op.l.kwargs), options[1] if not op.keras3 else options[0])
         found.append(op.take(name, place))
@@ -101,8 +103,8 @@ _ARITHMETIC: dict[str, tuple[Pair, tuple[str, ...]]] = {
     "Product": (_simple("Mul"), ("ops:Multiply", "tf.math.multiply", "tf.multiply", "tf.__operators__.mul")),
     "Larger of two": (_simple("Max"), ("ops:Maximum", "ops:Fmax", "tf.math.maximum", "tf.maximum")),
     "Smaller of two": (_simple("Min"), ("ops:Minimum", "ops:Fmin", "tf.math.minimum", "tf.minimum")),
-    "Quotient rounded down": (_floor_divided, ("ops:FloorDivide", "tf.math.floordiv", "tf.compat.v1.floordiv",
-                                               "tf.floordiv", "tf.__operators__.floordiv")),
+    "Quotient rounded down": (_floor_divided, ("ops:FloorDivide", "tf.math.floordiv",
+                                               "tf.floordiv", "tf.floor_div", "tf.__operators__.floordiv")),
     "Remainder with the divisor's sign": (_remainder, ("ops:Mod", "tf.math.floormod", "tf.math.mod", "tf.math.mod_v2",
                                                        "tf.mod", "tf.__operators__.mod")),
     "Square of the difference": (_squared_difference, ("tf.math.squared_difference", "tf.squared_difference")),

@@ -191,7 +191,7 @@ def cast(op: Op) -> KT:
 
 @operation("ops:StopGradient", "ops:Copy", "ops:ConvertToTensor", "ops:Conjugate", "ops:Real", "ops:Array",
            "tf.stop_gradient", "tf.identity", "tf.convert_to_tensor", "tf.grad_pass_through",
-           "tf.compat.v1.placeholder_with_default", "tf.debugging.check_numerics")  # fmt: skip
+           "tf.debugging.check_numerics")  # fmt: skip
 def same(op: Op) -> KT:
     """Nothing, at inference; another type where one is named."""
     x = op.tensor(next((n for n in ("x", "input", "value", "tensor") if n in op.l.kwargs), "x"))
@@ -305,8 +305,8 @@ def threshold(op: Op) -> KT:
     return x.like(op.b.op("Where", above, x.value, op.b.const(default, "default")))
 
 
-@operation("ops:Softmax", "ops:LogSoftmax", "tf.nn.softmax", "tf.nn.log_softmax", "tf.compat.v1.nn.softmax",
-           "tf.math.softmax", "tf.compat.v1.math.softmax", "tf.math.log_softmax")  # fmt: skip
+@operation("ops:Softmax", "ops:LogSoftmax", "tf.nn.softmax", "tf.nn.log_softmax",
+           "tf.math.softmax", "tf.math.log_softmax")  # fmt: skip
 def softmax(op: Op) -> KT:
     """Shares that sum to 1 along an axis (-1 unless told otherwise), or their logarithms."""
     x = op.floating(argument(op))

@@ -128,7 +128,7 @@ def deviation(op: Op) -> KT:
     return found.like(op.b.op("Sqrt", found.value))
 
 
-@operation("ops:Moments", "tf.nn.moments", "tf.compat.v1.nn.moments")
+@operation("ops:Moments", "tf.nn.moments")
 def moments(op: Op) -> tuple[KT, KT]:
     """Mean and variance."""
     x = op.floating(op.plain(argument(op)))
@@ -136,7 +136,7 @@ def moments(op: Op) -> tuple[KT, KT]:
     return variance_of(op, x, op.axes(x, "axes", 1), op.flag("keepdims", None, op.flag("keep_dims", None, False)))
 
 
-@operation("ops:Norm", "tf.norm", "tf.compat.v1.norm", "tf.linalg.norm")
+@operation("ops:Norm", "tf.norm", "tf.linalg.norm")
 def norm(op: Op) -> KT:
     """Length of vectors: Euclidean, sum of sizes, largest size, or another order."""
     x, axes, keep = over(op)
@@ -159,8 +159,8 @@ def norm(op: Op) -> KT:
     return summed.like(op.b.op("Pow", summed.value, op.b.const(1 / float(order), "root")))
 
 
-@operation("ops:Normalize", "tf.math.l2_normalize", "tf.nn.l2_normalize", "tf.compat.v1.math.l2_normalize",
-           "tf.linalg.l2_normalize", "tf.compat.v1.nn.l2_normalize")  # fmt: skip
+@operation("ops:Normalize", "tf.math.l2_normalize", "tf.nn.l2_normalize",
+           "tf.linalg.l2_normalize")  # fmt: skip
 def normalize(op: Op) -> KT:
     """Length 1 along axes; the square of the length counts as at least epsilon."""
     x = op.floating(op.plain(argument(op)))
@@ -181,8 +181,7 @@ def normalize(op: Op) -> KT:
     return x.like(op.b.op("Div", x.value, op.b.op("Sqrt", op.b.op("Max", square, least))))
 
 
-@operation("ops:Argmax", "ops:Argmin", "tf.math.argmax", "tf.math.argmin", "tf.argmax", "tf.argmin",
-           "tf.compat.v1.argmax", "tf.compat.v1.argmin")  # fmt: skip
+@operation("ops:Argmax", "ops:Argmin", "tf.math.argmax", "tf.math.argmin", "tf.argmax", "tf.argmin")  # fmt: skip
 def extreme_place(op: Op) -> KT:
     """Place of the largest or smallest along an axis, the first where several are equal."""
     x = op.plain(argument(op))

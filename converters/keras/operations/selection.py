@@ -190,7 +190,7 @@ def strided_key(begin: Sequence[int], end: Sequence[int], strides: Sequence[int]
     return key
 
 
-@operation("ops:Take", "tf.gather", "tf.compat.v1.gather", "tf.nn.embedding_lookup", "tf.gather_v2")
+@operation("ops:Take", "tf.gather", "tf.nn.embedding_lookup", "tf.gather_v2")
 def take(op: Op) -> KT:
     """Rows by number along an axis; the numbers' own axes take its place."""
     x = op.plain(op.tensor("x" if op.keras3 else "params"))
@@ -222,7 +222,7 @@ def take_along_axis(op: Op) -> KT:
     return KT.of(op.b.op("GatherElements", x.logical(op.b), _rows(op, rows), axis=op.axes_of(x.rank, [int(axis)])[0]))
 
 
-@operation("tf.gather_nd", "tf.compat.v1.gather_nd")
+@operation("tf.gather_nd")
 def gather_nd(op: Op) -> KT:
     """Elements by several numbers each."""
     x = op.plain(op.tensor("params"))
@@ -232,7 +232,7 @@ def gather_nd(op: Op) -> KT:
     return KT.of(op.b.op("GatherND", x.logical(op.b), value, batch_dims=op.integer("batch_dims", None, 0)))
 
 
-@operation("ops:Pad", "tf.pad", "tf.compat.v1.pad")
+@operation("ops:Pad", "tf.pad")
 def pad(op: Op) -> KT:
     """A border: constant, mirrored (with or without the edge), or the edge again."""
     x = op.plain(op.tensor("x" if op.keras3 else "tensor"))
@@ -348,7 +348,7 @@ def roll(op: Op) -> KT:
     return x
 
 
-@operation("tf.boolean_mask", "tf.compat.v1.boolean_mask")
+@operation("tf.boolean_mask")
 def boolean_mask(op: Op) -> KT:
     """Rows where a condition of one axis holds; how many there are depends on the values."""
     x = op.plain(op.tensor("tensor"))
