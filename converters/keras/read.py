@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import netferry.converters.keras.layers  # noqa: F401 -- registers the readers
+import netferry.converters.keras.layers
+import netferry.converters.keras.operations  # noqa: F401 -- both register the readers
 from netferry.converters.keras.archive import Content, open_content
 from netferry.converters.keras.inputs import add_inputs, declared
 from netferry.converters.keras.layer import Facts

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from netferry.converters.keras.raw import type_of
 from netferry.errors import LimitExceeded, MalformedFile, quoted
 
 _RENAMED = {"GroupQueryAttention": "GroupedQueryAttention"}
@@ -75,6 +76,8 @@ class Spec:
     def variable_type(self) -> str:
         """Class name as Keras's weight files spell it (functional models are ``Functional`` there)."""
         if self.layers is None:
+            if self.type.startswith(("tf.", "raw.")):
+                return "TFOpLambda"
             kind = self.type.removeprefix("ops:")
             return _RENAMED.get(kind, kind)
         return self.type if self.type not in ("Model", "Container", "Network") else "Functional"
@@ -124,7 +127,7 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
         raise MalformedFile(f"a layer's name is not a text: {quoted(name, 80)}", layer=where or None)
     module, registered = raw.get("module"), raw.get("registered_name")
     spec = Spec(
-        kind,
+        type_of(kind, config),
         name,
         config,
         generation,

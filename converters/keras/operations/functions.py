@@ -1,0 +1,351 @@
+"""Functions of one tensor, element by element, and activations as operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.keras.layers.activation import activate, rectified, softmax_like
+from netferry.converters.keras.layout import KT
+from netferry.converters.keras.operations.call import TYPES, Op, operation
+from netferry.schemas.graph import Builder
+from netferry.schemas.ir import ir
+
+_FLOAT, _BOOL = ir.DataType.FLOAT, ir.DataType.BOOL
+Make = Callable[[Builder, ir.Value], ir.Value]
+
+
+def _op(name: str, **attributes: Any) -> Make:
+    return lambda b, v: b.op(name, v, **attributes)
+
+
+def _scaled_log(base: float) -> Make:
+    return lambda b, v: b.op("Mul", b.op("Log", v), b.const(1 / math.log(base), "scale"))
+
+
+def _expm1(b: Builder, v: ir.Value) -> ir.Value:
+    """exp(x) - 1 without cancellation: 2 sinh(x / 2) exp(x / 2)."""
+    half = b.op("Mul", v, b.const(0.5, "half"))
+    return b.op("Mul", b.op("Mul", b.op("Sinh", half), b.op("Exp", half)), b.const(2.0, "two"))
+
+
+def _log1p(b: Builder, v: ir.Value) -> ir.Value:
+    """log(1 + x) without cancellation: 2 atanh(x / (2 + x)) near 0, the logarithm itself far from it."""
+    near = b.op("Mul", b.op("Atanh", b.op("Div", v, b.op("Add", v, b.const(2.0, "two")))), b.const(2.0, "two"))
+    far = b.op("Log", b.op("Add", v, b.const(1.0, "one")))
+    small = b.op("Less", b.op("Abs", v), b.const(0.5, "small"))
+    return b.op("Where", small, near, far)
+
+
+def _square(b: Builder, v: ir.Value) -> ir.Value:
+    return b.op("Mul", v, v)
+
+
+def _rsqrt(b: Builder, v: ir.Value) -> ir.Value:
+    return b.op("Reciprocal", b.op("Sqrt", v))
+
+
+def _erfc(b: Builder, v: ir.Value) -> ir.Value:
+    return b.op("Sub", b.const(1.0, "one"), b.op("Erf", v))
+
+
+def _truncated(b: Builder, v: ir.Value) -> ir.Value:
+    return b.op("Mul", b.op("Sign", v), b.op("Floor", b.op("Abs", v)))
+
+
+def _cbrt(b: Builder, v: ir.Value) -> ir.Value:
+    return b.op("Mul", b.op("Sign", v), b.op("Pow", b.op("Abs", v), b.const(1 / 3, "third")))
+
+
+def _times(factor: float) -> Make:
+    return lambda b, v: b.op("Mul", v, b.const(factor, "factor"))
+
+
+def _sinc(b: Builder, v: ir.Value) -> ir.Value:
+    """sin(pi x) / (pi x), 1 at 0."""
+    turned = b.op("Mul", v, b.const(math.pi, "pi"))
+    none = b.op("Equal", turned, b.const(0.0, "zero"))
+    one = b.const(1.0, "one")
+    return b.op("Where", none, one, b.op("Div", b.op("Sin", turned), b.op("Where", none, one, turned)))
+
+
+def _finite(b: Builder, v: ir.Value) -> ir.Value:
+    return b.op("Not", b.op("Or", b.op("IsNaN", v), b.op("IsInf", v)))
+
+
+_SAME: dict[str, tuple[Make, tuple[str, ...]]] = {
+    "Absolute value": (_op("Abs"), ("ops:Absolute", "ops:Abs", "tf.math.abs", "tf.abs")),
+    "Minus x": (_op("Neg"), ("ops:Negative", "tf.math.negative", "tf.negative", "tf.__operators__.neg")),
+    "-1, 0 or 1": (_op("Sign"), ("ops:Sign", "tf.math.sign", "tf.sign")),
+    "x * x": (_square, ("ops:Square", "tf.math.square", "tf.square")),
+    "max(x, 0)": (_op("Relu"), ("ops:Relu", "tf.nn.relu")),
+}
+_REAL: dict[str, tuple[Make, tuple[str, ...]]] = {
+    "Exponential": (_op("Exp"), ("ops:Exp", "tf.math.exp", "tf.exp")),
+    "2 to the power of x": (lambda b, v: b.op("Exp", b.op("Mul", v, b.const(math.log(2), "log2"))), ("ops:Exp2",)),
+    "exp(x) - 1": (_expm1, ("ops:Expm1", "tf.math.expm1")),
+    "Natural logarithm": (_op("Log"), ("ops:Log", "tf.math.log", "tf.log")),
+    "Decimal logarithm": (_scaled_log(10), ("ops:Log10",)),
+    "Binary logarithm": (_scaled_log(2), ("ops:Log2",)),
+    "log(1 + x)": (_log1p, ("ops:Log1p", "tf.math.log1p")),
+    "Square root": (_op("Sqrt"), ("ops:Sqrt", "tf.math.sqrt", "tf.sqrt")),
+    "1 / sqrt(x)": (_rsqrt, ("ops:Rsqrt", "tf.math.rsqrt")),
+    "1 / x": (_op("Reciprocal"), ("ops:Reciprocal", "tf.math.reciprocal")),
+    "Cube root": (_cbrt, ("ops:Cbrt",)),
+    "Sine": (_op("Sin"), ("ops:Sin", "tf.math.sin", "tf.sin")),
+    "Cosine": (_op("Cos"), ("ops:Cos", "tf.math.cos", "tf.cos")),
+    "Tangent": (_op("Tan"), ("ops:Tan", "tf.math.tan", "tf.tan")),
+    "Arc sine": (_op("Asin"), ("ops:Arcsin", "tf.math.asin")),
+    "Arc cosine": (_op("Acos"), ("ops:Arccos", "tf.math.acos")),
+    "Arc tangent": (_op("Atan"), ("ops:Arctan", "tf.math.atan")),
+    "Hyperbolic sine": (_op("Sinh"), ("ops:Sinh", "tf.math.sinh")),
+    "Hyperbolic cosine": (_op("Cosh"), ("ops:Cosh", "tf.math.cosh")),
+    "Hyperbolic tangent": (_op("Tanh"), ("ops:Tanh", "tf.math.tanh", "tf.nn.tanh", "tf.tanh")),
+    "Inverse hyperbolic sine": (_op("Asinh"), ("ops:Arcsinh", "tf.math.asinh")),
+    "Inverse hyperbolic cosine": (_op("Acosh"), ("ops:Arccosh", "tf.math.acosh")),
+    "Inverse hyperbolic tangent": (_op("Atanh"), ("ops:Arctanh", "tf.math.atanh")),
+    "Error function": (_op("Erf"), ("ops:Erf", "tf.math.erf")),
+    "1 - erf(x)": (_erfc, ("ops:Erfc", "tf.math.erfc")),
+    "Degrees to radians": (_times(math.pi / 180), ("ops:Deg2rad",)),
+    "Radians to degrees": (_times(180 / math.pi), ("ops:Rad2deg",)),
+    "sin(pi x) / (pi x)": (_sinc, ("ops:Sinc",)),
+    "Logistic function": (_op("Sigmoid"), ("ops:Sigmoid", "tf.math.sigmoid", "tf.nn.sigmoid", "tf.sigmoid")),
+    "log(1 + exp(x))": (_op("Softplus"), ("ops:Softplus", "tf.math.softplus", "tf.nn.softplus")),
+    "x / (1 + |x|)": (_op("Softsign"), ("ops:Softsign", "tf.math.softsign", "tf.nn.softsign")),
+    "Self-normalising ELU": (_op("Selu"), ("ops:Selu", "tf.nn.selu")),
+}
+_WHOLE: dict[str, tuple[Make, tuple[str, ...]]] = {
+    "Rounded down": (_op("Floor"), ("ops:Floor", "tf.math.floor", "tf.floor")),
+    "Rounded up": (_op("Ceil"), ("ops:Ceil", "tf.math.ceil")),
+    "Rounded to the nearest, ties to even": (_op("Round"), ("tf.math.round", "tf.math.rint", "tf.round")),
+    "Rounded towards zero": (_truncated, ("ops:Trunc",)),
+}
+_TESTS: dict[str, tuple[Make, tuple[str, ...]]] = {
+    "Whether x is no number": (_op("IsNaN"), ("ops:Isnan", "tf.math.is_nan")),
+    "Whether x is infinite": (_op("IsInf"), ("ops:Isinf", "tf.math.is_inf")),
+    "Whether x is finite": (_finite, ("ops:Isfinite", "tf.math.is_finite")),
+    "Whether x is plus infinity": (_op("IsInf", detect_negative=0), ("ops:Isposinf",)),
+    "Whether x is minus infinity": (_op("IsInf", detect_positive=0), ("ops:Isneginf",)),
+}
+
+
+def argument(op: Op) -> KT:
+    """The one tensor of a function, whatever it is called."""
+    name = next((n for n in ("x", "features", "logits", "input", "a", "tensor") if n in op.l.kwargs), "x")
+    return op.tensor(name)
+
+
+def _unary(about: str, make: Make, types: tuple[str, ...], kind: str) -> None:
+    def read(op: Op) -> KT:
+        x = argument(op)
+        if kind == "whole" and x.dtype != _FLOAT:
+            return op.floating(x) if op.keras3 and about != "Rounded towards zero" else x
+        if kind == "same" and x.dtype == _BOOL:
+            x = op.cast(x, ir.DataType.INT32)
+        if kind in ("real", "tests"):
+            x = op.floating(x)
+        return x.like(make(op.b, x.value))
+
+    read.__doc__ = f"{about}."
+    operation(*types)(read)
+
+
+for _table, _kind in ((_SAME, "same"), (_REAL, "real"), (_WHOLE, "whole"), (_TESTS, "tests")):
+    for _about, (_make, _types) in _table.items():
+        _unary(_about, _make, _types, _kind)
+
+
+@operation("ops:Round")
+def round_to(op: Op) -> KT:
+    """Rounded to a number of decimals, ties to even."""
+    x = op.floating(argument(op))
+    decimals = op.integer("decimals", 1, 0)
+    if decimals == 0:
+        return x.like(op.b.op("Round", x.value))
+    factor = op.b.const(10.0**decimals, "factor")
+    return x.like(op.b.op("Div", op.b.op("Round", op.b.op("Mul", x.value, factor)), factor))
+
+
+@operation("ops:LogicalNot", "tf.math.logical_not", "tf.logical_not")
+def logical_not(op: Op) -> KT:
+    """Not x."""
+    x = op.cast(argument(op), _BOOL)
+    return x.like(op.b.op("Not", x.value))
+
+
+@operation("ops:Cast", "ops:SaturateCast", "tf.cast", "tf.saturate_cast", "tf.dtypes.cast")
+def cast(op: Op) -> KT:
+    """Another element type; saturating if asked."""
+    x = argument(op)
+    kind = op.dtype("dtype", 1)
+    if kind is None:
+        return x
+    if "aturate" in op.l.type and x.dtype == _FLOAT and kind not in (_FLOAT, _BOOL):
+        ends = np.iinfo(kind.numpy())
+        x = x.like(op.b.op("Clip", x.value, op.b.const(float(ends.min), "min"), op.b.const(float(ends.max), "max")))
+    return op.cast(x, kind)
+
+
+@operation("ops:StopGradient", "ops:Copy", "ops:ConvertToTensor", "ops:Conjugate", "ops:Real", "ops:Array",
+           "tf.stop_gradient", "tf.identity", "tf.convert_to_tensor", "tf.grad_pass_through",
+           "tf.debugging.check_numerics")  # fmt: skip
+def same(op: Op) -> KT:
+    """Nothing, at inference; another type where one is named."""
+    x = op.tensor(next((n for n in ("x", "input", "value", "tensor") if n in op.l.kwargs), "x"))
+    kind = op.dtype("dtype", None, None)
+    op.leave("trainable", "message", "shape", "dtype_hint", "copy")
+    if not op.keras3 and op.l.config.raw.get("dtype") and "dtype" not in op.l.kwargs:
+        kind = None
+    return x if kind is None else op.cast(x, kind)
+
+
+@operation("ops:NanToNum")
+def nan_to_num(op: Op) -> KT:
+    """NaN and infinities replaced."""
+    x = op.floating(argument(op))
+    big = float(np.finfo(np.float32).max)
+    low, high = op.take("neginf", None, None), op.take("posinf", None, None)
+    made = op.b.op("Where", op.b.op("IsNaN", x.value), op.b.const(op.number("nan", None, 0.0), "nan"), x.value)
+    for detect, value in (("detect_negative", high if high is not None else big),
+                          ("detect_positive", low if low is not None else -big)):  # fmt: skip
+        found = op.b.op("IsInf", made, **{detect: 0})
+        made = op.b.op("Where", found, op.b.const(float(value), "value"), made)
+    return x.like(made)
+
+
+# activations -----------------------------------------------------------------------------------------------------
+
+_NAMED = {
+    "relu6": ("ops:Relu6", "tf.nn.relu6"),
+    "silu": ("ops:Silu", "tf.nn.silu", "tf.nn.swish"),
+    "log_sigmoid": ("ops:LogSigmoid", "tf.math.log_sigmoid"),
+    "hard_sigmoid": ("ops:HardSigmoid",),
+    "hard_silu": ("ops:HardSilu",),
+    "hard_tanh": ("ops:HardTanh",),
+    "squareplus": ("ops:Squareplus",),
+    "sparse_plus": ("ops:SparsePlus",),
+    "sparse_sigmoid": ("ops:SparseSigmoid",),
+    "tanh_shrink": ("ops:TanhShrink",),
+}
+
+
+def _named(name: str, types: tuple[str, ...]) -> None:
+    def read(op: Op) -> KT:
+        if name == "silu" and op.number("beta", 1, 1.0) != 1.0:
+            x = argument(op)
+            gate = op.b.op("Sigmoid", op.b.op("Mul", x.value, op.b.const(op.number("beta", 1), "beta")))
+            return x.like(op.b.op("Mul", x.value, gate))
+        return activate(op.b, op.l, op.floating(argument(op)), name)
+
+    read.__doc__ = f"The activation {name}."
+    operation(*types)(read)
+
+
+for _name, _types in _NAMED.items():
+    _named(_name, _types)
+
+
+@operation("ops:LeakyRelu", "tf.nn.leaky_relu")
+def leaky_relu(op: Op) -> KT:
+    """A slope below zero, 0.2 unless told otherwise."""
+    x = op.floating(argument(op))
+    slope = op.number("negative_slope" if op.keras3 else "alpha", 1, 0.2)
+    return x.like(op.b.op("LeakyRelu", x.value, alpha=slope))
+
+
+@operation("ops:Elu", "tf.nn.elu")
+def elu(op: Op) -> KT:
+    """alpha (exp(x) - 1) below zero."""
+    x = op.floating(argument(op))
+    return x.like(op.b.op("Elu", x.value, alpha=op.number("alpha", 1, 1.0)))
+
+
+@operation("ops:Celu")
+def celu(op: Op) -> KT:
+    """alpha (exp(x / alpha) - 1) below zero."""
+    x = op.floating(argument(op))
+    return x.like(op.b.op("Celu", x.value, alpha=op.number("alpha", 1, 1.0)))
+
+
+@operation("ops:Gelu", "tf.nn.gelu")
+def gelu(op: Op) -> KT:
+    """x times the normal distribution, exact or by tanh (Keras 3's operation approximates by default)."""
+    x = op.floating(argument(op))
+    approximate = op.flag("approximate", 1, op.keras3)
+    return x.like(op.b.op("Gelu", x.value, approximate="tanh" if approximate else "none"))
+
+
+@operation("ops:Glu")
+def glu(op: Op) -> KT:
+    """One half of an axis gates the other."""
+    x = op.plain(argument(op))
+    axis = x.axis(op.axis(x, "axis", 1, -1))
+    first, second = op.b.op("Split", x.value, outputs=2, num_outputs=2, axis=axis)
+    return x.like(op.b.op("Mul", first, op.b.op("Sigmoid", second)))
+
+
+@operation("ops:HardShrink", "ops:SoftShrink")
+def shrink(op: Op) -> KT:
+    """0 between -threshold and threshold; the soft one moves the rest towards 0."""
+    x = op.floating(argument(op))
+    size = op.number("threshold", 1, 0.5)
+    return x.like(op.b.op("Shrink", x.value, lambd=size, bias=size if op.l.type == "ops:SoftShrink" else 0.0))
+
+
+@operation("ops:Threshold")
+def threshold(op: Op) -> KT:
+    """x above the threshold, else a default."""
+    x = op.floating(argument(op))
+    name = "threshold" if "threshold" in op.l.config or "threshold" in op.l.kwargs else "threshold_value"
+    above = op.b.op("Greater", x.value, op.b.const(op.number(name, 1), "threshold"))
+    default = op.number("default_value" if "default_value" in op.l.config else "value", 2, 0.0)
+    return x.like(op.b.op("Where", above, x.value, op.b.const(default, "default")))
+
+
+@operation("ops:Softmax", "ops:LogSoftmax", "tf.nn.softmax", "tf.nn.log_softmax",
+           "tf.math.softmax", "tf.math.log_softmax")  # fmt: skip
+def softmax(op: Op) -> KT:
+    """Shares that sum to 1 along an axis (-1 unless told otherwise), or their logarithms."""
+    x = op.floating(argument(op))
+    name = "LogSoftmax" if "log" in op.l.type.lower() else "Softmax"
+    op.leave("dim")
+    axes = op.integers("axis", 1, -1)
+    if axes is None:
+        raise op.unsupported("a softmax over everything, the batch included")
+    if len(axes) == 1:
+        return softmax_like(op.b, x, name, op.axes_of(x.rank, axes)[0])
+    x = op.plain(x)
+    places = op.b.const(sorted(x.axis(a) for a in op.axes_of(x.rank, axes)), "axes")
+    low = op.b.op("Sub", x.value, op.b.op("ReduceLogSumExp", x.value, places, keepdims=1))
+    return x.like(low if name == "LogSoftmax" else op.b.op("Exp", low))
+
+
+@operation("ops:Sparsemax")
+def sparsemax(op: Op) -> KT:
+    """Projection onto the simplex along the last axis."""
+    x = argument(op)
+    if op.axis(x, "axis", 1, -1) != x.rank - 1:
+        raise op.unsupported("only the last axis")
+    return activate(op.b, op.l, x, "sparsemax")
+
+
+@operation("tf.keras.activations.relu", "tf.keras.backend.relu", "tf.nn.crelu")
+def general_relu(op: Op) -> KT:
+    """Keras's rectifier with cap, slope and threshold; crelu joins the rectified x and -x."""
+    x = op.floating(argument(op))
+    if op.l.type == "tf.nn.crelu":
+        x = op.plain(x)
+        axis = x.axis(op.axis(x, "axis", 1, -1))
+        both = op.b.op("Concat", x.value, op.b.op("Neg", x.value), axis=axis)
+        return KT(op.b.op("Relu", both), x.order)
+    cap = op.take("max_value", 2, None)
+    slope = op.number("alpha" if "alpha" in op.l.kwargs else "negative_slope", 1, 0.0)
+    return x.like(rectified(op.b, x.value, None if cap is None else float(cap), slope, op.number("threshold", 3, 0.0)))
+
+
+def type_named(name: str) -> ir.DataType:
+    """Element type by Keras's name."""
+    return TYPES[name]

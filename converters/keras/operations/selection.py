@@ -1,0 +1,392 @@
+"""Parts of tensors: Python slices, rows by number, padding, repetition, reversal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.keras.layers.merging import joined
+from netferry.converters.keras.layout import KT, identity
+from netferry.converters.keras.operations.axes import dropped_order, inserted, squeezed
+from netferry.converters.keras.operations.call import Op, Slice, operation
+from netferry.converters.keras.operations.functions import argument
+from netferry.converters.keras.operations.sizes import as_int64, as_value, dims_of, known
+from netferry.schemas.ir import ir
+
+_END, _START = 2**63 - 1, -(2**63)
+_INT64, _BOOL = ir.DataType.INT64, ir.DataType.BOOL
+
+
+@operation("ops:GetItem", "tf.__operators__.getitem")
+def get_item(op: Op) -> KT:
+    """Python's x[...]: slices, numbers, None, the ellipsis and lists of numbers."""
+    x = op.plain(op.tensor("x" if op.keras3 else "tensor"))
+    name = "key" if op.keras3 else "slice_spec"
+    return indexed(op, x, op.take(name, 1))
+
+
+def indexed(op: Op, x: KT, key: Any) -> KT:
+    """Apply an index to a tensor."""
+    items = list(key) if isinstance(key, list) and _is_index(key) else [key]
+    items = [Ellipsis if isinstance(i, str) and i in ("Ellipsis", "...") else i for i in items]
+    for item in items:
+        if isinstance(item, KT) and (item.dtype == _BOOL or item.rank > 1):
+            raise op.unsupported("an index by truths or by several axes of numbers")
+    used = sum(i is not None and i is not Ellipsis for i in items)
+    if used > x.rank or sum(i is Ellipsis for i in items) > 1:
+        raise op.bad("key", f"{len(items)} parts", f"an index of a tensor of rank {x.rank}")
+    if Ellipsis not in [i for i in items if i is Ellipsis]:
+        items.append(Ellipsis)
+    at = next(n for n, i in enumerate(items) if i is Ellipsis)
+    items[at : at + 1] = [Slice(None, None, None)] * (x.rank - used)
+    axes: list[tuple[int, Any]] = []
+    new: list[int] = []
+    place = axis = 0
+    for item in items:
+        if item is None:
+            new.append(place)
+            place += 1
+            continue
+        axes.append((axis, item))
+        axis += 1
+        place += not (isinstance(item, int) or (isinstance(item, KT) and item.rank == 0))
+    return inserted(op, _taken(op, x, axes), new)
+
+
+def _is_index(key: list[Any]) -> bool:
+    """A list that is a tuple of parts, rather than a list of row numbers."""
+    return any(not isinstance(i, int) or isinstance(i, bool) for i in key) or len(key) > 0
+
+
+def _taken(op: Op, x: KT, axes: Sequence[tuple[int, Any]]) -> KT:
+    """Slice, then take rows, then drop the axes that a single number picked."""
+    starts: list[Any] = []
+    ends: list[Any] = []
+    steps: list[int] = []
+    places: list[int] = []
+    for axis, item in axes:
+        if not isinstance(item, Slice):
+            continue
+        step = 1 if item.step is None else op.as_integers(item.step, "step")
+        step = step if isinstance(step, int) else (step or [1])[0]
+        if step == 0:
+            raise op.bad("step", 0, "another number than 0")
+        start = item.start if item.start is not None else (0 if step > 0 else _END)
+        stop = item.stop if item.stop is not None else (_END if step > 0 else _START)
+        if (start, stop, step) == (0, _END, 1):
+            continue
+        starts.append(start)
+        ends.append(stop)
+        steps.append(step)
+        places.append(x.axis(axis))
+    if places:
+        x = _sliced(op, x, starts, ends, places, steps)
+    single = [(axis, item) for axis, item in axes if isinstance(item, int)]
+    for axis, item in single:
+        size = x.shape[axis]
+        if isinstance(size, int) and not -size <= item < size:
+            raise op.bad("key", item, f"an element of an axis of size {size}")
+    for axis, item in axes:
+        if isinstance(item, (list, np.ndarray, KT)) and not (isinstance(item, KT) and item.rank == 0):
+            x = KT(op.b.op("Gather", x.value, _rows(op, item), axis=x.axis(axis)), x.order)
+    for axis, item in reversed(list(axes)):
+        if isinstance(item, int):
+            value = op.b.op("Gather", x.value, op.b.const(np.asarray(item), "index"), axis=x.axis(axis))
+            x = KT(value, dropped_order(x.order, [axis]))
+        elif isinstance(item, KT) and item.rank == 0:
+            x = KT(op.b.op("Gather", x.value, _rows(op, item), axis=x.axis(axis)), dropped_order(x.order, [axis]))
+    return x
+
+
+def _rows(op: Op, item: Any) -> ir.Value:
+    """Row numbers as a value that Gather takes."""
+    if isinstance(item, KT):
+        value = item.logical(op.b)
+        return value if value.dtype in (ir.DataType.INT32, _INT64) else op.b.op("Cast", value, to=int(_INT64))
+    array = op.array(item, "indices")
+    if array.dtype.kind not in "iu":
+        raise op.bad("indices", item, "whole numbers")
+    return op.b.const(array.astype(np.int64), "indices")
+
+
+def _sliced(
+    op: Op, x: KT, starts: Sequence[Any], ends: Sequence[Any], places: Sequence[int], steps: Sequence[int]
+) -> KT:
+    """Slice; ends that are computed stay computed unless they are known."""
+    made = [_bounds(op, starts), _bounds(op, ends)]
+    inputs = [*made, op.b.const(list(places), "axes")]
+    if any(s != 1 for s in steps):
+        inputs.append(op.b.const(list(steps), "steps"))
+    return KT(op.b.op("Slice", x.value, *inputs), x.order)
+
+
+def _bounds(op: Op, values: Sequence[Any]) -> ir.Value:
+    parts = []
+    for value in values:
+        if isinstance(value, KT):
+            found = known(value.value)
+            parts.append(found[0] if found and isinstance(found[0], int) else value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            parts.append(value)
+        else:
+            raise op.bad("key", value, "a whole number")
+    if all(isinstance(p, int) for p in parts):
+        return op.b.const(np.asarray(parts, np.int64), "bounds")
+    pieces = [
+        op.b.const(np.asarray([p], np.int64), "bounds")
+        if isinstance(p, int)
+        else op.b.reshape(as_int64(op, p.value), [1])
+        for p in parts
+    ]
+    return pieces[0] if len(pieces) == 1 else op.b.op("Concat", *pieces, axis=0)
+
+
+@operation("ops:Slice", "tf.slice")
+def slice_(op: Op) -> KT:
+    """A block: where it starts, and its size on each axis (-1: to the end)."""
+    x = op.plain(op.tensor("inputs" if op.keras3 else "input_"))
+    start = op.take("start_indices" if op.keras3 else "begin", 1)
+    sizes, _ = dims_of(op.take("shape" if op.keras3 else "size", 2), op, "size")
+    starts, parts = dims_of(start, op, "begin")
+    if len(starts) != x.rank or len(sizes) != x.rank:
+        raise op.bad("begin", starts, f"{x.rank} numbers")
+    axes: list[tuple[int, Any]] = []
+    for axis, (first, count) in enumerate(zip(starts, sizes, strict=True)):
+        if count == x.shape[axis] and (first == 0 or not op.keras3):
+            continue
+        if not isinstance(first, int) or not isinstance(count, int):
+            raise op.unsupported("a block at a place that is computed")
+        axes.append((axis, Slice(first, None if count == -1 else first + count, None)))
+    del parts
+    return _taken(op, x, axes)
+
+
+@operation("tf.strided_slice")
+def strided_slice(op: Op) -> KT:
+    """begin, end and strides for each axis."""
+    x = op.plain(op.tensor("input_"))
+    begin, end = op.integers("begin", 1) or [], op.integers("end", 2) or []
+    strides = op.integers("strides", 3, None) or [1] * len(begin)
+    masks = {k: op.integer(k, None, 0) for k in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")}
+    return indexed(op, x, strided_key(begin, end, strides, masks))
+
+
+def strided_key(begin: Sequence[int], end: Sequence[int], strides: Sequence[int], masks: dict[str, int]) -> list[Any]:
+    """TensorFlow's StridedSlice as a Python index."""
+    key: list[Any] = []
+    for i, (first, last, step) in enumerate(zip(begin, end, strides, strict=True)):
+        bit = 1 << i
+        if masks.get("ellipsis_mask", 0) & bit:
+            key.append(Ellipsis)
+        elif masks.get("new_axis_mask", 0) & bit:
+            key.append(None)
+        elif masks.get("shrink_axis_mask", 0) & bit:
+            key.append(first)
+        else:
+            key.append(Slice(None if masks.get("begin_mask", 0) & bit else first,
+                             None if masks.get("end_mask", 0) & bit else last, step))  # fmt: skip
+    return key
+
+
+@operation("ops:Take", "tf.gather", "tf.nn.embedding_lookup", "tf.gather_v2")
+def take(op: Op) -> KT:
+    """Rows by number along an axis; the numbers' own axes take its place."""
+    x = op.plain(op.tensor("x" if op.keras3 else "params"))
+    indices = op.take("indices" if "ids" not in op.l.kwargs else "ids", 1)
+    op.leave("max_norm", "partition_strategy", "mode")
+    if op.integer("batch_dims", None, 0) != 0:
+        raise op.unsupported("batch_dims other than 0")
+    axis = op.take("axis", 2, 0 if "lookup" in op.l.type else None)
+    if axis is None and op.keras3:
+        x, axis = KT.of(op.b.reshape(x.logical(op.b), [-1])), 0
+    axis = op.axes_of(x.rank, [0 if axis is None else int(axis)])[0]
+    rank = indices.rank if isinstance(indices, KT) else np.ndim(indices)
+    rows = _rows(op, indices)
+    if rank == 1:
+        return KT(op.b.op("Gather", x.value, rows, axis=x.axis(axis)), x.order)
+    if rank == 0:
+        return KT(op.b.op("Gather", x.value, rows, axis=x.axis(axis)), dropped_order(x.order, [axis]))
+    return KT.of(op.b.op("Gather", x.logical(op.b), rows, axis=axis))
+
+
+@operation("ops:TakeAlongAxis")
+def take_along_axis(op: Op) -> KT:
+    """For each place the element whose number stands there."""
+    x = op.plain(op.tensor("x"))
+    axis = op.take("axis", 2, None)
+    if axis is None:
+        raise op.unsupported("axis=None")
+    rows = op.as_tensor(op.take("indices", 1))
+    return KT.of(op.b.op("GatherElements", x.logical(op.b), _rows(op, rows), axis=op.axes_of(x.rank, [int(axis)])[0]))
+
+
+@operation("tf.gather_nd")
+def gather_nd(op: Op) -> KT:
+    """Elements by several numbers each."""
+    x = op.plain(op.tensor("params"))
+    rows = op.as_tensor(op.take("indices", 1))
+    value = rows.logical(op.b)
+    value = value if value.dtype == _INT64 else op.b.op("Cast", value, to=int(_INT64))
+    return KT.of(op.b.op("GatherND", x.logical(op.b), value, batch_dims=op.integer("batch_dims", None, 0)))
+
+
+@operation("ops:Pad", "tf.pad")
+def pad(op: Op) -> KT:
+    """A border: constant, mirrored (with or without the edge), or the edge again."""
+    x = op.plain(op.tensor("x" if op.keras3 else "tensor"))
+    amounts = op.take("pad_width" if op.keras3 else "paddings", 1)
+    mode = str(op.take("mode", 2, "constant")).lower()
+    fill = op.take("constant_values", 3, None)
+    pairs = np.asarray(op.as_integers(np.asarray(amounts), "pad_width") or [0])
+    pairs = np.broadcast_to(pairs.reshape(np.shape(amounts)), (x.rank, 2)) if pairs.size in (1, 2, 2 * x.rank) else pairs
+    if pairs.shape != (x.rank, 2) or (pairs < 0).any():
+        raise op.bad("pad_width", amounts, f"{x.rank} pairs of sizes")
+    names = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+    if mode == "symmetric":
+        return _mirrored(op, x, pairs)
+    if mode not in names:
+        raise op.unsupported(f"mode {mode}")
+    pads = [int(pairs[a][side]) for side in (0, 1) for a in x.order]
+    if not any(pads):
+        return x
+    constant = None
+    if mode == "constant" and fill not in (None, 0):
+        constant = op.b.const(np.asarray(fill).astype(x.dtype.numpy()), "value")
+    kind = None if mode == "constant" else names[mode]
+    return x.like(op.b.op("Pad", x.value, op.b.const(pads, "pads"), constant, mode=kind))
+
+
+def _mirrored(op: Op, x: KT, pairs: np.ndarray) -> KT:
+    """Mirror with the edge repeated, by row numbers."""
+    for axis in range(x.rank):
+        before, after = (int(v) for v in pairs[axis])
+        if before or after:
+            size = op.l.dim(x, axis, "the axis to mirror")
+            rows = np.pad(np.arange(size), (before, after), mode="symmetric")
+            x = KT(op.b.op("Gather", x.value, op.b.const(rows, "rows"), axis=x.axis(axis)), x.order)
+    return x
+
+
+@operation("ops:Tile", "tf.tile")
+def tile(op: Op) -> KT:
+    """The whole tensor again and again along each axis."""
+    x = op.plain(op.tensor("x" if op.keras3 else "input"))
+    value = op.take("repeats" if op.keras3 else "multiples", 1)
+    dims, parts = dims_of(value, op, "repeats")
+    if len(dims) < x.rank:
+        dims, parts = [1] * (x.rank - len(dims)) + dims, [1] * (x.rank - len(parts)) + list(parts)
+    if len(dims) > x.rank:
+        x = inserted(op, x, list(range(len(dims) - x.rank)))
+    if all(isinstance(d, int) for d in dims):
+        return KT(op.b.op("Tile", x.value, op.b.const([int(dims[a] or 0) for a in x.order], "repeats")), x.order)
+    return KT.of(op.b.op("Tile", x.logical(op.b), as_value(op, parts, dims)))
+
+
+@operation("ops:Repeat", "tf.repeat")
+def repeat(op: Op) -> KT:
+    """Each element again and again along an axis."""
+    x = op.plain(op.tensor("x" if op.keras3 else "input"))
+    counts = op.integers("repeats", 1) or [1]
+    axis = op.take("axis", 2, None)
+    if axis is None:
+        x, axis = KT.of(op.b.reshape(x.logical(op.b), [-1])), 0
+    axis = op.axes_of(x.rank, [int(axis)])[0]
+    if len(counts) == 1 and counts[0] >= 1:
+        wide = inserted(op, KT.of(x.logical(op.b)), [axis + 1])
+        repeats = [1] * (x.rank + 1)
+        repeats[axis + 1] = counts[0]
+        tiled = op.b.op("Tile", wide.value, op.b.const(repeats, "repeats"))
+        dims = x.shape
+        size = dims[axis]
+        total = size * counts[0] if isinstance(size, int) else -1
+        return KT.of(op.b.reshape(tiled, _merged(dims, axis, total, op)))
+    size = op.l.dim(x, axis, "the axis to repeat")
+    if len(counts) not in (1, size) or any(c < 0 for c in counts):
+        raise op.bad("repeats", counts, f"{size} counts")
+    rows = np.repeat(np.arange(size), counts)
+    return KT(op.b.op("Gather", x.value, op.b.const(rows, "rows"), axis=x.axis(axis)), x.order)
+
+
+def _merged(dims: Sequence[Any], axis: int, size: int, op: Op) -> list[int]:
+    """Target of the Reshape that joins an axis with the copies behind it."""
+    target = [size if i == axis else d if isinstance(d, int) else 0 if i < axis else -1 for i, d in enumerate(dims)]
+    if target.count(-1) > 1:
+        raise op.unsupported("repetition beside several dynamic axes")
+    return [int(d) for d in target]
+
+
+@operation("ops:Flip", "ops:Fliplr", "ops:Flipud", "tf.reverse", "tf.image.flip_left_right", "tf.image.flip_up_down")
+def flip(op: Op) -> KT:
+    """Axes read backwards."""
+    name = next((n for n in ("x", "m", "tensor", "image") if n in op.l.kwargs), "x")
+    x = op.plain(op.tensor(name))
+    fixed = {"ops:Fliplr": [1], "ops:Flipud": [0], "tf.image.flip_left_right": [-2], "tf.image.flip_up_down": [-3]}
+    axes = op.axes_of(x.rank, fixed[op.l.type]) if op.l.type in fixed else op.axes(x, "axis", 1)
+    return _taken(op, x, [(a, Slice(None, None, -1)) for a in axes])
+
+
+@operation("ops:Roll", "tf.roll")
+def roll(op: Op) -> KT:
+    """Axes turned: what falls off at the end comes in at the front."""
+    x = op.plain(op.tensor("x" if op.keras3 else "input"))
+    shifts = op.integers("shift", 1) or [0]
+    axis = op.integers("axis", 2, None)
+    if axis is None:
+        raise op.unsupported("a roll of the flattened tensor")
+    shifts = shifts * len(axis) if len(shifts) == 1 else shifts
+    for place, shift in zip(op.axes_of(x.rank, axis), shifts, strict=True):
+        if shift:
+            size = x.shape[place]
+            cut = -(shift % size) if isinstance(size, int) and size else -shift
+            if cut == 0:
+                continue
+            back = _taken(op, x, [(place, Slice(cut, None, None))])
+            front = _taken(op, x, [(place, Slice(None, cut, None))])
+            x = joined(op.b, op.l, [back, front], place)
+    return x
+
+
+@operation("tf.boolean_mask")
+def boolean_mask(op: Op) -> KT:
+    """Rows where a condition of one axis holds; how many there are depends on the values."""
+    x = op.plain(op.tensor("tensor"))
+    mask = op.as_tensor(op.take("mask", 1))
+    axis = op.take("axis", None, None)
+    if mask.rank == 1:
+        value = op.b.op("Compress", x.logical(op.b), mask.value, axis=0 if axis is None else int(axis))
+        return KT.of(value)
+    if mask.rank == x.rank:
+        return KT.of(op.b.op("Compress", x.logical(op.b), op.b.reshape(mask.logical(op.b), [-1])))
+    raise op.unsupported("a mask of several axes, but not all")
+
+
+@operation("ops:Diagonal", "ops:Tril", "ops:Triu", "tf.linalg.band_part")
+def triangle(op: Op) -> KT:
+    """The triangle below or above a diagonal of the last two axes."""
+    x = op.plain(argument(op))
+    if op.l.type == "ops:Diagonal":
+        raise op.unsupported("diagonals")
+    if op.l.type == "tf.linalg.band_part":
+        low, high = op.integer("num_lower", 1), op.integer("num_upper", 2)
+        value = x.logical(op.b)
+        if low >= 0:
+            value = op.b.op("Trilu", value, op.b.const(np.asarray(-low), "k"), upper=1)
+        if high >= 0:
+            value = op.b.op("Trilu", value, op.b.const(np.asarray(high), "k"), upper=0)
+        return KT.of(value)
+    k = op.b.const(np.asarray(op.integer("k", 1, 0)), "k")
+    return KT(op.b.op("Trilu", x.logical(op.b), k, upper=int(op.l.type == "ops:Triu")), identity(x.rank))
+
+
+@operation("tf.image.crop_to_bounding_box")
+def crop_to_bounding_box(op: Op) -> KT:
+    """A window of a picture."""
+    x = op.plain(op.tensor("image"))
+    top, left = op.integer("offset_height", 1), op.integer("offset_width", 2)
+    height, width = op.integer("target_height", 3), op.integer("target_width", 4)
+    return _taken(op, x, [(x.rank - 3, Slice(top, top + height, None)), (x.rank - 2, Slice(left, left + width, None))])
+
+
+__all__ = ["indexed", "squeezed", "strided_key"]
