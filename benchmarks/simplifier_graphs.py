@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 _MOBILENET = """
-import sys, numpy as np, keras, tensorflow as tf, tf2onnx
+import sys, numpy as np, keras, tensorflow as tf, tf2onnx, tf2onnx.optimizer
 keras.utils.set_random_seed(0)
 for name, make in [("small", keras.applications.MobileNetV3Small), ("large", keras.applications.MobileNetV3Large)]:
     model = make(weights=None, input_shape=(96, 96, 3), include_preprocessing=True)
@@ -30,7 +30,13 @@ for name, make in [("small", keras.applications.MobileNetV3Small), ("large", ker
         elif w.path.endswith(("moving_mean", "beta", "bias")): w.assign(rng.normal(size=w.shape) * 0.1)
         elif w.path.endswith("gamma"): w.assign(rng.uniform(0.5, 1.5, w.shape))
     f = tf.function(model, input_signature=[tf.TensorSpec([None, 96, 96, 3], tf.float32, name="x")])
-    tf2onnx.convert.from_function(f, f.input_signature, opset=17, output_path=f"{sys.argv[1]}/tf2onnx-mobilenetv3-{name}.onnx")
+    for kind in ("mobilenetv3", "raw-mobilenetv3"):
+        cleaned = tf2onnx.optimizer.optimize_graph
+        if kind.startswith("raw"):  # as tf2onnx leaves a graph where its own optimizer gives up
+            tf2onnx.optimizer.optimize_graph = lambda g, *a, **k: g
+        path = f"{sys.argv[1]}/tf2onnx-{kind}-{name}.onnx"
+        tf2onnx.convert.from_function(f, f.input_signature, opset=17, output_path=path)
+        tf2onnx.optimizer.optimize_graph = cleaned
 """
 
 
@@ -58,9 +64,7 @@ class _Residual(nn.Module):
         )
         same = stride == 1 and inside == outside
         self.side = (
-            nn.Identity()
-            if same
-            else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), _norm(outside))
+            nn.Identity() if same else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), _norm(outside))
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

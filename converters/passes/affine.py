@@ -150,10 +150,9 @@ def _into_outputs(edit: Edit, layer: ir.Node, affine: _Affine) -> bool:
     axis, count = _output_axis(layer, array)
     if affine.scale.size not in (1, count) or affine.shift.size not in (1, count):
         return False
-    if bias is not None and layer.op_type == "Gemm":
-        if bias.size not in (1, count) or (bias.ndim > 1 and bias.shape[-1] not in (1, count)) or (bias.ndim == 2 and bias.shape[0] != 1):
-            edit.why(layer, "its addend is no bias")
-            return False
+    if bias is not None and layer.op_type == "Gemm" and not _is_bias(bias, count):
+        edit.why(layer, "its addend is no bias")
+        return False
     base = np.zeros(1) if bias is None else bias.reshape(-1).astype(np.float64) * attr(layer, "beta", 1.0)
     scale, shift = np.broadcast_to(affine.scale, count), np.broadcast_to(affine.shift, count)
     wide = array.astype(np.float64)
@@ -164,6 +163,12 @@ def _into_outputs(edit: Edit, layer: ir.Node, affine: _Affine) -> bool:
     else:
         wide = wide * scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
     return _store(edit, layer, kernel, wide, np.broadcast_to(base, count) * scale + shift, bias is not None)
+
+
+def _is_bias(addend: np.ndarray, count: int) -> bool:
+    """Whether what a Gemm adds is one number per column (or one for all)."""
+    row = addend.reshape((1,) * (2 - addend.ndim) + addend.shape) if addend.ndim <= 2 else addend
+    return row.ndim == 2 and row.shape[0] == 1 and row.shape[1] in (1, count)
 
 
 def _output_axis(layer: ir.Node, array: np.ndarray) -> tuple[int, int]:
@@ -189,7 +194,7 @@ def _into_inputs(edit: Edit, layer: ir.Node, affine: _Affine) -> bool:
     if shifts and layer.op_type == "Conv" and (any(attr(layer, "pads", [0])) or _same(layer)):
         edit.why(layer, "pads with zeros, which the shift before it does not reach")
         return False
-    if bias is not None and layer.op_type == "Gemm" and (bias.ndim == 2 and bias.shape[0] != 1):
+    if bias is not None and layer.op_type == "Gemm" and not _is_bias(bias, bias.shape[-1] if bias.ndim else 1):
         edit.why(layer, "its addend is no bias")
         return False
     wide = array.astype(np.float64)
@@ -232,7 +237,10 @@ def _store(edit: Edit, layer: ir.Node, kernel: ir.Value, array: np.ndarray, bias
         return False
     kind = dtype.numpy()
     with np.errstate(all="ignore"):
-        if not (np.isfinite(array.astype(kind).astype(np.float64)).all() and np.isfinite(bias.astype(kind).astype(np.float64)).all()):
+        if not (
+            np.isfinite(array.astype(kind).astype(np.float64)).all()
+            and np.isfinite(bias.astype(kind).astype(np.float64)).all()
+        ):
             edit.why(layer, f"a folded weight would not be finite in {dtype}")
             return False
     old = given(layer, 2)

@@ -73,7 +73,9 @@ class Dims(Known):
             if exact is not None:
                 old = self.dims.get(value)
                 if old is not None and len(old) == len(exact):
-                    exact = tuple(n if e.number is None and n.number is not None else e for e, n in zip(exact, old, strict=True))
+                    exact = tuple(
+                        n if e.number is None and n.number is not None else e for e, n in zip(exact, old, strict=True)
+                    )
                 self.dims[value] = exact
         if standard and node.op_type in DATA and len(node.outputs) == 1:
             numbers = DATA[node.op_type](self, node)

@@ -8,21 +8,23 @@ from netferry.converters.passes.polynomials import Poly, number, product, symbol
 from netferry.schemas.ir import ir
 
 Vector = tuple[Poly, ...]
-UNARY = frozenset(
-    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
-    "HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh "
-    "Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu".split()
-)
+UNARY = frozenset((
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip", "Cos",
+    "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN",
+    "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
+    "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+))  # fmt: skip
 """operators that work on each element alone"""
-BROADCAST = frozenset(
-    "Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or "
-    "Pow PRelu Sub Sum Where Xor".split()
-)
+BROADCAST = frozenset((
+    "Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual", "Less",
+    "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Sum", "Where", "Xor",
+))  # fmt: skip
 """operators that work element by element on inputs broadcast to one shape"""
-_SAME = UNARY | frozenset(
-    "BatchNormalization CumSum Dropout Hardmax InstanceNormalization LayerNormalization LogSoftmax LRN "
-    "LpNormalization QuantizeLinear DequantizeLinear Softmax GroupNormalization Trilu ScatterElements ScatterND".split()
-)
+_SAME = UNARY | frozenset((
+    "BatchNormalization", "CumSum", "Dropout", "Hardmax", "InstanceNormalization", "LayerNormalization",
+    "LogSoftmax", "LRN", "LpNormalization", "QuantizeLinear", "DequantizeLinear", "Softmax", "GroupNormalization",
+    "Trilu", "ScatterElements", "ScatterND",
+))  # fmt: skip
 
 
 class Known:
@@ -207,7 +209,7 @@ def _split(known: Known, node: ir.Node) -> Sequence[Vector | None] | None:
     axis, count = _attribute(node, "axis", 0) % len(dims), len(node.outputs)
     if parts is None:
         whole = dims[axis].number
-        if whole is None or len(node.inputs) > 1 and node.inputs[1] is not None:
+        if whole is None or (len(node.inputs) > 1 and node.inputs[1] is not None):
             return None
         size = -(-whole // count)
         parts = [max(0, min(size, whole - i * size)) for i in range(count)]
@@ -255,7 +257,9 @@ def _slice(known: Known, node: ir.Node) -> Sequence[Vector | None] | None:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = dims[axis].number
         if size is not None and step:
-            out[axis] = number(len(range(size)[start:end:step] if step > 0 or end >= -size else range(size)[start::step]))
+            out[axis] = number(
+                len(range(size)[start:end:step] if step > 0 or end >= -size else range(size)[start::step])
+            )
         elif not (step == 1 and start == 0 and end >= 2**31 - 1):
             out[axis] = symbol(f"?{node.outputs[0].name}:{axis % len(dims)}")
     return [tuple(out)]
@@ -427,7 +431,8 @@ def _chosen(known: Known, node: ir.Node) -> Vector | None:
     length = max(len(which), len(a), len(b))
     if any(len(v) not in (1, length) for v in (which, a, b)):
         return None
-    which, a, b = (v * length if len(v) == 1 else v for v in (which, a, b))
+    which = which * length if len(which) == 1 else which
+    a, b = (v * length if len(v) == 1 else v for v in (a, b))
     return tuple(x if w else y for w, x, y in zip(which, a, b, strict=True))
 
 

@@ -127,7 +127,7 @@ class Edit:
                 continue
             named = old.is_graph_output()
             old.replace_all_uses_with(new, replace_graph_outputs=True)
-            if named or new.producer() is not None and _made_here(new, node):
+            if named or (new.producer() is not None and _made_here(new, node)):
                 _take_name(new, old)
         remove(node)
         return True
@@ -297,18 +297,33 @@ def feed(node: ir.Node, i: int, value: ir.Value | None) -> None:
 def remove(node: ir.Node) -> None:
     """Take a node out of its graph; constants that only it read go too."""
     read = [v for v in node.inputs if v is not None]
+    detach(node)
     if node.graph is not None:
         node.graph.remove(node, safe=True)
     for value in read:
         drop(value)
 
 
+def detach(node: ir.Node) -> None:
+    """Let the subgraphs of a node that goes read nothing any more: their nodes would count as readers."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref() or attribute.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+            continue
+        graphs = [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else attribute.as_graphs()
+        for graph in graphs:
+            graph.outputs.clear()
+            for inner in graph:
+                detach(inner)
+                for i in range(len(inner.inputs)):
+                    inner.replace_input_with(i, None)
+
+
 def drop(value: ir.Value) -> None:
     """Take an initializer that nobody reads out of its graph."""
     owner = value.graph
-    if value.is_initializer() and not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-        if isinstance(owner, ir.Graph) and value.name is not None:
-            owner.initializers.pop(value.name, None)
+    needed = bool(value.uses()) or value.is_graph_output() or value.is_graph_input()
+    if value.is_initializer() and not needed and isinstance(owner, ir.Graph) and value.name is not None:
+        owner.initializers.pop(value.name, None)
 
 
 def same_graph(a: ir.Node, b: ir.Node) -> bool:
@@ -352,4 +367,3 @@ def _take_name(new: ir.Value, old: ir.Value) -> None:
     if new.shape is None:
         new.shape = old.shape
     new.metadata_props.update(old.metadata_props)
-

@@ -14,12 +14,13 @@ from netferry.converters.passes.editing import Edit, fixed, graph_pass, learnabl
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
 
-_FOLDED = (UNARY | BROADCAST | frozenset(
-    "ArgMax ArgMin Compress Concat ConstantOfShape CumSum DepthToSpace Expand EyeLike Flatten Gather GatherElements "
-    "GatherND Gemm MatMul NonZero OneHot Pad Range ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean "
-    "ReduceMin ReduceProd ReduceSum ReduceSumSquare Reshape ScatterElements ScatterND Shape Size Slice Softmax "
-    "SpaceToDepth Split Squeeze Tile TopK Transpose Trilu Unsqueeze BitShift".split()
-)) - {"PRelu", "Cast"}  # fmt: skip
+_FOLDED = (UNARY | BROADCAST | frozenset((
+    "ArgMax", "ArgMin", "Compress", "Concat", "ConstantOfShape", "CumSum", "DepthToSpace", "Expand", "EyeLike",
+    "Flatten", "Gather", "GatherElements", "GatherND", "Gemm", "MatMul", "NonZero", "OneHot", "Pad", "Range",
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "ReduceSumSquare", "Reshape", "ScatterElements", "ScatterND", "Shape", "Size", "Slice", "Softmax",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "BitShift",
+))) - {"PRelu", "Cast"}  # fmt: skip
 """operators whose result is exact or differs by rounding alone; DequantizeLinear is not among them: a weight in
 integers is meant to stay one"""
 _CASTS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BOOL, ir.DataType.INT32,
@@ -118,7 +119,9 @@ def _computed(edit: Edit, node: ir.Node, read: Sequence[ir.Value]) -> list[np.nd
     proto.input.extend("" if v is None else f"i{i}" for i, v in enumerate(node.inputs))
     proto.output.extend(f"o{i}" for i in range(len(node.outputs)))
     proto.attribute.extend(ir.to_proto(a) for a in node.attributes.values())
-    inputs = [onnx.helper.make_tensor_value_info(f"i{i}", int(v.dtype or 0), None) for i, v in enumerate(node.inputs) if v]
+    inputs = [
+        onnx.helper.make_tensor_value_info(f"i{i}", int(v.dtype or 0), None) for i, v in enumerate(node.inputs) if v
+    ]
     outputs = [onnx.helper.make_tensor_value_info(f"o{i}", int(v.dtype or 0), None) for i, v in enumerate(node.outputs)]
     graph = onnx.helper.make_graph([proto], "one", inputs, outputs)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", edit.model.opset)])
@@ -134,7 +137,9 @@ def _computed(edit: Edit, node: ir.Node, read: Sequence[ir.Value]) -> list[np.nd
         if value.dtype is not None and array.dtype != value.dtype.numpy():
             return f"onnx.reference gives {array.dtype}, not {value.dtype}"
         shape = edit.shape(value)
-        if shape is not None and (len(shape) != array.ndim or any(d not in (None, n) for d, n in zip(shape, array.shape, strict=True))):
+        if shape is not None and (
+            len(shape) != array.ndim or any(d not in (None, n) for d, n in zip(shape, array.shape, strict=True))
+        ):
             return f"onnx.reference gives shape {list(array.shape)}"
         arrays.append(array)
     return arrays
@@ -164,7 +169,8 @@ def choose_branch(edit: Edit) -> bool:
         branch = held.as_graph()
         values = list(branch.outputs)
         moved = list(branch)
-        if any(v.producer() is None or v.producer().graph is not branch for v in values) or len(set(values)) < len(values):  # type: ignore[union-attr]
+        inside = all(maker is not None and maker.graph is branch for maker in (v.producer() for v in values))
+        if not inside or len(set(values)) < len(values):
             edit.why(node, "the branch gives out a value that it does not make")
             continue
         owner = node.graph
@@ -196,5 +202,3 @@ def inline_functions(edit: Edit) -> bool:
     import importlib
 
     return bool(importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(edit.model.ir).modified)
-
-

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from netferry.converters.passes.editing import Edit, attr, feed, fixed, given, graph_pass, made_by, only_reader, same_graph, set_attr
+from netferry.converters.passes.editing import (
+    Edit,
+    attr,
+    feed,
+    fixed,
+    given,
+    graph_pass,
+    made_by,
+    only_reader,
+    same_graph,
+    set_attr,
+)
 from netferry.schemas.ir import ir
 
 _TYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)

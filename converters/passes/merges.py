@@ -6,7 +6,18 @@ import math
 
 import numpy as np
 
-from netferry.converters.passes.editing import Edit, attr, feed, given, graph_pass, made_by, only_reader, same_graph, scalar, setting
+from netferry.converters.passes.editing import (
+    Edit,
+    attr,
+    feed,
+    given,
+    graph_pass,
+    made_by,
+    only_reader,
+    same_graph,
+    scalar,
+    setting,
+)
 from netferry.schemas.ir import ir
 
 _INTS = {  # what every value of a type fits into exactly
@@ -49,11 +60,11 @@ def merge(edit: Edit) -> bool:
 
 def _clip(edit: Edit, first: ir.Node, node: ir.Node, source: ir.Value) -> bool:
     """One Clip for two: its bounds are those of the first, cut by those of the second."""
-    bounds = [_bounds(first), _bounds(node)]
+    own, after = _bounds(first), _bounds(node)
     dtype = source.dtype
-    if bounds[0] is None or bounds[1] is None or dtype is None or dtype.numpy().kind != "f":
+    if own is None or after is None or dtype is None or dtype.numpy().kind != "f":
         return False
-    (a, b), (c, d) = bounds
+    (a, b), (c, d) = own, after
     if a > b or c > d:
         return False
     low, high = min(max(a, c), d), max(min(b, d), c)
@@ -63,7 +74,9 @@ def _clip(edit: Edit, first: ir.Node, node: ir.Node, source: ir.Value) -> bool:
         return False
     kind = dtype.numpy()
     write = edit.at(node)
-    ends = [None if math.isinf(x) else write.const(np.array(x, kind), name) for x, name in ((low, "min"), (high, "max"))]
+    ends = [
+        None if math.isinf(x) else write.const(np.array(x, kind), name) for x, name in ((low, "min"), (high, "max"))
+    ]
     return edit.put(node, write.op("Clip", source, *ends))
 
 
@@ -97,10 +110,20 @@ def _parts(node: ir.Node, kind: str) -> tuple[ir.Value, float] | None:
         return None
     for i in (0, 1):
         data, number = given(node, i), scalar(given(node, 1 - i))
-        if data is None or number is None or scalar(data) is not None or (node.op_type == "Div" and (i == 1 or number == 0)):
+        if (
+            data is None
+            or number is None
+            or scalar(data) is not None
+            or (node.op_type == "Div" and (i == 1 or number == 0))
+        ):
             continue
         constant = given(node, 1 - i)
-        if constant is not None and constant.shape is not None and data.shape is not None and len(constant.shape) <= len(data.shape):
+        if (
+            constant is not None
+            and constant.shape is not None
+            and data.shape is not None
+            and len(constant.shape) <= len(data.shape)
+        ):
             return data, 1 / number if node.op_type == "Div" else number
     return None
 

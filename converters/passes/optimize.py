@@ -29,11 +29,22 @@ from netferry.converters.passes.opset_types import annotate
 from netferry.converters.passes.outside import OUTSIDE
 from netferry.errors import CheckFailed, NetferryError, UnsupportedOpset, UsageError, quoted
 from netferry.schemas.graph import CANONICAL_OPSET
+from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Note
 
 ORDER = (
     *("listed-weights", "functions", "constants", "identity", "branches", "dead"),
-    *("shape-constants", "folding", "reshape-constants", "no-ops", "merges", "duplicates", "shape-chains", "reshapes"),
+    *(
+        "shape-constants",
+        "folding",
+        "reshape-constants",
+        "no-ops",
+        "merges",
+        "duplicates",
+        "shape-chains",
+        "reshapes",
+        "reshape-pairs",
+    ),
     *("transposes", "moved-ones", "unbind", "activations", "gemm-transposes", "gemm", "affine-after", "affine-before"),
     *("padding", "dead"),
 )
@@ -172,8 +183,39 @@ def _run(
             to_opset(model, target)
         except UnsupportedOpset as error:
             report.notes.append(Note("warning", f"the optimized graph stays at opset {model.opset}: {error.reason}"))
-    if not report.changed:
+    if not report.changed or (model.ir is not original and _alike(model.ir, original)):
         model.ir = original
+        for row in report.passes:  # what raising the opset had added is gone again
+            row.changed = False
+
+
+def _alike(a: ir.Model, b: ir.Model) -> bool:
+    """Whether two models have the same nodes, names and constants."""
+    return _signature(a) == _signature(b)
+
+
+def _signature(model: ir.Model) -> list[object]:
+    out: list[object] = [sorted(model.opset_imports.items())]
+    for graph in [model.graph, *model.graph.subgraphs()]:
+        out.append([(v.name, str(v.type), str(v.shape)) for v in (*graph.inputs, *graph.outputs)])
+        out.extend((name, id(value.const_value)) for name, value in graph.initializers.items())
+        for node in graph:
+            flat = {k: a for k, a in node.attributes.items() if a.is_ref() or a.type not in _GRAPHS}
+            attributes = sorted((k, a.ref_attr_name if a.is_ref() else _plain(a)) for k, a in flat.items())
+            names = [[v.name if v is not None else None for v in side] for side in (node.inputs, node.outputs)]
+            out.append((node.domain, node.op_type, node.name, names, attributes))
+    return out
+
+
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
+
+def _plain(attribute: ir.Attr) -> object:
+    """A value that compares: tensors by type, shape and bytes."""
+    if attribute.type == ir.AttributeType.TENSOR:
+        tensor = attribute.as_tensor()
+        return str(tensor.dtype), str(tensor.shape), tensor.tobytes()
+    return str(attribute.value)
 
 
 class _Runner:

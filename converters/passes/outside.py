@@ -82,7 +82,7 @@ OUTSIDE: dict[str, Step] = {
 }
 
 
-def _failed(name: str, error: Exception):  # noqa: ANN202
+def _failed(name: str, error: Exception):
     from netferry.schemas.model import Note
 
     return Note("warning", f"{name} failed and was left out: {type(error).__name__}")

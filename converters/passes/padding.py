@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from netferry.converters.passes.editing import Edit, attr, feed, fixed, given, graph_pass, ints, made_by, set_attr, setting, sole
+from netferry.converters.passes.editing import (
+    Edit,
+    attr,
+    feed,
+    fixed,
+    given,
+    graph_pass,
+    ints,
+    made_by,
+    set_attr,
+    setting,
+    sole,
+)
 from netferry.schemas.ir import ir
 
 _NOT_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Softplus", "Sqrt")

@@ -7,6 +7,7 @@ import numpy as np
 from netferry.converters.passes.editing import (
     Edit,
     attr,
+    detach,
     drop,
     given,
     graph_pass,
@@ -27,7 +28,8 @@ def unlist_weights(edit: Edit) -> bool:
     listed = [v for v in graph.inputs if v.name in held]
     if not listed:
         return False
-    all_of_them = len(listed) == len(held) and any(role_of(v) is not Role.CONSTANT for v in listed)
+    weights = [v for v in held.values() if role_of(v) is not Role.CONSTANT]
+    all_of_them = bool(weights) and all(v.is_graph_input() for v in weights)
     if edit.model.ir.ir_version >= 4 and not all_of_them:
         return False  # an input with a default, which a caller may override
     kept = [v for v in graph.inputs if v.name not in held]
@@ -205,6 +207,7 @@ def drop_dead(edit: Edit) -> bool:
         for node in reversed(list(graph)):
             if any(v.uses() or v.is_graph_output() for v in node.outputs) or _lives(node):
                 continue
+            detach(node)
             graph.remove(node, safe=True)
             changed = True
     for graph in graphs:
@@ -234,13 +237,23 @@ def merge_duplicates(edit: Edit) -> bool:
             if first is node:
                 continue
             if any(v.is_graph_output() for v in node.outputs):
-                edit.why(node, f"gives an output of the graph, the same as {first.metadata_props.get(LAYER) or first.name}")
+                edit.why(
+                    node, f"gives an output of the graph, the same as {first.metadata_props.get(LAYER) or first.name}"
+                )
                 continue
             changed |= edit.put(node, *first.outputs)
     return changed
 
 
-_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
+_RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "Dropout",
+}
 
 
 def _key(node: ir.Node) -> object | None:
@@ -280,5 +293,3 @@ def _merge_constants(edit: Edit) -> bool:
             drop(value)
             changed = True
     return changed
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from netferry.converters.passes.dims_rules import UNARY
 from netferry.converters.passes.editing import Edit, attr, given, graph_pass, ints, made_by, only_reader, same_graph
 from netferry.converters.passes.shapes import say
 from netferry.schemas.ir import ir
@@ -34,6 +35,33 @@ def merge_reshapes(edit: Edit) -> bool:
             continue
         b = edit.at(node)
         changed |= edit.put(node, b.op("Reshape", source, b.const(said, "shape")))
+        edit.fresh()
+    return changed
+
+
+@graph_pass("reshape-pairs", "safe")
+def cancel_reshapes(edit: Edit) -> bool:
+    """Reshape, an operator on each element or along the last axis, and the Reshape back become the operator alone"""
+    changed = False
+    for node in edit.nodes(*_KINDS):
+        middle = made_by(given(node, 0), *UNARY, "Softmax", "LogSoftmax", "Hardmax")
+        first = made_by(given(middle, 0), *_KINDS) if middle is not None else None
+        if middle is None or first is None or not same_graph(first, node) or not same_graph(middle, node):
+            continue
+        source, flat = given(first, 0), first.outputs[0]
+        before, between = (None, None) if source is None else (edit.dims.shape(source), edit.dims.shape(flat))
+        if source is None or not before or not between or before != edit.dims.shape(node.outputs[0]):
+            continue
+        if only_reader(middle.outputs[0]) is not node:
+            continue
+        attributes = dict(middle.attributes)
+        if middle.op_type not in UNARY:
+            if attr(middle, "axis", -1) not in (-1, len(between) - 1) or before[-1] != between[-1]:
+                continue
+            attributes["axis"] = ir.AttrInt64("axis", -1)
+        b = edit.at(middle)
+        plain = {k: v.value for k, v in attributes.items()}
+        changed |= edit.put(node, b.op(middle.op_type, source, *middle.inputs[1:], **plain))
         edit.fresh()
     return changed
 

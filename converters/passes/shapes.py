@@ -1,4 +1,4 @@
-"""Shape arithmetic: numbers that follow from fixed sizes become constants, dynamic ones the shortest way to say them."""
+"""Shape arithmetic: numbers of fixed sizes become constants, dynamic ones are said the shortest way."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from netferry.converters.passes.polynomials import Poly, number, product
 from netferry.schemas.ir import ir
 
 _TYPES = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
-_LINKS = frozenset(
-    "Shape Gather Concat Slice Unsqueeze Squeeze Cast Add Sub Mul Div Mod Identity Reshape Where Equal ConstantOfShape "
-    "Expand Min Max ReduceProd Size Greater Less GreaterOrEqual LessOrEqual Range".split()
-)
+_LINKS = frozenset((
+    "Shape", "Gather", "Concat", "Slice", "Unsqueeze", "Squeeze", "Cast", "Add", "Sub", "Mul", "Div", "Mod",
+    "Identity", "Reshape", "Where", "Equal", "ConstantOfShape", "Expand", "Min", "Max", "ReduceProd", "Size",
+    "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Range",
+))  # fmt: skip
 
 
 @graph_pass("shape-constants", "safe")
@@ -23,7 +24,7 @@ def fold_known(edit: Edit) -> bool:
     changed = False
     for node in edit.nodes(*_LINKS):
         value = node.outputs[0]
-        if value.dtype not in _TYPES or not value.uses():
+        if value.dtype is None or value.dtype not in _TYPES or not value.uses():
             continue
         found, shape = edit.dims.numbers(value), edit.shape(value)
         if found is None or shape is None or any(p.number is None for p in found):
@@ -99,7 +100,9 @@ def say(before: Sequence[Poly], after: Sequence[Poly]) -> list[int] | None:
 def shorten(edit: Edit) -> bool:
     """Vectors of dynamic sizes are made by as few Shape and Concat nodes as they need"""
     changed = False
-    for node in edit.nodes("Concat", "Where", "Unsqueeze", "Slice", "Gather", "Cast", "Mul", "Add", "Reshape", "Expand"):
+    for node in edit.nodes(
+        "Concat", "Where", "Unsqueeze", "Slice", "Gather", "Cast", "Mul", "Add", "Reshape", "Expand"
+    ):
         value = node.outputs[0]
         if value.dtype != ir.DataType.INT64 or edit.rank(value) != 1 or value.is_graph_output():
             continue

@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from netferry.converters.passes.editing import Edit, attr, feed, fixed, given, graph_pass, made_by, remove, same_graph, set_attr
+from netferry.converters.passes.editing import (
+    Edit,
+    attr,
+    feed,
+    fixed,
+    given,
+    graph_pass,
+    made_by,
+    remove,
+    same_graph,
+    set_attr,
+)
 from netferry.converters.passes.transposes_rules import RULES, Move, moved_data
 from netferry.schemas.ir import ir
 
@@ -267,4 +278,3 @@ def _leave(edit: Edit, region: _Region, value: ir.Value) -> None:
         new.name = edit.names_free(f"{name}:back")
     for node, i in outer:
         node.replace_input_with(i, new)
-

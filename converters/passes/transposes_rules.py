@@ -184,14 +184,13 @@ def _check_resize(move: Move) -> bool:
     text = mode.decode() if isinstance(mode, bytes) else mode
     if "axes" in node.attributes or "crop" in str(attr(node, "coordinate_transformation_mode", "")):
         return False
-    found = [i for i in (2, 3) if given(node, i) is not None and setting(given(node, i)) is not None and setting(given(node, i)).size]  # type: ignore[union-attr]
-    if len(found) != 1:
-        return False
+    held = {i: setting(given(node, i)) for i in (2, 3)}
+    found = {i: array for i, array in held.items() if array is not None and array.size}
     shape = move.edit.shape(given(node, 0))
-    array = setting(given(node, found[0]))
-    if shape is None or array is None:
+    if len(found) != 1 or shape is None:
         return False
-    same = [float(x) == 1.0 if found[0] == 2 else n == int(x) for x, n in zip(array.reshape(-1), shape, strict=True)]
+    (slot, array), *_ = found.items()
+    same = [float(x) == 1.0 if slot == 2 else n == int(x) for x, n in zip(array.reshape(-1), shape, strict=True)]
     turned = move.reorder(same)
     return text == "nearest" or (move.rank > 2 and turned[0] and turned[1])  # runtimes interpolate channels-first only
 
