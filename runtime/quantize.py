@@ -1,0 +1,170 @@
+"""Static int8 quantization by onnxruntime: QDQ form, one scale per channel, calibrated on given inputs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netferry.errors import CheckFailed, MissingExtra, OutputError, UsageError
+from netferry.runtime.session import Session
+from netferry.runtime.verify import compare
+
+Feeds = Mapping[str, np.ndarray]
+Score = Callable[[Session], float]
+"""How good a model is, higher is better: accuracy between 0 and 1"""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What quantizing cost."""
+
+    file: Path
+    bytes_before: int
+    bytes_after: int
+    samples: int
+    difference: dict[str, float]
+    """per output the largest difference over the largest magnitude, on the calibration inputs"""
+    agreement: dict[str, float] | None
+    """per output with classes the share of inputs whose first class stays"""
+    score_before: float | None
+    score_after: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {**self.__dict__, "file": str(self.file)}
+
+
+def quantize(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    calibration: Iterable[Feeds],
+    *,
+    max_drop: float = 0.01,
+    score: Score | None = None,
+    operators: Sequence[str] | None = None,
+    keep_nodes: Sequence[str] = (),
+    samples: int = 256,
+) -> Quantized:
+    """Write the int8 model of an ONNX file, unless it is worse than allowed.
+
+    Args:
+        source: a float32 model, opset 13 or above.
+        target: the file to write; it appears only where the drop is allowed.
+        calibration: feeds as the session takes them, with batches of any size; at most ``samples`` are used.
+        max_drop: how far ``score`` may fall (0.01: one point); without a score, the share of calibration inputs whose
+            first class may change (for outputs with classes), else the largest relative difference allowed.
+        score: measures a loaded model; called on the original and on the quantized one.
+        operators: operators to quantize; onnxruntime's choice by default.
+        keep_nodes: names of nodes that stay float32.
+
+    Raises:
+        UsageError: no calibration inputs.
+        CheckFailed: the quantized model is worse than ``max_drop`` allows; nothing is written.
+        MissingExtra: onnxruntime (or what its quantizer needs) is not installed.
+        OutputError: the file cannot be written.
+    """
+    feeds = [dict(f) for _, f in zip(range(samples), calibration, strict=False)]
+    if not feeds:
+        raise UsageError("quantizing needs calibration inputs, there are none")
+    source, target = Path(source), Path(target)
+    before = Session(source, "cpu")
+    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
+        file = Path(folder) / "int8.onnx"
+        _run(source, file, feeds, operators, keep_nodes, folder)
+        after = Session(file, "cpu")
+        difference, agreement = _apart(before, after, feeds)
+        scores = (None, None) if score is None else (score(before), score(after))
+        found = Quantized(
+            target, source.stat().st_size, file.stat().st_size, len(feeds), difference, agreement, *scores
+        )
+        _judge(found, max_drop)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scratch = target.with_name(f".{target.name}.part")
+            scratch.write_bytes(file.read_bytes())
+            scratch.replace(target)
+        except OSError as error:
+            raise OutputError(f"cannot be written: {error.strerror or error}", file=target) from error
+    return found
+
+
+def _run(
+    source: Path, file: Path, feeds: list[dict[str, np.ndarray]], operators: Sequence[str] | None,
+    keep_nodes: Sequence[str], folder: str,
+) -> None:  # fmt: skip
+    try:
+        from onnxruntime import quantization
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+    except ImportError as error:
+        raise MissingExtra(error.name or "onnxruntime", "cpu", "quantizing") from error
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self._left = iter(feeds)
+
+        def get_next(self) -> dict[str, np.ndarray]:
+            return next(self._left, None)  # type: ignore[return-value]  # None ends it, whatever the base class says
+
+    prepared = Path(folder) / "prepared.onnx"
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+            quantization.quantize_static(
+                str(prepared),
+                str(file),
+                Reader(),
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                op_types_to_quantize=list(operators) if operators is not None else None,
+                nodes_to_exclude=list(keep_nodes),
+            )
+    except Exception as error:  # onnxruntime's quantizer raises plain ValueError, RuntimeError and its own
+        raise CheckFailed(
+            f"onnxruntime cannot quantize the model: {' '.join(str(error).split())[:400]}", file=source
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _apart(
+    before: Session, after: Session, feeds: list[dict[str, np.ndarray]]
+) -> tuple[dict[str, float], dict[str, float] | None]:
+    """Largest relative difference per output, and the share of inputs whose first class stays."""
+    worst: dict[str, float] = {}
+    same: dict[str, list[bool]] = {}
+    for feed in feeds:
+        a, b = before.run(feed), after.run(feed)
+        for name, found in compare(b, a).items():
+            worst[name] = max(worst.get(name, 0.0), float(found["max_rel"]))
+            if a[name].ndim == 2 and a[name].shape[1] > 1:
+                same.setdefault(name, []).extend((a[name].argmax(1) == b[name].argmax(1)).tolist())
+    return worst, {name: float(np.mean(hits)) for name, hits in same.items()} or None
+
+
+def _judge(found: Quantized, max_drop: float) -> None:
+    if found.score_before is not None and found.score_after is not None:
+        drop, what = found.score_before - found.score_after, "the score"
+    elif found.agreement is not None:
+        drop, what = 1 - min(found.agreement.values()), "agreement of the first class"
+    else:
+        drop, what = max(found.difference.values()), "agreement of the outputs"
+    if not drop <= max_drop + 1e-12:
+        raise CheckFailed(
+            f"int8 costs {drop:.4g} of {what}, allowed are {max_drop:g}; nothing was written",
+            file=found.file,
+            hint="more calibration inputs, keep_nodes for sensitive layers, or a larger --max-drop",
+        )
