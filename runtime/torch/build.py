@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from netferry.runtime.torch.naming import identifier, path_parts, wanted_path
 from netferry.runtime.torch.packing import PLAIN
 from netferry.runtime.torch.registry import Op, operators
 from netferry.runtime.torch.store import Store, settle
+from netferry.runtime.torch.ties import separate_copies
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, Role, layer_of, role_of
 from netferry.schemas.model import Model
@@ -36,6 +38,8 @@ _SCALARS = {"Add", "Sub", "Mul", "Div", "Pow", "Clip", "Max", "Min", "Pad"}
 def build(model: Model, *, frozen_statistics: bool = False) -> fx.GraphModule:
     """Return the model as a torch module, in training mode like any new module.
 
+    The model's graph is used up: functions are written out, shared copies of weights made apart. Give a copy.
+
     Args:
         model: a model at opset 21 or above (:func:`netferry.api.to_torch` raises others).
         frozen_statistics: batch norms use their running statistics, and keep them, in training too.
@@ -48,6 +52,9 @@ def build(model: Model, *, frozen_statistics: bool = False) -> fx.GraphModule:
     if model.opset < LOWEST_OPSET:
         raise UnsupportedError(f"the torch backend reads opset {LOWEST_OPSET} and above, not {model.opset}")
     model.require_values()
+    if model.ir.functions:
+        importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
+    separate_copies(model.graph)
     store = Store()
     builder = GraphBuilder(model.graph, store, frozen_statistics=frozen_statistics)
     module = builder.build([v for v in model.graph.inputs if v.name not in model.graph.initializers])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterable
 
@@ -21,7 +22,7 @@ def identifier(name: str) -> str:
 def path_parts(name: str) -> list[str]:
     """A name as parts of a module path: ``block1/conv`` and ``block1.conv`` are a conv inside block1."""
     parts = [_ODD.sub("_", part).strip("_") for part in re.split(r"[/.]", name)]
-    return [part for part in parts if part]
+    return [f"{part}_" if keyword.iskeyword(part) else part for part in parts if part]
 
 
 def wanted_path(node: ir.Node, weight: str | None) -> list[str]:

@@ -199,24 +199,22 @@ def CumProd(x: Tensor, axis: HostInt, *, exclusive: int = 0, reverse: int = 0) -
 
 @op
 def BitShift(X: Tensor, Y: Tensor, *, direction: str) -> Tensor:
-    """Zeros come in on both sides; a shift by all bits or more gives 0."""
+    """Signed numbers keep their sign to the right. Beyond the type's bits only the sign is left, or nothing."""
     bits = X.dtype.itemsize * 8
-    signed = {torch.uint64: torch.int64, torch.uint32: torch.int32, torch.uint16: torch.int16}.get(X.dtype)
-    if X.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32) or signed not in (None, torch.int64):
-        mask = (1 << bits) - 1
-        a, b = X.to(torch.int64) & mask, Y.to(torch.int64) & mask
-        shifted = (a << b.clamp(max=bits)) & mask if direction == "LEFT" else a >> b.clamp(max=bits)
-        if X.dtype.is_signed:
-            shifted = torch.where(shifted >= 1 << (bits - 1), shifted - (1 << bits), shifted)
-        return shifted.to(X.dtype)
-    a, b = X.view(torch.int64), Y.view(torch.int64)
-    over = (b >= 64) | (b < 0)
+    if X.dtype is torch.uint64:
+        a, b = X.view(torch.int64), Y.view(torch.int64)
+    else:
+        a, b = X.to(torch.int64), Y.to(torch.int64)
+    over = (b < 0) | (b >= bits)
     b = torch.where(over, 0, b)
     if direction == "LEFT":
-        y = a << b
-    else:
+        y = torch.where(over, 0, a << b)
+    elif X.dtype is torch.uint64:
         y = torch.where(b == 0, a, (a >> b) & ((1 << (64 - b).clamp(max=63)) - 1))
-    return torch.where(over, 0, y).view(X.dtype)
+        y = torch.where(over, 0, y)
+    else:
+        y = torch.where(over, torch.where(a < 0, -1, 0), a >> b)
+    return y.view(X.dtype) if X.dtype is torch.uint64 else y.to(X.dtype)
 
 
 @op

@@ -117,10 +117,8 @@ def DeformConv(
     columns = base(ow, kw, strides[1], dilations[1], pads[1])[None, :, None, :].expand(kh, kw, oh, ow)
     y = rows.reshape(kh * kw, oh, ow) + shift[:, :, :, 0]
     x = columns.reshape(kh * kw, oh, ow) + shift[:, :, :, 1]
-    picture = X.reshape(n * offset_group, c // offset_group, h, w)
-    grid = torch.stack([(2 * x + 1) / w - 1, (2 * y + 1) / h - 1], -1)
-    grid = grid.reshape(n * offset_group, kh * kw * oh, ow, 2)
-    taps = F.grid_sample(picture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    picture = X.reshape(n, offset_group, c // offset_group, h * w)
+    taps = _between(picture, y.flatten(2), x.flatten(2), h, w)
     taps = taps.reshape(n, offset_group, c // offset_group, kh * kw, oh, ow)
     if mask is not None:
         taps = taps * mask.reshape(n, offset_group, 1, kh * kw, oh, ow)
@@ -128,6 +126,19 @@ def DeformConv(
     kernel = W.reshape(group, W.shape[0] // group, -1)
     out = torch.einsum("gok,ngkp->ngop", kernel, taps).reshape(n, W.shape[0], oh, ow)
     return out if B is None else out + B.reshape(1, -1, 1, 1)
+
+
+def _between(picture: Tensor, y: Tensor, x: Tensor, h: int, w: int) -> Tensor:
+    """Values between pixels, bilinear, zeros outside: N x G x C x (H*W) at N x G x P points."""
+    top, left = torch.floor(y), torch.floor(x)
+    total = torch.zeros((), dtype=picture.dtype, device=picture.device)
+    for row, share_y in ((top, top + 1 - y), (top + 1, y - top)):
+        for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
+            inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+            at = (row.clamp(0, h - 1) * w + column.clamp(0, w - 1)).to(torch.int64)
+            found = picture.gather(3, at.unsqueeze(2).expand(-1, -1, picture.shape[2], -1))
+            total = total + found * (share_y * share_x * inside).unsqueeze(2)
+    return total
 
 
 @op

@@ -42,7 +42,7 @@ def Resize(
     else:
         raise ValueError("Resize has neither scales nor sizes")
     if _as_torch(X, named, factors, list(sizes), mode, coordinate_transformation_mode, nearest_mode, antialias):
-        return _by_torch(X, list(sizes), factors, mode, coordinate_transformation_mode == "align_corners")
+        return _by_torch(X, [sizes[named.index(i)] for i in range(2, rank)], mode)
     y = X if X.dtype.is_floating_point else X.float()
     for i, axis in enumerate(named):
         box = (roi[i], roi[i + len(named)]) if roi and coordinate_transformation_mode == "tf_crop_and_resize" else None
@@ -88,11 +88,10 @@ def _as_torch(
     return mode == "linear" and exact and transform == "half_pixel"
 
 
-def _by_torch(x: Tensor, sizes: list[int], factors: list[float], mode: str, corners: bool) -> Tensor:
-    spatial = sizes[-(x.dim() - 2) :]
+def _by_torch(x: Tensor, sizes: list[int], mode: str) -> Tensor:
     if mode == "nearest":
-        return F.interpolate(x, spatial, mode="nearest")
-    return F.interpolate(x, spatial, mode={3: "linear", 4: "bilinear", 5: "trilinear"}[x.dim()], align_corners=corners)
+        return F.interpolate(x, sizes, mode="nearest")
+    return F.interpolate(x, sizes, mode={3: "linear", 4: "bilinear", 5: "trilinear"}[x.dim()], align_corners=False)
 
 
 def _coordinates(
