@@ -43,7 +43,7 @@ def wanted_path(node: ir.Node, weight: str | None) -> list[str]:
                 found += inside
         if found:
             return path_parts(".".join(found))
-    return path_parts(name) or [node.op_type.lower()]
+    return path_parts(name) or path_parts(node.op_type.lower())
 
 
 class Paths:
