@@ -107,8 +107,9 @@ class GraphBuilder:
         self.captured: dict[ir.Value, fx.Node] = {}
         self._modules: dict[tuple[Any, ...], str] = {}
         self._attributes: dict[Any, fx.Node] = {}
-        self._absorbed: dict[ir.Node, ir.Value] = {}
-        self._plans: dict[ir.Node, Plan] = {}
+        self.plans: dict[ir.Node, Plan] = {} if outer is None else outer.plans
+        self.skipped: dict[ir.Node | None, ir.Node] = {} if outer is None else outer.skipped
+        """nodes that a module takes in: the Add of its bias, the Transpose of its weight"""
         self._constants = 0
         self._anchor: fx.Node | None = None
         self._first: fx.Node | None = None
@@ -121,7 +122,8 @@ class GraphBuilder:
             node = self.graph.placeholder(self._free_name(value.name or "input"))
             self.held[value] = Held("tensor", node)
         self._end_of_inputs = next(iter(self.graph.nodes), None) and list(self.graph.nodes)[-1]
-        self._make_plans()
+        if self.outer is None:
+            self._make_plans()
         for node in self.source:
             self._node(node)
         results = [self.as_tensor_node(self.lookup(v), v) for v in self.source.outputs]
@@ -134,26 +136,50 @@ class GraphBuilder:
         return module
 
     def _make_plans(self) -> None:
-        """Find the modules first, so that ties are known before any weight is packed."""
-        for node in self.source:
+        """Find all modules first, those of bodies included, so that ties are known before any weight is packed."""
+        for node in self.source.all_nodes():
             found = plan(node, self.frozen_statistics)
+            bound: list[ir.Value] = []
             if found is not None:
-                self._plans[node] = found
+                self.plans[node] = found
+                bound = [v for v, _, _ in found.bindings]
                 for value, packing, _ in found.bindings:
                     self.store.want(value, packing)
+                if node.op_type == "MatMul" and node.inputs[1] not in bound and node.inputs[1] is not None:
+                    self.skipped[node.inputs[1].producer()] = node
+                if found.absorbs is not None:
+                    self.skipped[found.absorbs] = node
+        for node in self.source.all_nodes():
+            bound = [v for v, _, _ in self.plans[node].bindings] if node in self.plans else []
+            if node in self.skipped:
+                continue
+            for value in node.inputs:
+                if value is not None and value.is_initializer() and value not in bound:
+                    self.store.want(value, PLAIN)
+
+    def _planned(self, node: ir.Node) -> Plan | None:
+        """The module of a node; none where its weights have to stay as they are."""
+        found = self.plans.get(node)
+        return None if found is None or any(v in self.store.raw for v, _, _ in found.bindings) else found
 
     def _node(self, node: ir.Node) -> None:
-        if node in self._absorbed:
-            self.held[node.outputs[0]] = self.held[self._absorbed[node]]
-            return
-        if any(self.lookup(v).kind == "lost" for v in node.inputs if v is not None):
-            self._lose(node)
+        if node in self.skipped and self._planned(self.skipped[node]) is not None:
+            if node.op_type == "Add":
+                self.held[node.outputs[0]] = self.held[self.skipped[node].outputs[0]]
             return
         try:
+            if any(self.lookup(v).kind == "lost" for v in node.inputs if v is not None and self._reads(node, v)):
+                self._lose(node)
+                return
             self._make(node)
         except Unsupported as error:
             self.failures.append((layer_of(node)[0] or node.op_type, node.op_type, str(error)))
             self._lose(node)
+
+    def _reads(self, node: ir.Node, value: ir.Value) -> bool:
+        """Whether a node reads a value itself: a module reads its weights from the store."""
+        found = self._planned(node)
+        return found is None or not (value in [v for v, _, _ in found.bindings] or value.producer() in self.skipped)
 
     def _lose(self, node: ir.Node) -> None:
         for value in node.outputs:
@@ -164,8 +190,8 @@ class GraphBuilder:
             raise Unsupported(f"domain {node.domain} has no torch counterpart")
         if node.op_type == "Constant":
             self._constant_node(node)
-        elif node in self._plans and not any(v in self.store.raw for v, _, _ in self._plans[node].bindings):
-            self._module(node, self._plans[node])
+        elif (found := self._planned(node)) is not None:
+            self._module(node, found)
         elif node.op_type in CONTROL:
             control_node(self, node)
         elif not (self._fold(node) or self._on_host(node) or self._weightless(node)):
@@ -326,8 +352,6 @@ class GraphBuilder:
             return
         y = self._stamp(self.graph.call_module(path, (x,)), node)
         self.held[node.outputs[0]] = Held("tensor", y)
-        if found.absorbs is not None:
-            self._absorbed[found.absorbs] = node.outputs[0]
 
     def _modulepath_parts(self, node: ir.Node, found: Plan, weight: str | None) -> list[str]:
         """A layer's only module is called like the layer, several lie inside it under the names of their weights."""
@@ -335,7 +359,7 @@ class GraphBuilder:
         layer = node.metadata_props.get(LAYER)
         if not layer:
             return parts
-        siblings = {p.key for n, p in self._plans.items() if n.metadata_props.get(LAYER) == layer}
+        siblings = {p.key for n, p in self.plans.items() if n.metadata_props.get(LAYER) == layer}
         if len(siblings) < 2:
             return parts
         own = (weight or "").removeprefix(layer).strip("./:")

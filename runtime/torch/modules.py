@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -54,6 +55,11 @@ def attribute(node: ir.Node, name: str, default: Any) -> Any:
     if held is None:
         return default
     return list(held.value) if isinstance(held.value, tuple) else held.value
+
+
+def number(node: ir.Node, name: str, default: float) -> float:
+    """A float attribute, which ONNX keeps in 32 bits, as the shortest number that means it: 1e-05, 0.9."""
+    return float(str(np.float32(attribute(node, name, default))))
 
 
 def used_outputs(node: ir.Node) -> list[bool]:
@@ -213,8 +219,21 @@ def _gemm(node: ir.Node) -> Plan | None:
     return _linear(weight, PLAIN if transposed else TRANSPOSED, bias, None)
 
 
+def turned_weight(node: ir.Node) -> ir.Value | None:
+    """The initializer of a MatMul's second input behind a Transpose that serves nothing else."""
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    before = None if value is None else value.producer()
+    if value is None or before is None or before.op_type != "Transpose" or before.graph is not node.graph:
+        return None
+    if len(list(value.uses())) != 1 or value.is_graph_output() or attribute(before, "perm", [1, 0]) != [1, 0]:
+        return None
+    return initializer(before, 0)
+
+
 def _matmul(node: ir.Node) -> Plan | None:
-    weight = initializer(node, 1)
+    weight, packing = initializer(node, 1), TRANSPOSED
+    if weight is None:
+        weight, packing = turned_weight(node), PLAIN
     if weight is None or len(static_shape(weight)) != 2 or role_of(weight) != Role.LEARNABLE:
         return None
     uses = list(node.outputs[0].uses())
@@ -222,10 +241,10 @@ def _matmul(node: ir.Node) -> Plan | None:
         add = uses[0].node
         if add.op_type == "Add" and add.domain == node.domain and add.graph is node.graph:
             bias = initializer(add, 1 - uses[0].idx)
-            out = static_shape(weight)[1]
+            out = static_shape(weight)[1 if packing is TRANSPOSED else 0]
             if bias is not None and static_shape(bias) == (out,) and bias.dtype == weight.dtype:
-                return _linear(weight, TRANSPOSED, bias, add)
-    return _linear(weight, TRANSPOSED, None, None)
+                return _linear(weight, packing, bias, add)
+    return _linear(weight, packing, None, None)
 
 
 def _embedding(node: ir.Node) -> Plan | None:
@@ -256,7 +275,7 @@ def _batch_norm(node: ir.Node) -> Plan | None:
     channels = math.prod(static_shape(values[0]))  # type: ignore[arg-type]
     names = ["weight", "bias", "running_mean", "running_var"]
     bindings: Bindings = [(v, PLAIN, [n]) for v, n in zip(values, names, strict=True) if v is not None]
-    settings = (channels, attribute(node, "epsilon", 1e-5), 1 - attribute(node, "momentum", 0.9))
+    settings = (channels, number(node, "epsilon", 1e-5), round(1 - number(node, "momentum", 0.9), 7))
     return Plan(lambda: _bare(kind, *settings), bindings, ("BatchNorm", *settings, *bindings_key(bindings)))
 
 
@@ -266,7 +285,7 @@ def _instance_norm(node: ir.Node) -> Plan | None:
     if scale is None or bias is None or kind is None:
         return None
     bindings: Bindings = [(scale, PLAIN, ["weight"]), (bias, PLAIN, ["bias"])]
-    settings = (static_shape(scale)[0], attribute(node, "epsilon", 1e-5))
+    settings = (static_shape(scale)[0], number(node, "epsilon", 1e-5))
     return Plan(
         lambda: _bare(kind, *settings, affine=True), bindings, ("InstanceNorm", *settings, *bindings_key(bindings))
     )
@@ -277,7 +296,7 @@ def _group_norm(node: ir.Node) -> Plan | None:
     if scale is None or bias is None:
         return None
     bindings: Bindings = [(scale, PLAIN, ["weight"]), (bias, PLAIN, ["bias"])]
-    settings = (attribute(node, "num_groups", 1), static_shape(scale)[0], attribute(node, "epsilon", 1e-5))
+    settings = (attribute(node, "num_groups", 1), static_shape(scale)[0], number(node, "epsilon", 1e-5))
     return Plan(lambda: _bare(nn.GroupNorm, *settings), bindings, ("GroupNorm", *settings, *bindings_key(bindings)))
 
 
@@ -294,7 +313,7 @@ def _layer_norm(node: ir.Node) -> Plan | None:
     bindings: Bindings = [(scale, PLAIN, ["weight"])]
     if bias is not None:
         bindings.append((bias, PLAIN, ["bias"]))
-    settings, has_bias = (tuple(shape), attribute(node, "epsilon", 1e-5)), bias is not None
+    settings, has_bias = (tuple(shape), number(node, "epsilon", 1e-5)), bias is not None
     return Plan(
         lambda: _bare(nn.LayerNorm, *settings, bias=has_bias),
         bindings,
@@ -422,7 +441,7 @@ def _dropout(node: ir.Node) -> nn.Module | None:
         held = array_of(node.inputs[1])
         if held is None:
             return None
-        ratio = float(held.reshape(-1)[0])
+        ratio = float(str(held.reshape(-1)[0]))
     if given(node, 2):
         training = array_of(node.inputs[2])
         if training is None or bool(training.reshape(-1)[0]):
@@ -432,8 +451,8 @@ def _dropout(node: ir.Node) -> nn.Module | None:
 
 _WEIGHTLESS: dict[str, Callable[[ir.Node], nn.Module | None]] = {
     "Relu": lambda n: nn.ReLU(),
-    "LeakyRelu": lambda n: nn.LeakyReLU(attribute(n, "alpha", 0.009999999776482582)),
-    "Elu": lambda n: nn.ELU(attribute(n, "alpha", 1.0)),
+    "LeakyRelu": lambda n: nn.LeakyReLU(number(n, "alpha", 0.01)),
+    "Elu": lambda n: nn.ELU(number(n, "alpha", 1.0)),
     "Sigmoid": lambda n: nn.Sigmoid(),
     "Tanh": lambda n: nn.Tanh(),
     "Softmax": lambda n: nn.Softmax(attribute(n, "axis", -1)),
@@ -446,8 +465,6 @@ _WEIGHTLESS: dict[str, Callable[[ir.Node], nn.Module | None]] = {
 
 def torch_values(array: Any) -> torch.Tensor:
     """A NumPy array as a tensor of its own; bfloat16 keeps its bits."""
-    import numpy as np
-
     if array.dtype.kind not in "biufc":
         if array.dtype.name == "bfloat16":
             return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
