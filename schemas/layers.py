@@ -7,6 +7,7 @@ initializer ``netferry.role``. Freezing, features, error messages and the layer 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -35,6 +36,8 @@ _LEARNABLE_SLOTS = {
     ("PRelu", 1), ("LSTM", 1), ("LSTM", 2), ("LSTM", 3), ("LSTM", 7), ("GRU", 1), ("GRU", 2), ("GRU", 3),
     ("RNN", 1), ("RNN", 2), ("RNN", 3), ("DeformConv", 1), ("DeformConv", 3), ("RMSNormalization", 1),
 }  # fmt: skip
+_MOVERS = {"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Concat", "Cast", "Flatten"}
+_PARAMETER_NAME = re.compile(r"\.(\w+_)?(weight|bias)$")
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
 
 
@@ -47,10 +50,12 @@ def role_of(value: ir.Value) -> Role:
 def role_by_use(value: ir.Value) -> Role:
     """Return an initializer's role as the operator slots that use it tell, whatever is recorded.
 
-    A floating-point weight slot means learnable, a running-statistics slot state. A float of rank two or more that
-    MatMul, Gather or Einsum reads is taken for learnable, anything else for constant.
+    A floating-point weight slot means learnable, a running-statistics slot state; what only moves elements on the way
+    there (Transpose, Slice, Concat …) is looked through. A float of rank two or more that MatMul, Gather or Einsum
+    reads is taken for learnable, and so is one that is called ``….weight`` or ``….bias``, as torch's exporters keep
+    the names of parameters; anything else is constant.
     """
-    slots = {(use.node.op_type, use.idx) for use in value.uses() if use.node.domain in ("", "ai.onnx")}
+    slots = _slots(value, 6)
     if slots & _STATE_SLOTS:
         return Role.STATE
     if value.dtype not in _FLOATS:
@@ -60,7 +65,20 @@ def role_by_use(value: ir.Value) -> Role:
     rank = len(value.shape) if value.shape is not None else 0
     if rank >= 2 and any(op in ("MatMul", "Gather", "Einsum") for op, _ in slots):
         return Role.LEARNABLE
-    return Role.CONSTANT
+    return Role.LEARNABLE if rank >= 1 and _PARAMETER_NAME.search(value.name or "") else Role.CONSTANT
+
+
+def _slots(value: ir.Value, depth: int) -> set[tuple[str, int]]:
+    """(operator, input) pairs that read a value, directly or behind operators that only move elements."""
+    found: set[tuple[str, int]] = set()
+    for use in value.uses():
+        if use.node.domain not in ("", "ai.onnx"):
+            continue
+        if use.node.op_type not in _MOVERS or (use.idx > 0 and use.node.op_type != "Concat"):
+            found.add((use.node.op_type, use.idx))
+        elif depth:
+            found |= _slots(use.node.outputs[0], depth - 1)
+    return found
 
 
 @dataclass

@@ -1,0 +1,86 @@
+"""Names of modules: the source's layers, or what an exporter of torch left in names of weights and nodes."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable
+
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import LAYER
+
+_ODD = re.compile(r"[^0-9A-Za-z_]+")
+_WEIGHT = re.compile(r"[._/](weight|bias|kernel|gamma|beta|embeddings|alpha|slope|W|R|B|scale)(:0)?$")
+
+
+def identifier(name: str) -> str:
+    """A name that Python code can hold."""
+    text = _ODD.sub("_", name).strip("_") or "value"
+    return f"_{text}" if text[0].isdigit() else text
+
+
+def path_parts(name: str) -> list[str]:
+    """A name as parts of a module path: ``block1/conv`` and ``block1.conv`` are a conv inside block1."""
+    parts = [_ODD.sub("_", part).strip("_") for part in re.split(r"[/.]", name)]
+    return [f"{part}_" if keyword.iskeyword(part) else part for part in parts if part]
+
+
+def wanted_path(node: ir.Node, weight: str | None) -> list[str]:
+    """Where the module of a node belongs, before names are made unique."""
+    layer = node.metadata_props.get(LAYER)
+    if layer:
+        return path_parts(layer)
+    if weight and (match := _WEIGHT.search(weight)):
+        return path_parts(weight[: match.start()])
+    name = node.name or ""
+    if "/" in name:
+        found: list[str] = []
+        for piece in [p for p in name.split("/") if p][:-1]:
+            inside = piece.split(".")
+            if found and found[: len(inside) - 1] == inside[:-1] and len(inside) > 1:
+                found = inside
+            else:
+                found += inside
+        if found:
+            return path_parts(".".join(found))
+    return path_parts(name) or path_parts(node.op_type.lower())
+
+
+class Paths:
+    """Gives every module and parameter a path that nothing else has; nothing lies inside a module that computes."""
+
+    def __init__(self) -> None:
+        self._leaves: set[str] = set()
+        self._inner: set[str] = set()
+
+    def reserve(self, paths: Iterable[str]) -> None:
+        """Keep paths free."""
+        self._leaves.update(paths)
+
+    def take(self, parts: list[str], *, holds: bool = False) -> str:
+        """Return the path for ``parts``: parts behind one that computes are joined to it with ``_``.
+
+        ``holds`` asks for a module that others may lie in.
+        """
+        done: list[str] = []
+        for part in parts:
+            if done and ".".join(done) in self._leaves:
+                done[-1] = f"{done[-1]}_{part}"
+            else:
+                done.append(part)
+        base = ".".join(done) or "module"
+        path, i = base, 0
+        while path in self._leaves or path in self._inner or taken_by_torch(path):
+            i += 1
+            path = f"{base}_{i}"
+        (self._inner if holds else self._leaves).add(path)
+        pieces = path.split(".")
+        self._inner.update(".".join(pieces[:n]) for n in range(1, len(pieces)))
+        return path
+
+
+def taken_by_torch(path: str) -> bool:
+    """Whether a path's first part is something that every torch module has (``forward``, ``train`` …)."""
+    import torch.fx
+
+    return any(hasattr(torch.fx.GraphModule, part) for part in path.split("."))

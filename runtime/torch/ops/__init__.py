@@ -1,0 +1,1 @@
+"""Operators, a family per file; every function is named like its operator."""
