@@ -164,10 +164,8 @@ def save(
 
     if check not in ("auto", "structure", "run"):
         raise UsageError(f"check is auto, structure or run, not {check!r}")
-    if opset is not None and opset != model.opset:
-        from netferry.converters.passes.opset import to_opset
-
-        model.notes.extend(to_opset(model, opset))
+    if opset is not None:
+        _at_opset(model, opset)
     run = _run_check(model, check, allow_placeholders)
     return write(
         model,
@@ -178,6 +176,13 @@ def save(
         allow_placeholders=allow_placeholders,
         producer_version=__version__,
     )
+
+
+def _at_opset(model: Model, opset: int) -> None:
+    from netferry.converters.passes.opset import to_opset
+
+    if opset != model.opset:
+        model.notes.extend(to_opset(model, opset))
 
 
 def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
@@ -203,23 +208,47 @@ def convert(
     external_data: bool | None = None,
     check: str = "auto",
     allow_placeholders: bool = False,
+    optimize: str = "none",
+    precision: str | None = None,
+    disable: Sequence[str] = (),
     **reading: Any,
 ) -> dict[str, Any]:
     """Read ``source`` (see :func:`load` for the further options) and write it as ONNX (see :func:`save`).
 
     Args:
+        optimize: ``safe`` or ``full`` makes the graph smaller; checked by runs before and after.
+        precision: ``fp16`` or ``bf16``.
+        disable: passes to leave out.
         report: write the machine-readable conversion report here.
 
     Returns:
         The report (schemas/report.schema.json); the sources' hashes are computed only where ``report`` is given.
     """
     from netferry import __version__
+    from netferry.changing import change
     from netferry.schemas.report import Report
 
     started = time.perf_counter()
     model = load(source, weights, **reading)
     read = time.perf_counter()
-    options = {"opset": opset, "ir_version": ir_version, "external_data": external_data, "check": check}
+    options = {
+        "optimize": optimize,
+        "precision": precision,
+        "opset": opset,
+        "ir_version": ir_version,
+        "external_data": external_data,
+        "check": check,
+    }
+    if opset is not None and (optimize != "none" or precision is not None):
+        _at_opset(model, opset)
+    changed = change(
+        model,
+        lambda m, path: save(m, path, check="structure"),
+        optimize=optimize,
+        precision=precision,
+        disable=disable,
+        check=check != "structure",
+    )
     written = save(
         model,
         target,
@@ -232,6 +261,7 @@ def convert(
     document = Report(model, netferry_version=__version__, options=options | _plain(reading))
     document.timing("read", read - started)
     document.written(written)
+    document.changed(changed)
     return document.finish(report)
 
 

@@ -54,11 +54,14 @@ InputsNchw = Annotated[
     str | None, typer.Option("--inputs-as-nchw", help="Keras: channels-last inputs to make channels-first (A,B or *).")
 ]
 OutputsNchw = Annotated[
-    str | None, typer.Option("--outputs-as-nchw", help="Keras: channels-last outputs to make channels-first (A,B or *).")
+    str | None,
+    typer.Option("--outputs-as-nchw", help="Keras: channels-last outputs to make channels-first (A,B or *)."),
 ]
 RightPadded = Annotated[
-    bool, typer.Option("--right-padded-masks", help="Keras: sequences are padded at the end only, so masks become lengths.")
+    bool,
+    typer.Option("--right-padded-masks", help="Keras: sequences are padded at the end only, so masks become lengths."),
 ]
+Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to leave out of the optimization.")]
 Init = Annotated[int | None, typer.Option("--init", help="Seed for parameters that have no values.")]
 
 
@@ -114,6 +117,9 @@ def convert(
         typer.Option("--external-data/--no-external-data", help="Weights in a second file (by itself above 1.8 GB)."),
     ] = None,
     check: Annotated[str, typer.Option(help="structure, run, or auto: run where onnxruntime is installed.")] = "auto",
+    optimize: Annotated[str, typer.Option(help="none, safe or full: a smaller graph that computes the same.")] = "none",
+    precision: Annotated[str | None, typer.Option(help="fp16 or bf16.")] = None,
+    disable: Disable = None,
     report: Annotated[Path | None, typer.Option(help="Write the conversion report (JSON) here.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -137,7 +143,45 @@ def convert(
         external_data=external_data,
         check=check,
         allow_placeholders=allow_placeholders,
+        optimize=optimize,
+        precision=precision,
+        disable=tuple(disable or ()),
         **reading,
+    )
+    if as_json:
+        _print_json(result)
+    else:
+        from netferry import tables
+
+        tables.converted(result)
+
+
+@app.command()
+def optimize(
+    source: Annotated[Path, typer.Argument(help="The network.")],
+    output: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    weights: Weights = None,
+    level: Annotated[str, typer.Option(help="safe or full.")] = "full",
+    precision: Annotated[str | None, typer.Option(help="fp16 or bf16.")] = None,
+    disable: Disable = None,
+    opset: Annotated[int | None, typer.Option(help="11 to 26.", min=1)] = None,
+    check: Annotated[str, typer.Option(help="structure, run, or auto.")] = "auto",
+    report: Annotated[Path | None, typer.Option(help="Write the report (JSON) here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a network's graph smaller. Example: netferry optimize digits.onnx digits-small.onnx"""
+    from netferry import api
+
+    result = api.convert(
+        source,
+        output,
+        weights,
+        report=report,
+        opset=opset,
+        check=check,
+        optimize=level,
+        precision=precision,
+        disable=tuple(disable or ()),
     )
     if as_json:
         _print_json(result)

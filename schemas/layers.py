@@ -118,7 +118,9 @@ def count(value: ir.Value) -> int:
 
 def layer_of(node: ir.Node) -> tuple[str, str]:
     """Return (name, type) of the layer that a node belongs to; an unstamped node is a layer of its own."""
-    name = node.metadata_props.get(LAYER) or node.name or ""
+    name = node.metadata_props.get(LAYER) or node.name
+    if not name:  # many exporters leave nodes unnamed; their values have names
+        name = next((v.name for v in node.outputs if v.name), "")
     return name, node.metadata_props.get(LAYER_TYPE) or node.op_type
 
 
