@@ -21,7 +21,7 @@ _EPILOG = (
 )
 app = typer.Typer(
     name="netferry",
-    help="Carries trained networks between formats: Caffe and ONNX files in, checked ONNX and predictions out.",
+    help="Carries trained networks between formats: Keras, Caffe and ONNX files in, checked ONNX and predictions out.",
     epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
