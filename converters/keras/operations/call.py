@@ -79,7 +79,9 @@ class Op:
         if default is _MISSING:
             raise MalformedFile(
                 f"argument {name} of {quoted(self.l.type)} is not in the file (Keras 2 keeps only the first positional "
-                "argument)" if not self.keras3 else f"argument {name} is missing",
+                "argument)"
+                if not self.keras3
+                else f"argument {name} is missing",
                 layer=self.l.path,
             )
         return default
