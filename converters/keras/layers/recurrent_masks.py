@@ -8,8 +8,6 @@ caller says so with ``right_padded_masks``) nothing has to move.
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary, ref
-
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layout import KT, Mask
 from netferry.converters.keras.network import flattened
@@ -36,24 +34,17 @@ def mask_of(l: Layer, x: KT) -> Mask | None:
     return x.mask
 
 
-_GIVEN: WeakKeyDictionary[KT, Mask] = WeakKeyDictionary()
-
-
 def explicit_mask(given: KT) -> Mask:
     """A tensor of the model as mask: one for all its readers, so that they share what is derived from it."""
-    if given in _GIVEN:
-        return _GIVEN[given]
-    tensor = ref(given)  # the mask lives as long as the tensor, and must not keep it alive
-
+    if given.as_mask is not None:
+        return given.as_mask
 
     def make(b: Builder) -> ir.Value:
-        source = tensor()
-        assert source is not None
-        value = source.logical(b)
+        value = given.logical(b)
         return value if value.dtype == ir.DataType.BOOL else b.op("Cast", value, to=int(ir.DataType.BOOL))
 
-    mask = _GIVEN[given] = Mask(make)
-    return mask
+    given.as_mask = Mask(make)
+    return given.as_mask
 
 
 class Steps:
