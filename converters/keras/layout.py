@@ -83,6 +83,8 @@ class KT:
     wide: ir.Value | None = None
     """for (batch, channels) from a global pooling: the same with axes of size 1 behind"""
     forms: dict[Order, ir.Value] = field(default_factory=dict, repr=False)
+    as_mask: Mask | None = field(default=None, repr=False)
+    """the tensor itself used as a mask (an argument ``mask=``), for all layers that take it"""
 
     def __post_init__(self) -> None:
         self.forms.setdefault(self.order, self.value)
