@@ -146,7 +146,8 @@ def idf_of(l: Layer, v: Vocabulary) -> np.ndarray:
     """Weight of every place for tf_idf, padded as Keras pads it: the mean in front, zeros behind."""
     given = l.config.take("idf_weights", None)
     if given is None:
-        stored = l.constant("idf_weights").ravel()
+        inner = l.stored("_lookup_layer/idf_weights") is not None
+        stored = l.constant("_lookup_layer/idf_weights" if inner else "idf_weights").ravel()
     else:
         if isinstance(given, dict):
             inner = given.get("config")

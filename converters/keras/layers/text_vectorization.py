@@ -23,6 +23,8 @@ from netferry.schemas.graph import Builder, Dim, shape_of
 from netferry.schemas.ir import ir
 
 _STRING, _INT64, _BOOL = ir.DataType.STRING, ir.DataType.INT64, ir.DataType.BOOL
+SPACES = "\t\n\v\f\r"
+"""White space but the blank, which is all that StringSplit knows as such."""
 PUNCTUATION = "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'"
 
 
@@ -46,14 +48,17 @@ def _back(b: Builder, flat: ir.Value, like: ir.Value) -> ir.Value:
     return made
 
 
-def without(b: Builder, value: ir.Value, characters: str) -> ir.Value:
-    """Remove characters: split at each, and join the pieces again by a Scan over them."""
+def without(b: Builder, value: ir.Value, characters: str, instead: str = "") -> ir.Value:
+    """Replace characters: split at each, and join the pieces again by a Scan over them.
+
+    With ``instead``, more of it may come at both ends (tensorflow's splitting does not mind).
+    """
     flat = b.reshape(value, [-1])
     empty = _expanded(b, b.const(np.asarray("", object), "empty"), b.op("Shape", flat), shape_of(flat))
     for character in characters:
         pieces, _ = b.op("StringSplit", flat, outputs=2, delimiter=character,
                          types=[(_STRING, (*shape_of(flat), None)), (_INT64, shape_of(flat))])  # fmt: skip
-        flat = _joined(b, empty, pieces)
+        flat = _joined(b, empty, pieces, instead)
     return _back(b, flat, value)
 
 
@@ -61,14 +66,20 @@ def _expanded(b: Builder, value: ir.Value, shape: ir.Value, dims: tuple[Dim, ...
     return b.op("Expand", value, shape, types=[(value.dtype or _STRING, dims)])
 
 
-def _joined(b: Builder, empty: ir.Value, pieces: ir.Value) -> ir.Value:
-    """Concatenate the texts of each row of (rows, pieces)."""
+def _joined(b: Builder, empty: ir.Value, pieces: ir.Value, between: str) -> ir.Value:
+    """Concatenate the texts of each row of (rows, pieces), each with ``between`` in front.
+
+    Empty pieces leave the state as it is by a Where, which also keeps onnxruntime's StringConcat from writing into
+    the state's buffer: it appends to what lies there from two steps before.
+    """
     rows = shape_of(empty)
     inner = b.subgraph("join")
     state = ir.Value(name=inner.unique("so_far"), type=ir.TensorType(_STRING), shape=ir.Shape(list(rows)))
     piece = ir.Value(name=inner.unique("piece"), type=ir.TensorType(_STRING), shape=ir.Shape(list(rows)))
     inner.graph.inputs.extend([state, piece])
-    inner.output(inner.op("StringConcat", state, piece), "joined")
+    added = inner.op("StringConcat", b.const(np.asarray(between, object), "between"), piece) if between else piece
+    nothing = inner.op("Equal", piece, b.const(np.asarray("", object), "empty"))
+    inner.output(inner.op("Where", nothing, state, inner.op("StringConcat", state, added)), "joined")
     inner.finish()
     return b.op("Scan", empty, pieces, body=inner.graph, num_scan_inputs=1, scan_input_axes=[1],
                 types=[(_STRING, rows)])  # fmt: skip
@@ -84,6 +95,7 @@ def _split(b: Builder, l: Layer, value: ir.Value) -> ir.Value:
         dims = dims[:-1]
     if len(dims) != 1:
         raise UnsupportedOption(f"texts of rank {len(dims)} are not split", layer=l.path)
+    value = without(b, value, SPACES, " ")
     words, _ = b.op("StringSplit", value, outputs=2, types=[(_STRING, (*dims, "words")), (_INT64, dims)])
     return words
 
@@ -166,7 +178,7 @@ def text_vectorization(b: Builder, l: Layer, x: KT) -> KT:
         raise UnsupportedOption(f"split={quoted(split, 60)} is not supported (only whitespace and None)", layer=l.path)
     if x.dtype != _STRING:
         raise MalformedFile(f"TextVectorization takes texts, not {x.dtype}", layer=l.path)
-    v: Vocabulary = vocabulary_of(_with_prefix(l), text=True, mask="", oov_token="[UNK]", oov=1)  # noqa: S106 -- no password
+    v: Vocabulary = vocabulary_of(l, text=True, mask="", oov_token="[UNK]", oov=1)  # noqa: S106 -- no password
     value = x.logical(b)
     if standardize in ("lower", "lower_and_strip_punctuation"):
         value = lowered(b, value)
@@ -182,15 +194,11 @@ def text_vectorization(b: Builder, l: Layer, x: KT) -> KT:
     if v.mode != "int":
         return KT.of(coded(b, l, places, v))
     l.config.ignore("idf_weights")
-    if len(widths) > 1:
+    if widths != [1]:
         places = _compacted(b, places)
     if length is not None:
         places = _sized(b, places, l.config.integer("output_sequence_length", least=1))
     return KT.of(places)
-
-
-def _with_prefix(l: Layer) -> Layer:
-    return l
 
 
 __all__ = ["DROPPED", "lowered", "without"]
