@@ -83,7 +83,7 @@ def _convert(content: Content, other: Content | None, options: ReadOptions) -> M
         notes.append(
             Note("assumed", "channels-first Keras 1 weights without a backend: written by Theano, kernels turned")
         )
-    facts = Facts(generation, backend or "tensorflow", arrays, store is not None, options, notes)
+    facts = Facts(generation, backend or "tensorflow", arrays, store is not None, options, notes, assets=content.assets)
     built = _build(spec, facts, options)
     details = dict(content.details) | {"backend": backend, "generation": generation}
     details["layers"] = dict(sorted(Counter(_types(spec)).items()))

@@ -155,14 +155,20 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
     return spec
 
 
+_PLAIN_LAYERS = ("Discretization", "HashedCrossing", "Pipeline")
+"""Layers of Keras 3 that do not write ``trainable``."""
+
+
 def _is_operation(spec: Spec) -> bool:
     """Whether it is an operation of a Keras 3 functional model (``x + 1``) rather than the layer of that name.
 
-    Every layer writes ``trainable`` and ``dtype``, operations do not; files of the old form have no module.
+    Layers write ``trainable``, operations do not; files of the old form have no module.
     """
     if spec.generation != 3 or spec.layers is not None or spec.type == "InputLayer":
         return False
-    return spec.module.startswith(("keras.src.ops", "keras.ops")) or not {"trainable", "dtype"} & set(spec.config)
+    if spec.module:
+        return spec.module.startswith(("keras.src.ops", "keras.ops"))
+    return "trainable" not in spec.config and spec.type not in _PLAIN_LAYERS
 
 
 def _is_ref(value: Any) -> bool:

@@ -148,8 +148,8 @@ def batch_normalization(op: Op) -> KT:
         return tensor.to(op.b, x.order) if tensor.rank == x.rank else tensor.logical(op.b)
 
     mean, variance = part("mean", 1), part("variance", 2)
-    offset = part("offset", 4 if op.keras3 else 3)
-    scale = part("scale", 5 if op.keras3 else 4)
+    offset = part("offset", 3)
+    scale = part("scale", 4)
     spread = op.b.op("Sqrt", op.b.op("Add", variance, op.b.const(epsilon, "epsilon")))
     made = op.b.op("Div", op.b.op("Sub", x.value, mean), spread)
     made = made if scale is None else op.b.op("Mul", made, scale)
@@ -250,9 +250,7 @@ def layer_norm(op: Op) -> KT:
     if op.l.type == "ops:LayerNorm":
         value = op.b.op("Sub", value, op.b.op("ReduceMean", value, places, keepdims=1))
     square = op.b.op("ReduceMean", op.b.op("Mul", value, value), places, keepdims=1)
-    least = op.b.const(
-        float(epsilon) if epsilon is not None else 1e-3 if op.l.type == "ops:LayerNorm" else 1e-7, "epsilon"
-    )
+    least = op.b.const(float(epsilon) if epsilon is not None else 1e-7, "epsilon")
     made = x.like(op.b.op("Div", value, op.b.op("Sqrt", op.b.op("Add", square, least))))
     for name, place, operator in (("gamma" if op.l.type == "ops:LayerNorm" else "scale", 1, "Mul"), ("beta", 2, "Add")):
         given = op.take(name, place, None) if not (name == "beta" and op.l.type == "ops:RMSNorm") else None
