@@ -1,4 +1,4 @@
-"""Conversion of Keras ``.h5`` files against tf2onnx, and against a bare script that copies the weights.
+"""Conversion of Keras ``.h5`` files against tf2onnx, and against a bare script that writes the same bytes.
 
     python -m benchmarks.keras_h5 --tensorflow-python PYTHON [--rounds 3] [--folder DIR] [NETWORK ...]
 
@@ -38,7 +38,7 @@ shape = tensorflow.TensorSpec((None, *model.input_shape[1:]), tensorflow.float32
 tf2onnx.convert.from_keras(model, (shape,), opset=17, output_path=sys.argv[2])
 """
 BARE = '''
-"""The floor: every array of an HDF5 file as an initializer of an .onnx, by numpy, h5py and nothing else."""
+"""The floor: the arrays of an HDF5 file as initializers of an .onnx, kernels in ONNX's order, by numpy and h5py."""
 import sys
 import h5py
 import numpy
@@ -70,7 +70,10 @@ with h5py.File(sys.argv[1], "r") as file, open(sys.argv[2], "wb") as out:
     out.write(varint(1 << 3) + varint(10) + field(7, total))
     for head, name in zip(heads, arrays):
         out.write(head)
-        out.write(numpy.ascontiguousarray(file[name][()], numpy.float32).data)
+        values = file[name][()]
+        if values.ndim == 4:
+            values = numpy.moveaxis(values, (-1, -2), (0, 1))
+        out.write(numpy.ascontiguousarray(values, numpy.float32).data)
 '''
 
 
