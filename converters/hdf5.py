@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -120,6 +121,12 @@ class Hdf5File:
         self.path, self.limits = self.place.path, limits
         self._file = self._call(self.place.open)
         self._groups: dict[str, h5py.Group] = {}
+        place = self.place
+        self._size = (
+            len(place.content) if place.content is not None
+            else self.path.stat().st_size if place.size is None
+            else place.size
+        )  # fmt: skip
 
     def __enter__(self) -> Hdf5File:
         return self
@@ -139,8 +146,7 @@ class Hdf5File:
         parent = self._group(group)
         found: dict[str, Any] = {}
         for name in self._call(lambda: list(parent.keys())):
-            link = self._call(lambda name=name: parent.get(name, getlink=True))
-            if not isinstance(link, h5py.HardLink):
+            if not self._call(lambda name=name: _is_hard(parent, name)):
                 raise UnsafeFile(f"{quoted(name)} is a link that leaves its group", file=self.path)
             found[name] = self._call(lambda name=name: parent[name])
             if len(found) > self.limits.layers:
@@ -168,10 +174,10 @@ class Hdf5File:
                 at = self._groups[done]
                 continue
             parent = at
-            link = self._call(lambda p=parent, n=part: p.get(n, getlink=True)) if isinstance(at, h5py.Group) else None
-            if link is None:
+            hard = self._call(lambda p=parent, n=part: _is_hard(p, n)) if isinstance(at, h5py.Group) else None
+            if hard is None:
                 raise MalformedFile(f"no entry {quoted(path)}", file=self.path)
-            if not isinstance(link, h5py.HardLink):
+            if not hard:
                 raise UnsafeFile(f"{quoted(done)} is a link that leaves its group", file=self.path)
             at = self._call(lambda p=parent, n=part: p[n])
             if isinstance(at, h5py.Group):
@@ -260,25 +266,33 @@ class Hdf5File:
         data = self._find(name)
         if not isinstance(data, h5py.Dataset):
             raise MalformedFile(f"{quoted(name)} is not an array", file=self.path)
+        return self._call(lambda: self._described(name, data))
+
+    def _described(self, name: str, data: h5py.Dataset) -> Array:
         created = data.id.get_create_plist()
         if data.external or data.is_virtual:
             raise UnsafeFile(f"array {quoted(name)} keeps its values in other files", file=self.path)
         for i in range(created.get_nfilters()):
             if created.get_filter(i)[0] not in _FILTERS:
                 raise UnsafeFile(f"array {quoted(name)} needs an HDF5 filter plug-in", file=self.path)
-        if data.dtype.kind not in "fiub":
-            raise UnsupportedError(f"array {quoted(name)} holds {data.dtype}, not numbers", file=self.path)
-        declared = int(np.prod([int(d) for d in data.shape], dtype=object)) * data.dtype.itemsize
+        dtype, shape = data.dtype, tuple(int(d) for d in data.shape)
+        if dtype.kind not in "fiub":
+            raise UnsupportedError(f"array {quoted(name)} holds {dtype}, not numbers", file=self.path)
+        declared = math.prod(shape) * dtype.itemsize
         stored = data.id.get_storage_size()
         if declared > _RATIO_ABOVE and declared > _RATIO * max(stored, 1):
             raise LimitExceeded(f"array {quoted(name)} declares {declared} bytes, {stored} are stored", file=self.path)
         offset = data.id.get_offset() if data.chunks is None else None
-        size = self.path.stat().st_size if self.place.size is None else self.place.size
-        if self.place.content is not None:
-            size = len(self.place.content)
-        if offset is not None and offset + declared > size:
+        if offset is not None and offset + declared > self._size:
             raise MalformedFile(f"array {quoted(name)} runs past the end of the file", file=self.path)
-        shape = tuple(int(d) for d in data.shape)
         if offset is not None:
             offset = offset + self.place.start if declared and self.place.content is None else None
-        return Array(self.place, name, shape, data.dtype, offset)
+        return Array(self.place, name, shape, dtype, offset)
+
+
+def _is_hard(group: h5py.Group, name: str) -> bool | None:
+    """Whether an entry of a group is a hard link; None where there is none of that name."""
+    try:
+        return group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type == h5py.h5l.TYPE_HARD
+    except KeyError:
+        return None

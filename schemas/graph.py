@@ -245,10 +245,10 @@ class Builder:
             types[f"i{i}"] = _type_proto(value)
             tensor = value.const_value
             if tensor is not None and tensor.size <= 64 and isinstance(tensor, ir.Tensor):
-                data[f"i{i}"] = ir.to_proto(tensor)
+                data[f"i{i}"] = ir.serde.serialize_tensor(tensor)
         proto.output.extend(f"o{i}" for i in range(len(node.outputs)))
         for attribute in node.attributes.values():
-            proto.attribute.append(ir.to_proto(attribute))
+            ir.serde.serialize_attribute_into(proto.attribute.add(), attribute)
         opsets = [onnx.helper.make_opsetid(d, v) for d, v in self._root.graph.opset_imports.items()]
         try:
             inferred = onnx.shape_inference.infer_node_outputs(

@@ -40,18 +40,35 @@ def byte_size(dtype: ir.DataType, shape: Sequence[int]) -> int:
     return -(-math.prod(int(d) for d in shape) * dtype.bitwidth // 8)
 
 
+class ComputedTensor(ir.LazyTensor):
+    """A tensor computed each time it is asked for, and not kept; see :func:`computed_tensor`."""
+
+    def __init__(
+        self, compute: Callable[[], np.ndarray], dtype: ir.DataType, shape: Sequence[int], name: str | None
+    ) -> None:
+        def evaluate() -> ir.TensorProtocol:
+            return ir.Tensor(np.ascontiguousarray(self.elements()).reshape(shape), dtype=dtype, name=name)
+
+        super().__init__(evaluate, dtype=dtype, shape=ir.Shape(list(shape)), cache=False, name=name)
+        self._compute, self._size = compute, math.prod(shape)
+
+    def elements(self) -> np.ndarray:
+        """Return the values as they are computed: an array, perhaps strided, whose C order is the tensor's."""
+        array = np.asarray(self._compute())
+        if array.size != self._size:
+            raise AssertionError(f"{self.name}: computed shape {array.shape}, announced {self.shape}")
+        return array
+
+
 def computed_tensor(
     compute: Callable[[], np.ndarray], dtype: ir.DataType, shape: Sequence[int], name: str | None = None
-) -> ir.LazyTensor:
-    """Return a tensor computed each time it is asked for, and not kept: for transposed or converted weights."""
+) -> ComputedTensor:
+    """Return a tensor computed each time it is asked for, and not kept: for transposed or converted weights.
 
-    def evaluate() -> ir.TensorProtocol:
-        array = np.asarray(compute(), order="C")
-        if array.shape != tuple(shape):
-            raise AssertionError(f"{name}: computed shape {array.shape}, announced {tuple(shape)}")
-        return ir.Tensor(array, dtype=dtype, name=name)
-
-    return ir.LazyTensor(evaluate, dtype=dtype, shape=ir.Shape(list(shape)), cache=False, name=name)
+    ``compute`` may return a transposed view, also one with its axes not yet merged to ``shape``: the writer takes it
+    piece by piece, so that a large weight is not in memory twice.
+    """
+    return ComputedTensor(compute, dtype, shape, name)
 
 
 def array_tensor(array: np.ndarray | Sequence[float], name: str | None = None) -> ir.TensorProtocol:

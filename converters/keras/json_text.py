@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile, quoted
+
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""a string; one without an end goes to the end of the text"""
+_NOT_BRACKETS = re.compile(r"[^][{}]+")
 
 
 def parse_json(text: bytes | str, limits: Limits, *, file: Path) -> Any:
@@ -55,17 +60,8 @@ def _check_depth(text: str, limits: Limits, file: Path) -> None:
     allowed = limits.nesting * 4
     if text.count("[") + text.count("{") <= allowed:
         return
-    depth, at, end = 0, 0, len(text)
-    while at < end:
-        c = text[at]
-        if c == '"':
-            at += 1
-            while at < end and text[at] != '"':
-                at += 2 if text[at] == "\\" else 1
-        elif c in "[{":
-            depth += 1
-            if depth > allowed:
-                raise LimitExceeded(f"JSON nested deeper than {allowed} (limit nesting={limits.nesting})", file=file)
-        elif c in "]}":
-            depth -= 1
-        at += 1
+    depth = 0
+    for bracket in _NOT_BRACKETS.sub("", _STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > allowed:
+            raise LimitExceeded(f"JSON nested deeper than {allowed} (limit nesting={limits.nesting})", file=file)

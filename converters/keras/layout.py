@@ -62,9 +62,13 @@ class Flat:
 
     def rows(self, array: np.ndarray) -> np.ndarray:
         """Reorder axis 0 (Keras's Flatten order) of a kernel or vector to the order in which the elements lie."""
+        return self.view(array).reshape(array.shape)
+
+    def view(self, array: np.ndarray) -> np.ndarray:
+        """The same without a copy, axis 0 still split into its sizes."""
         rest = array.shape[1:]
         places = (*self.order, *range(len(self.sizes), len(self.sizes) + len(rest)))
-        return array.reshape(*self.sizes, *rest).transpose(places).reshape(-1, *rest)
+        return array.reshape(*self.sizes, *rest).transpose(places)
 
 
 @dataclass(eq=False)

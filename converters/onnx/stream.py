@@ -12,9 +12,13 @@ import numpy as np
 from netferry.converters.onnx.wire import Gap
 from netferry.errors import CheckFailed, InputError, MalformedFile
 from netferry.schemas.ir import ir
-from netferry.schemas.tensors import byte_size
+from netferry.schemas.tensors import ComputedTensor, byte_size
 
 _CHUNK = 1 << 24
+_COLLECTED = 1 << 18
+"""bytes from which on data is written at once, without being collected first"""
+_PIECE = 1 << 22
+"""bytes of a strided array that are put in order at a time"""
 _COPY_UNSUPPORTED = {
     errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EBADF,
 }  # fmt: skip
@@ -30,6 +34,7 @@ class Sink:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._pending = bytearray()
+        self._buffer: np.ndarray | None = None
         self._source: tuple[str, int] | None = None
         self.written = 0
 
@@ -43,7 +48,7 @@ class Sink:
 
     def bytes(self, data: bytes | memoryview) -> None:
         """Write bytes; small ones are collected first."""
-        if len(data) >= _CHUNK:
+        if len(data) >= _COLLECTED:
             self.flush()
             self._all(memoryview(data))
         else:
@@ -65,10 +70,14 @@ class Sink:
         """
         expected = byte_size(tensor.dtype, tensor.shape.numpy())
         if isinstance(tensor, ir.ExternalTensor):
-            self.flush()
             self._from_file(tensor.path, tensor.offset or 0, expected, tensor.name)
             self.written += expected
             return
+        if isinstance(tensor, ComputedTensor) and tensor.dtype.bitwidth >= 8 and sys.byteorder == "little":
+            array = tensor.elements()
+            if array.dtype == tensor.dtype.numpy():
+                self._array(array)
+                return
         data = _memory(tensor, expected)
         if data.nbytes != expected:
             reason = f"gave {data.nbytes} bytes, its shape {list(tensor.shape.numpy())} takes {expected}"
@@ -78,14 +87,33 @@ class Sink:
     def flush(self) -> None:
         """Write what was collected."""
         if self._pending:
-            self._all(memoryview(bytes(self._pending)))
-            self._pending.clear()
+            collected, self._pending = self._pending, bytearray()
+            self._all(memoryview(collected))
 
     def close(self) -> None:
         """Close the source that is open."""
         if self._source is not None:
             os.close(self._source[1])
             self._source = None
+
+    def _array(self, array: np.ndarray) -> None:
+        """Write an array in C order; a strided one piece by piece through a small buffer."""
+        if array.flags.c_contiguous:
+            self.bytes(array.reshape(-1).view(np.uint8).data)
+            return
+        each = array[:1].nbytes
+        if each > _PIECE and array.ndim > 1:
+            for part in array:
+                self._array(part)
+            return
+        if self._buffer is None:
+            self._buffer = np.empty(_PIECE, np.uint8)
+        step = _PIECE // max(1, each)
+        for start in range(0, len(array), step):
+            part = array[start : start + step]
+            room = self._buffer[: part.nbytes]
+            np.copyto(room.view(part.dtype).reshape(part.shape), part)
+            self.bytes(room.data)
 
     def _all(self, data: memoryview) -> None:
         while data.nbytes:
@@ -102,6 +130,15 @@ class Sink:
         end = offset + count
         if os.fstat(source).st_size < end:
             raise _shrank(path, offset, count, name)
+        if count < _COLLECTED:
+            data = os.pread(source, count, offset)
+            if len(data) != count:
+                raise _shrank(path, offset, count, name)
+            self._pending += data
+            if len(self._pending) >= 1 << 20:
+                self.flush()
+            return
+        self.flush()
         ways = [_read_write]
         if sys.platform == "linux":
             ways = [_copy_range, _send, _read_write]

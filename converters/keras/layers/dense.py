@@ -30,7 +30,7 @@ def project(b: Builder, l: Layer, x: KT, slot: str, name: str, size: int, units:
             flat = x.flat
             to = (size, units)
             kernel = l.weight(
-                b, slot, name, (size, units), transform=flat.rows, to=to, variant=("flat", flat.sizes, flat.order)
+                b, slot, name, (size, units), transform=flat.view, to=to, variant=("flat", flat.sizes, flat.order)
             )
             value = x.value
         else:

@@ -51,12 +51,15 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
             made = made(inputs[0] if len(inputs) == 1 else inputs)
         model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, made)
     fill(model, rng)
+    if request.get("calibrate"):
+        calibrate(model, rng, request["scale"])
     folder = Path(request["folder"])
-    if "h5" in request["kinds"]:
+    kinds = ["h5"] if request.get("one_file") else request["kinds"]
+    if "h5" in kinds:
         model.save(folder / "model.h5")
-    if "keras" in request["kinds"]:
+    if "keras" in kinds:
         model.save(folder / "model.keras")
-    if "json" in request["kinds"]:
+    if "json" in kinds:
         (folder / "model.json").write_text(model.to_json())
         model.save_weights(folder / ("weights.h5" if GENERATION == 2 else "model.weights.h5"))
     arrays: dict[str, np.ndarray] = {}
@@ -76,9 +79,53 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
             arrays[f"{batch}:out{i}"] = array
     np.savez(folder / "case.npz", **arrays)
     learnable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
-    plain = [w for w in model.non_trainable_weights if not unknown(w)]
-    state = sum(int(np.prod(w.shape)) for w in plain)
-    return {"learnable": learnable, "state": state, "weights": "weights.h5" if GENERATION == 2 else "model.weights.h5"}
+    state = sum(int(np.prod(w.shape)) for w in model.non_trainable_weights if not unknown(w))
+    weights = "weights.h5" if GENERATION == 2 else "model.weights.h5"
+    return {"learnable": learnable, "state": state, "weights": weights, "layers": census(model)}
+
+
+def census(model: Any) -> dict[str, int]:
+    """Count layers by class; with the activation, where it is not linear, and with inputs beyond the second."""
+    counts: dict[str, int] = {}
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        kind = type(layer).__name__
+        activation = getattr(layer, "activation", None)
+        name = getattr(activation, "__name__", "linear" if activation is None else type(activation).__name__)
+        if kind == "SeparableConv2D" and GENERATION == 2 and layer.depthwise_kernel is None:
+            continue
+        for key in (kind, f"activation {name}", *["merge"] * (len(as_list(getattr(layer, "input", None))) - 2)):
+            counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def calibrate(model: Any, rng: np.random.Generator, scale: float) -> None:
+    """Weights that let a deep network's signals live: He's kernels, moving statistics near those of real data.
+
+    Values drawn without regard to depth fade or explode, and a comparison of faded signals proves nothing.
+    """
+    for weight in model.weights:
+        shape, name = tuple(weight.shape), getattr(weight, "path", weight.name)
+        if len(shape) >= 2:
+            depthwise = "depthwise" in name
+            fan_in = np.prod(shape[:-2]) if depthwise else np.prod(shape[:-1])
+            weight.assign(rng.normal(0, np.sqrt(2 / fan_in), shape).astype(np.float32))
+        elif not any(t in name for t in ("gamma", "scale", "variance", "count")):
+            weight.assign(rng.uniform(-0.2, 0.2, shape).astype(np.float32))
+    norms = [layer for layer in model._flatten_layers() if type(layer).__name__ == "BatchNormalization"]
+    if norms:
+        kept = [layer.momentum for layer in norms]
+        for layer in norms:
+            layer.momentum = 0.0
+        shape = tuple(d or 64 for d in model.input_shape[1:])
+        model((rng.uniform(-1, 1, (4, *shape)) * scale).astype(np.float32), training=True)
+        for layer, momentum in zip(norms, kept, strict=True):
+            layer.momentum = momentum
+            spread = rng.uniform(0.8, 1.25, layer.moving_variance.shape)
+            layer.moving_variance.assign(np.asarray(layer.moving_variance) * spread + 1e-3)
 
 
 def flat(value: Any) -> list[Any]:
