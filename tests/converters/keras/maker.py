@@ -54,7 +54,7 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("calibrate"):
         calibrate(model, rng, request["scale"])
     folder = Path(request["folder"])
-    kinds = ["h5"] if request.get("one_file") else request["kinds"]
+    kinds = ["h5"] if request.get("one_file") else request.get("kinds", ["h5", "json", "keras"])
     if "h5" in kinds:
         model.save(folder / "model.h5")
     if "keras" in kinds:
