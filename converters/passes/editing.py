@@ -238,8 +238,17 @@ def weight(value: ir.Value | None) -> np.ndarray | None:
 
 
 def learnable(value: ir.Value | None) -> bool:
-    """Whether a value is a weight: learnable, or statistics that training changes."""
-    return value is not None and value.is_initializer() and role_of(value) is not Role.CONSTANT
+    """Whether a value is a weight: learnable, or statistics that training changes.
+
+    Where no role is recorded and no operator's slot tells (a Transpose stands between), a floating-point matrix is
+    taken for one.
+    """
+    if value is None or not value.is_initializer():
+        return False
+    if role_of(value) is not Role.CONSTANT:
+        return True
+    floating = value.dtype is not None and value.dtype.is_floating_point()
+    return floating and ROLE not in value.metadata_props and value.shape is not None and len(value.shape) >= 2
 
 
 # nodes -----------------------------------------------------------------------------------------------------------

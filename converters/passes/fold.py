@@ -57,7 +57,7 @@ def fold(edit: Edit) -> bool:
         if not read or not all(fixed(v) for v in read):
             continue
         weights = [v for v in read if learnable(v)]
-        if weights and (edit.level == "safe" or any(len(v.uses()) > 1 for v in weights)):
+        if weights and (edit.level == "safe" or any(_kept_by_others(v) for v in weights)):
             edit.why(node, "reads a weight" if edit.level == "safe" else "reads a weight that others read too")
             continue
         if any(v.is_graph_output() for v in node.outputs) or any(a.is_ref() for a in node.attributes.values()):
@@ -72,6 +72,14 @@ def fold(edit: Edit) -> bool:
         role = Role.LEARNABLE if weights and len(read) - len(weights) == sum(_plain(v) for v in read) else Role.CONSTANT
         changed |= _settle(edit, node, found, role)
     return changed
+
+
+def _kept_by_others(value: ir.Value) -> bool:
+    """Whether a weight has readers that stay: then a folded copy would untie it."""
+    readers = {use.node for use in value.uses()}
+    return len(readers) > 1 and not all(
+        n.op_type in _FOLDED and all(fixed(v) for v in n.inputs if v is not None) for n in readers
+    )
 
 
 def _plain(value: ir.Value) -> bool:
