@@ -83,7 +83,8 @@ def main() -> int:
     parser.add_argument("--peers", default=sys.executable)
     given = parser.parse_args()
     failed = False
-    print(f"{'graph':36} {'before':>6} {'onnxsim':>8} {'onnxslim':>8} {'onnxscript':>10} {'netferry':>8}   time  difference")
+    heads = f"{'graph':36} {'before':>6} {'onnxsim':>8} {'onnxslim':>8} {'onnxscript':>10}"
+    print(f"{heads} {'netferry':>8}   time  difference")
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted(given.graphs.glob("*.onnx")):
             theirs, mine = peers(given.peers, path), ours(path, Path(folder))

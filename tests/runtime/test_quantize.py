@@ -41,7 +41,7 @@ def test_int8_keeps_the_first_class(digits: tuple[Path, list[dict[str, np.ndarra
     target = tmp_path / "new" / "int8.onnx"
     found = quantize(path, target, feeds, max_drop=0.05)
     assert target.exists()
-    assert found.bytes_after < 0.5 * found.bytes_before
+    assert found.bytes_after < 0.6 * found.bytes_before
     assert found.agreement is not None
     assert min(found.agreement.values()) >= 0.95
 

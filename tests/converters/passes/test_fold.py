@@ -88,8 +88,7 @@ def test_weights_are_folded_at_full_only_and_stay_learnable() -> None:
 
 def test_a_weight_with_other_readers_is_not_doubled() -> None:
     text = (
-        "f (float[N,3] x, float[3,3] w_k) => (float[N,3] y) "
-        "{ t = Transpose(w_k) a = MatMul(x, t) y = MatMul(a, w_k) }"
+        "f (float[N,3] x, float[3,3] w_k) => (float[N,3] y) { t = Transpose(w_k) a = MatMul(x, t) y = MatMul(a, w_k) }"
     )
     nodes, report = optimized(graph(text), tolerance=1e-5)
     assert nodes["Transpose"] == 1

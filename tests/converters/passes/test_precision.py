@@ -12,13 +12,13 @@ from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
 from tests.converters.passes.optimized import apart, as_model, graph, run
 
-NET = """f (float[N,3,8,8] x, float[4,3,3,3] w_k, float[4] w_b, float[4] w_s, float[4] w_o, float[4] w_m, float[4] w_var,
-    float[5,4] w_d) => (float[N,5] y) <int64[2] a = {2,3}> {
+NET = """f (float[N,3,8,8] x, float[4,3,3,3] w_k, float[4] w_b, float[4] w_s, float[4] w_o, float[4] w_m,
+    float[4] w_var, float[5,4] w_d) => (float[N,5] y) <int64[2] a = {2,3}> {
     c = Conv<pads=[1,1,1,1]>(x, w_k, w_b) b = BatchNormalization(c, w_s, w_o, w_m, w_var) r = Relu(b)
     m = ReduceMean<keepdims=0>(r, a) g = Gemm<transB=1>(m, w_d) y = Softmax(g) }"""
 
 
-def _half(proto: onnx.ModelProto, precision: str = "fp16", **options: object):  # noqa: ANN202
+def _half(proto: onnx.ModelProto, precision: str = "fp16", **options: object):
     model = as_model(proto)
     report = to_precision(model, precision, **options)  # type: ignore[arg-type]
     out = ir.to_proto(model.ir)
@@ -29,7 +29,10 @@ def _half(proto: onnx.ModelProto, precision: str = "fp16", **options: object):  
 def test_a_convolutional_net_in_fp16() -> None:
     proto = graph(NET)
     model, report, out = _half(proto)
-    assert [(i.name, i.type.tensor_type.elem_type) for i in (*out.graph.input, *out.graph.output)] == [("x", 1), ("y", 1)]
+    assert [(i.name, i.type.tensor_type.elem_type) for i in (*out.graph.input, *out.graph.output)] == [
+        ("x", 1),
+        ("y", 1),
+    ]
     assert report.turned == {"Conv": 1, "BatchNormalization": 1, "Relu": 1, "Gemm": 1, "Softmax": 1}
     assert "ReduceMean" in next(iter(report.kept.values()))
     assert {v.dtype for v in model.parameters(Role.LEARNABLE).values()} == {ir.DataType.FLOAT16}
@@ -44,7 +47,9 @@ def test_inputs_and_outputs_too_where_asked() -> None:
 
 
 def test_a_weight_beyond_the_range_keeps_its_node() -> None:
-    proto = graph("f (float[N,3] x, float[3,3] w_k, float[3,3] w_j) => (float[N,3] y) { h = MatMul(x, w_k) y = MatMul(h, w_j) }")
+    proto = graph(
+        "f (float[N,3] x, float[3,3] w_k, float[3,3] w_j) => (float[N,3] y) { h = MatMul(x, w_k) y = MatMul(h, w_j) }"
+    )
     big = next(t for t in proto.graph.initializer if t.name == "w_k")
     big.CopyFrom(onnx.numpy_helper.from_array(np.full((3, 3), 1e5, np.float32), "w_k"))
     _, report, out = _half(proto)
@@ -74,9 +79,10 @@ def test_a_weight_of_both_kinds_of_node() -> None:
 def test_branches_stay_in_float32() -> None:
     text = """f (float[N,3] x, bool c) => (float[N,3] y) {
         r = Relu(x)
-        i = If(c) <then_branch = a () => (float[N,3] p) { p = Neg(r) }, else_branch = b () => (float[N,3] q) { q = Exp(r) }>
+        i = If(c) <then_branch = a () => (float[N,3] p) { p = Neg(r) },
+                   else_branch = b () => (float[N,3] q) { q = Exp(r) }>
         y = Abs(i) }"""
-    _, report, out = _half(graph(text))
+    _, report, _ = _half(graph(text))
     assert report.turned == {"Relu": 1, "Abs": 1}
 
 

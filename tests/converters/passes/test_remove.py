@@ -43,8 +43,8 @@ SAFE = {
         {"Mul": 1, "Exp": 1, "Add": 1},
     ),
     "twice-random-stays": (
-        "f (float[3] x) => (float[3] y) { a = RandomUniform<shape=[3],seed=1.0>() b = RandomUniform<shape=[3],seed=1.0>()"
-        " c = Sub(a, b) d = Mul(c, x) e = Mul(d, x) y = Sub(e, e) }",
+        "f (float[3] x) => (float[3] y) { a = RandomUniform<shape=[3],seed=1.0>()"
+        " b = RandomUniform<shape=[3],seed=1.0>() c = Sub(a, b) d = Mul(c, x) e = Mul(d, x) y = Sub(e, e) }",
         {"RandomUniform": 2, "Sub": 2, "Mul": 2},
     ),
     "unread": ("f (float[N,3] x) => (float[N,3] y) { a = Exp(x) b = Neg(a) y = Relu(x) }", {"Relu": 1}),

@@ -27,9 +27,7 @@ GONE = {
     "concat": _between("c = Neg(a) b = Concat<axis=1>(a, c)", shape="N,4,5,6"),
     "split": _between("c, d = Split<axis=1,num_outputs=2>(a) b = Concat<axis=-3>(d, c)"),
     "pad": _between("b = Pad(a, p)", shape="N,5,7,3", constants="int64[8] p = {0,0,1,0,0,0,0,2}"),
-    "pad-axes": _between(
-        "b = Pad(a, p, , s)", shape="N,7,5,3", constants="int64[2] p = {1,2}, int64[1] s = {2}"
-    ),
+    "pad-axes": _between("b = Pad(a, p, , s)", shape="N,7,5,3", constants="int64[2] p = {1,2}, int64[1] s = {2}"),
     "slice": _between(
         "b = Slice(a, s, e, t)",
         shape="N,4,5,2",
@@ -41,8 +39,7 @@ GONE = {
     "nearest": _between("b = Resize(a, , s)", shape="N,8,10,3", constants="float[4] s = {1.0,1.0,2.0,2.0}"),
     "cast": _between("c = Cast<to=11>(a) b = Cast<to=1>(c)"),
     "expand": (
-        "f (float[N,4,1,3] x) => (float[N,4,5,3] y) <int64[4] s = {1,3,4,5}> "
-        f"{{ {IN} b = Expand(a, s) {OUT} }}"
+        f"f (float[N,4,1,3] x) => (float[N,4,5,3] y) <int64[4] s = {{1,3,4,5}}> {{ {IN} b = Expand(a, s) {OUT} }}"
     ),
     "two-inputs": (
         "f (float[N,4,5,3] x, float[N,4,5,3] z) => (float[N,4,5,3] y) "
@@ -65,12 +62,11 @@ GONE = {
 LEFT = {
     "one-way": (f"f (float[N,4,5,3] x) => (float[N,3,4,5] y) {{ {IN} y = Relu(a) }}", 1),
     "layer-between": (
-        "f (float[N,4,5,3] x, float[3,3,1,1] w_k) => (float[N,4,5,3] y) " f"{{ {IN} b = Conv(a, w_k) {OUT} }}",
+        f"f (float[N,4,5,3] x, float[3,3,1,1] w_k) => (float[N,4,5,3] y) {{ {IN} b = Conv(a, w_k) {OUT} }}",
         2,
     ),
     "through-a-fork": (
-        "f (float[N,4,5,3] x) => (float[N,4,5,3] y, float[N,3,4,5] z) "
-        f"{{ {IN} b = Relu(a) z = Neg(b) {OUT} }}",
+        f"f (float[N,4,5,3] x) => (float[N,4,5,3] y, float[N,3,4,5] z) {{ {IN} b = Relu(a) z = Neg(b) {OUT} }}",
         1,
     ),
     "other-permutation": (
@@ -78,12 +74,11 @@ LEFT = {
         1,
     ),
     "mean-in-other-order": (
-        "f (float[N,4,5,3] x) => (float[N,3,4] y) <int64[1] s = {3}> "
-        f"{{ {IN} y = ReduceMean<keepdims=0>(a, s) }}",
+        f"f (float[N,4,5,3] x) => (float[N,3,4] y) <int64[1] s = {{3}}> {{ {IN} y = ReduceMean<keepdims=0>(a, s) }}",
         1,
     ),
     "output-on-the-way": (
-        "f (float[N,4,5,3] x) => (float[N,4,5,3] y, float[N,3,4,5] b) " f"{{ {IN} b = Relu(a) {OUT} }}",
+        f"f (float[N,4,5,3] x) => (float[N,4,5,3] y, float[N,3,4,5] b) {{ {IN} b = Relu(a) {OUT} }}",
         1,
     ),
 }
