@@ -104,6 +104,8 @@ def as_onnx(module: nn.Module, size: int = 64) -> bytes:
     import warnings
 
     buffer = io.BytesIO()
+    trains = module.training
+    module.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -111,4 +113,5 @@ def as_onnx(module: nn.Module, size: int = 64) -> bytes:
             output_names=["y"], dynamic_axes={"x": {0: "N"}}, training=torch.onnx.TrainingMode.PRESERVE,
             do_constant_folding=False,
         )  # fmt: skip
+    module.train(trains)
     return buffer.getvalue()

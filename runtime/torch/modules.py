@@ -267,8 +267,8 @@ def rank_of(value: ir.Value | None) -> int | None:
 
 def _batch_norm(node: ir.Node) -> Plan | None:
     values = [initializer(node, i) for i in range(1, 5)]
-    if any(v is None for v in values) or attribute(node, "training_mode", 0) or any(used_outputs(node)[1:]):
-        return None
+    if any(v is None for v in values) or any(used_outputs(node)[1:]):
+        return None  # statistics that the graph hands on; an export in training mode leaves them to the module
     kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}.get(rank_of(node.inputs[0]) or 0)
     if kind is None:
         return None
@@ -433,7 +433,7 @@ def _global_average(node: ir.Node) -> nn.Module | None:
 
 
 def _dropout(node: ir.Node) -> nn.Module | None:
-    """Active while the module trains; a node that says it always trains keeps to the operator's function."""
+    """Active while the module trains; so is what was exported in training mode."""
     if any(used_outputs(node)[1:]) or "seed" in node.attributes:
         return None
     ratio = 0.5
@@ -443,10 +443,15 @@ def _dropout(node: ir.Node) -> nn.Module | None:
             return None
         ratio = float(str(held.reshape(-1)[0]))
     if given(node, 2):
-        training = array_of(node.inputs[2])
-        if training is None or bool(training.reshape(-1)[0]):
+        if array_of(node.inputs[2]) is None:
             return None
     return nn.Dropout(ratio)
+
+
+def _clip(node: ir.Node) -> nn.Module | None:
+    bounds = [array_of(node.inputs[i]) if given(node, i) else None for i in (1, 2)]
+    known = [float(b.reshape(-1)[0]) if b is not None and b.dtype == np.float32 else None for b in bounds]
+    return nn.ReLU6() if known == [0.0, 6.0] else None
 
 
 _WEIGHTLESS: dict[str, Callable[[ir.Node], nn.Module | None]] = {
@@ -456,6 +461,7 @@ _WEIGHTLESS: dict[str, Callable[[ir.Node], nn.Module | None]] = {
     "Sigmoid": lambda n: nn.Sigmoid(),
     "Tanh": lambda n: nn.Tanh(),
     "Softmax": lambda n: nn.Softmax(attribute(n, "axis", -1)),
+    "Clip": _clip,
     "MaxPool": _pool,
     "AveragePool": _pool,
     "GlobalAveragePool": _global_average,
@@ -467,6 +473,6 @@ def torch_values(array: Any) -> torch.Tensor:
     """A NumPy array as a tensor of its own; bfloat16 keeps its bits."""
     if array.dtype.kind not in "biufc":
         if array.dtype.name == "bfloat16":
-            return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
+            return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16).clone()
         raise TypeError(f"{array.dtype} has no counterpart in torch")
-    return torch.from_numpy(np.array(array, order="C"))
+    return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape)).clone()  # torch's memory is aligned
