@@ -69,7 +69,8 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(NATIVES))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{'network':14} {'build s':>8} {'forward':>9} {'native':>9} {'ratio':>6} {'train':>9} {'native':>9} {'ratio':>6}")
+    heads = "".join(f" {head:>9} {'native':>9} {'ratio':>6}" for head in ("forward", "train"))
+    print(f"{'network':14} {'build s':>8}{heads}")
     for name, make in NATIVES.items():
         if given.only not in (None, name):
             continue
