@@ -1,7 +1,7 @@
 """What netferry's modules cost beside the same networks in plain torch classes: forward and training step.
 
-``python -m benchmarks.torch_cost [--rounds N] [--size S] [--batch B]``: one thread, both sides in turn, medians and
-ratios. The first rows are the time to build the module from the ONNX file.
+``python -m benchmarks.torch_cost [--rounds N] [--size S] [--batch B]``: one thread, both sides in turn, medians of
+cpu seconds, and ratios. The first rows are the time to build the module from the ONNX file.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from netferry import api
 
 
 def alternate(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side, taken in turn after one round to warm up; the order turns every round."""
+    """Seconds of cpu of each side, taken in turn after one round to warm up; the order turns every round."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for step in sides.values():
         step()
     for i in range(rounds):
         for name in sorted(sides, reverse=bool(i % 2)):
-            started = time.perf_counter()
+            started = time.process_time()
             sides[name]()
-            times[name].append(time.perf_counter() - started)
+            times[name].append(time.process_time() - started)
     return times
 
 
@@ -66,10 +66,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--only", choices=sorted(NATIVES))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{'network':14} {'build s':>8} {'forward':>9} {'native':>9} {'ratio':>6} {'train':>9} {'native':>9} {'ratio':>6}")
+    heads = "".join(f" {head:>9} {'native':>9} {'ratio':>6}" for head in ("forward", "train"))
+    print(f"{'network':14} {'build s':>8}{heads}")
     for name, make in NATIVES.items():
+        if given.only not in (None, name):
+            continue
         torch.manual_seed(0)
         native = make()
         with tempfile.TemporaryDirectory() as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +91,12 @@ def densenet121(classes: int = 1000) -> nn.Module:
             layers.append(Dense(inside, 32))
             inside += 32
         if i < 3:
-            layers += [nn.BatchNorm2d(inside), nn.ReLU(), nn.Conv2d(inside, inside // 2, 1, bias=False), nn.AvgPool2d(2)]
+            layers += [
+                nn.BatchNorm2d(inside),
+                nn.ReLU(),
+                nn.Conv2d(inside, inside // 2, 1, bias=False),
+                nn.AvgPool2d(2),
+            ]
             inside //= 2
     layers += [nn.BatchNorm2d(inside), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(inside, classes))
@@ -103,7 +109,9 @@ def as_onnx(module: nn.Module, size: int = 64) -> bytes:
     """The module as ONNX by torch's TorchScript exporter, batch norms kept."""
     import warnings
 
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()
+    trains = module.training
+    module.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -111,4 +119,5 @@ def as_onnx(module: nn.Module, size: int = 64) -> bytes:
             output_names=["y"], dynamic_axes={"x": {0: "N"}}, training=torch.onnx.TrainingMode.PRESERVE,
             do_constant_folding=False,
         )  # fmt: skip
+    module.train(trains)
     return buffer.getvalue()

@@ -1,9 +1,9 @@
 """The official node tests of ONNX through the torch backend: pass, unsupported, error, wrong.
 
-``python -m benchmarks.torch_node_tests [NAME ...]`` prints the counts over the plain-tensor cases of ai.onnx,
-and every case that does not pass. ``rounding`` are cases that pass the test's own tolerance nearly: within two units
-in the last place of the largest value, in the output's type (16-bit floats; noise where the result is 0). Cases whose outputs are drawn at random are judged by what must hold whatever is
-drawn (shape, type, values kept or dropped); they are counted apart.
+``python -m benchmarks.torch_node_tests [NAME ...]`` prints the counts over the plain-tensor cases of ai.onnx, and
+every case that does not pass. ``rounding`` are cases that miss the test's own tolerance by no more than two units in
+the last place of the largest value, in the output's type (16-bit floats; noise where the result is 0). Cases whose
+outputs are drawn at random are judged by what must hold whatever is drawn (shape, type, values kept or dropped).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from netferry.converters.passes.opset import to_opset
 from netferry.errors import UnsupportedError
 from netferry.runtime.torch.build import LOWEST_OPSET, build
-from netferry.runtime.torch.modules import torch_values
+from netferry.runtime.torch.facts import torch_values
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Source
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from netferry.schemas.ir import ir
 
@@ -52,8 +53,8 @@ def role_by_use(value: ir.Value) -> Role:
 
     A floating-point weight slot means learnable, a running-statistics slot state; what only moves elements on the way
     there (Transpose, Slice, Concat …) is looked through. A float of rank two or more that MatMul, Gather or Einsum
-    reads is taken for learnable, so is a vector added to a product with a weight, and so is one that is called ``….weight`` or ``….bias``, as torch's exporters keep
-    the names of parameters; anything else is constant.
+    reads is taken for learnable, so is a vector added to a product with a weight, and so is one that is called
+    ``….weight`` or ``….bias``, as torch's exporters keep the names of parameters; anything else is constant.
     """
     slots = _slots(value, 6)
     if slots & _STATE_SLOTS:
@@ -70,7 +71,7 @@ def role_by_use(value: ir.Value) -> Role:
     return Role.LEARNABLE if rank >= 1 and _PARAMETER_NAME.search(value.name or "") else Role.CONSTANT
 
 
-def _adds_to_product(use: ir.Usage) -> bool:
+def _adds_to_product(use: Any) -> bool:
     """Whether a use is the bias of a MatMul with an initializer."""
     if use.node.op_type != "Add":
         return False

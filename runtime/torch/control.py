@@ -11,7 +11,7 @@ from netferry.runtime.torch.naming import path_parts, wanted_path
 from netferry.schemas.ir import ir
 
 if TYPE_CHECKING:
-    from netferry.runtime.torch.build import GraphBuilder
+    pass
 
 CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 
@@ -80,7 +80,7 @@ class Scan(nn.Module):
             for kept, value in zip(found, results[self.states :], strict=True):
                 kept.append(value)
         joined = [
-            torch.stack(kept[::-1] if back else kept, axis if axis >= 0 else axis)
+            torch.stack(kept[::-1] if back else kept, axis)
             for kept, axis, back in zip(found, self.out_axes, self.out_backward, strict=True)
         ]
         return (*states, *joined)
@@ -102,7 +102,7 @@ class SequenceMap(nn.Module):
         return tuple(list(column) for column in zip(*rows, strict=True))
 
 
-def control_node(builder: GraphBuilder, node: ir.Node) -> None:
+def control_node(builder: Any, node: ir.Node) -> None:
     """Build the bodies of a node and call the module that runs them."""
     from netferry.runtime.torch.build import GraphBuilder as Inner
 
@@ -124,7 +124,7 @@ def control_node(builder: GraphBuilder, node: ir.Node) -> None:
         bodies.append(inner.build(list(graph.inputs), outputs_as_tuple=True))
         captured.append([builder.as_tensor_node(builder.lookup(v), v) for v in inner.captured])
     module, lead = _module_for(node, bodies, captured)
-    holder = builder._container(path.rpartition(".")[0])
+    holder = builder.container(path.rpartition(".")[0])
     holder.add_module(path.rpartition(".")[2], module)
     inputs: list[Any] = []
     for i, value in enumerate(node.inputs[:lead] if lead is not None else node.inputs):
@@ -135,8 +135,8 @@ def control_node(builder: GraphBuilder, node: ir.Node) -> None:
         plain = node.op_type == "If" or (node.op_type == "Loop" and i < 2)
         inputs.append(held.node if plain and held.kind == "host" else builder.as_tensor_node(held, value))
     args = (*inputs, *(n for group in captured for n in group))
-    made = builder._stamp(builder.graph.call_module(path, args), node)
-    builder._unpack(node, made)
+    made = builder.stamp(builder.graph.call_module(path, args), node)
+    builder.unpack(node, made)
 
 
 def _module_for(

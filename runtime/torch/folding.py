@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from netferry.runtime.torch import host
-from netferry.runtime.torch.modules import torch_values
+from netferry.runtime.torch.facts import torch_values
 from netferry.runtime.torch.registry import Op, operators
 from netferry.schemas.ir import ir
 

@@ -15,7 +15,7 @@ class Network(fx.GraphModule):
         keep_out_of_state(root, self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
-        copied = super().__deepcopy__(memo)
+        copied: Any = super().__deepcopy__(memo)
         keep_out_of_state(self, copied)
         return copied
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from netferry.errors import Uninitialised
-from netferry.runtime.torch.modules import torch_values
+from netferry.runtime.torch.facts import torch_values
 from netferry.runtime.torch.naming import Paths
 from netferry.runtime.torch.packing import PLAIN, Packing
 from netferry.schemas.ir import ir

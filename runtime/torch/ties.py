@@ -19,7 +19,8 @@ def separate_copies(graph: ir.Graph) -> list[str]:
         source, made = node.inputs[0], node.outputs[0]
         if not source.is_initializer() or made.is_graph_output() or source.const_value is None or not made.name:
             continue
-        made.dtype = source.dtype
+        if source.dtype is not None:
+            made.dtype = source.dtype
         made.shape = ir.Shape(list(static_shape(source)))
         role = role_by_use(made)
         if role != Role.CONSTANT:

@@ -46,7 +46,9 @@ def update_from(model: Model, module: nn.Module) -> list[str]:
         with torch.no_grad():
             packed = place.packing.pack([tensors[path].detach().cpu() for path in place.paths])
         if packed.numel() != int(np.prod(place.shape, dtype=np.int64)):
-            raise WeightsError(f"has {packed.numel()} values in the module, shape {place.shape} in the model", layer=name)
+            raise WeightsError(
+                f"has {packed.numel()} values in the module, shape {place.shape} in the model", layer=name
+            )
         if packed.is_floating_point() and not bool(torch.isfinite(packed).all()):
             raise WeightsError("holds values that are not finite", layer=name)
         new[name] = _as_stored(packed.reshape(place.shape), value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from netferry.runtime.torch.dtypes import convert, unsigned
@@ -167,7 +168,9 @@ def Min(*data_0: Tensor) -> Tensor:
 @op
 @unsigned(order=True)
 def Clip(input: Tensor, min: Tensor | None = None, max: Tensor | None = None) -> Tensor:
-    """Where the bounds cross, the upper one holds."""
+    """Where the bounds cross, the upper one holds. At constant bounds no gradient passes, as with torch's ReLU6."""
+    if isinstance(min, float) and isinstance(max, float) and min <= max:
+        return F.hardtanh(input, min, max)
     if not isinstance(min, Tensor) and not isinstance(max, Tensor):
         return input if min is None and max is None else torch.clamp(input, min, max)
     y = input if min is None else torch.maximum(input, min) if isinstance(min, Tensor) else torch.clamp(input, min)

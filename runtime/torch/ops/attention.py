@@ -71,7 +71,6 @@ def Attention(
     shown = scores
     if softcap > 0:
         scores = torch.tanh(scores / softcap) * softcap
-        shown = scores if qk_matmul_output_mode != 0 else scores
     biased = scores if bias is None else scores + bias
     if qk_matmul_output_mode == 2:
         shown = biased
@@ -126,10 +125,8 @@ def RotaryEmbedding(
     cos, sin = cos.unsqueeze(2), sin.unsqueeze(2)
     a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
     real, imaginary = cos * a - sin * b, sin * a + cos * b
-    if interleaved:
-        turned = torch.stack([real, imaginary], -1).flatten(-2)
-    else:
-        turned = torch.cat([real, imaginary], -1)
+    both = [real, imaginary]
+    turned = torch.stack(both, -1).flatten(-2) if interleaved else torch.cat(both, -1)
     y = torch.cat([turned, rest], -1)
     return y.transpose(1, 2) if X.dim() == 4 else y.reshape(X.shape)
 

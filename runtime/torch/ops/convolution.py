@@ -76,7 +76,12 @@ def ConvTranspose(
 
 @op
 def CausalConvWithState(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, past_state: Tensor | None = None, *, activation: str = "none"
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    past_state: Tensor | None = None,
+    *,
+    activation: str = "none",
 ) -> tuple[Tensor, Tensor]:
     k = weight.shape[2]
     past = input.new_zeros((*input.shape[:2], k - 1)) if past_state is None else past_state

@@ -168,7 +168,9 @@ def NonMaxSuppression(
         both = wide.clamp(min=0) * high.clamp(min=0)
         overlap = both / (area[n, :, None] + area[n] - both)
         for c in range(scores.shape[1]):
-            kept = _greedy(scores[n, c], overlap, max_output_boxes_per_class or 0, iou_threshold or 0.0, score_threshold)
+            kept = _greedy(
+                scores[n, c], overlap, max_output_boxes_per_class or 0, iou_threshold or 0.0, score_threshold
+            )
             head = torch.tensor([[n, c]], dtype=torch.int64, device=boxes.device).expand(kept.shape[0], 2)
             found.append(torch.cat([head, kept.unsqueeze(1)], 1))
     if not found:

@@ -9,9 +9,7 @@ from netferry.runtime.torch.dtypes import wide_float
 from netferry.runtime.torch.registry import op
 
 
-def _reduced(
-    log: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None, reduction: str
-) -> Tensor:
+def _reduced(log: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None, reduction: str) -> Tensor:
     at = target.to(torch.int64)
     there = torch.ones_like(at, dtype=torch.bool) if ignore_index is None else at != ignore_index
     safe = torch.where(there, at, torch.zeros_like(at))
@@ -27,7 +25,12 @@ def _reduced(
 
 @op
 def NegativeLogLikelihoodLoss(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int | None = None, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
 ) -> Tensor:
     return _reduced(input, target, weight, ignore_index, reduction).to(input.dtype)
 

@@ -58,7 +58,9 @@ def OneHot(indices: Tensor, depth: HostInt, values: Tensor, *, axis: int = -1) -
 def RandomNormal(
     *, shape: list[int], dtype: int = 1, mean: float = 0.0, scale: float = 1.0, seed: float | None = None, like: Tensor
 ) -> Tensor:
-    return torch.randn(shape, dtype=torch_dtype(dtype), device=like.device, generator=_seeded(seed, like)) * scale + mean
+    return (
+        torch.randn(shape, dtype=torch_dtype(dtype), device=like.device, generator=_seeded(seed, like)) * scale + mean
+    )
 
 
 @op

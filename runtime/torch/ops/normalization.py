@@ -42,9 +42,7 @@ def BatchNormalization(
 
 
 @op
-def InstanceNormalization(
-    input: Tensor, scale: Tensor, B: Tensor, *, epsilon: float = 9.999999747378752e-06
-) -> Tensor:
+def InstanceNormalization(input: Tensor, scale: Tensor, B: Tensor, *, epsilon: float = 9.999999747378752e-06) -> Tensor:
     dims = list(range(2, input.dim()))
     var, mean = torch.var_mean(input, dims, correction=0, keepdim=True)
     y = (input - mean) * torch.rsqrt(var + epsilon)
@@ -108,9 +106,7 @@ def LpNormalization(input: Tensor, *, axis: int = -1, p: int = 2) -> Tensor:
 
 
 @op
-def LRN(
-    X: Tensor, *, alpha: float = 9.999999747378752e-05, beta: float = 0.75, bias: float = 1.0, size: int
-) -> Tensor:
+def LRN(X: Tensor, *, alpha: float = 9.999999747378752e-05, beta: float = 0.75, bias: float = 1.0, size: int) -> Tensor:
     """Across channels; of an even size the larger half lies behind."""
     x = wide_float(X)
     before = (size - 1) // 2

@@ -158,7 +158,7 @@ def GlobalLpPool(X: Tensor, *, p: int = 2) -> Tensor:
 @op
 def MaxUnpool(
     X: Tensor,
-    I: Tensor,  # noqa: E741
+    I: Tensor,
     output_shape: HostInts | None = None,
     *,
     kernel_shape: list[int],
@@ -168,9 +168,7 @@ def MaxUnpool(
     """Indices count in the tensor of the natural size; a larger ``output_shape`` adds zeros at the ends."""
     n = len(kernel_shape)
     steps, edges = strides or [1] * n, pads or [0] * (2 * n)
-    natural = [
-        (X.shape[i + 2] - 1) * steps[i] + kernel_shape[i] - edges[i] - edges[i + n] for i in range(n)
-    ]
+    natural = [(X.shape[i + 2] - 1) * steps[i] + kernel_shape[i] - edges[i] - edges[i + n] for i in range(n)]
     shape = [*X.shape[:2], *natural]
     flat = X.new_zeros(flat_size(shape)).scatter(0, I.reshape(-1), X.reshape(-1))
     y = flat.reshape(shape)

@@ -122,7 +122,7 @@ def LSTM(
 
     def make(d: int) -> Cell:
         f, g, h = functions[3 * d : 3 * d + 3]
-        bias = None if B is None else sum(B[d].chunk(2))
+        bias = None if B is None else torch.add(*B[d].chunk(2))
         peeps = None if P is None else P[d].chunk(3)
 
         def cell(x: Tensor, states: list[Tensor]) -> list[Tensor]:
@@ -207,7 +207,7 @@ def RNN(
     functions = gate_functions(activations, activation_alpha, activation_beta)
 
     def make(d: int) -> Cell:
-        bias = None if B is None else sum(B[d].chunk(2))
+        bias = None if B is None else torch.add(*B[d].chunk(2))
 
         def cell(x: Tensor, states: list[Tensor]) -> list[Tensor]:
             return [functions[d](_clipped(F.linear(x, W[d], bias) + F.linear(states[0], R[d]), clip))]

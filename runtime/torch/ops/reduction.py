@@ -46,17 +46,13 @@ def ReduceMean(
 
 @op
 @unsigned()
-def ReduceL1(
-    data: Tensor, axes: HostInts | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
-) -> Tensor:
+def ReduceL1(data: Tensor, axes: HostInts | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
     return _sum(data.abs(), _axes(data, axes, noop_with_empty_axes), keepdims)
 
 
 @op
 @unsigned()
-def ReduceL2(
-    data: Tensor, axes: HostInts | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
-) -> Tensor:
+def ReduceL2(data: Tensor, axes: HostInts | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
     x = data if data.dtype.is_floating_point else data.double()
     dims = _axes(data, axes, noop_with_empty_axes)
     if not dims:

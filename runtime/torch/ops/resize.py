@@ -81,9 +81,16 @@ def _as_torch(
     exact = all(spatial[i][0] * x.shape[i] == spatial[i][1] for i in range(2, x.dim()))
     if mode == "nearest":
         whole = all(spatial[i][0] == int(spatial[i][0]) for i in range(2, x.dim()))
-        return exact and whole and (
-            (transform == "asymmetric" and nearest == "floor")
-            or (transform in ("half_pixel", "pytorch_half_pixel") and nearest in ("round_prefer_floor", "round_prefer_ceil"))
+        return (
+            exact
+            and whole
+            and (
+                (transform == "asymmetric" and nearest == "floor")
+                or (
+                    transform in ("half_pixel", "pytorch_half_pixel")
+                    and nearest in ("round_prefer_floor", "round_prefer_ceil")
+                )
+            )
         )
     return mode == "linear" and exact and transform == "half_pixel"
 
@@ -94,9 +101,7 @@ def _by_torch(x: Tensor, sizes: list[int], mode: str) -> Tensor:
     return F.interpolate(x, sizes, mode={3: "linear", 4: "bilinear", 5: "trilinear"}[x.dim()], align_corners=False)
 
 
-def _coordinates(
-    x: Tensor, axis: int, size: int, factor: float, mode: str, box: tuple[float, float] | None
-) -> Tensor:
+def _coordinates(x: Tensor, axis: int, size: int, factor: float, mode: str, box: tuple[float, float] | None) -> Tensor:
     """Where each output element lies in the input, float64."""
     n = x.shape[axis]
     real = factor * n
@@ -166,6 +171,4 @@ def _axis(
 @op
 def Upsample(X: Tensor, scales: HostFloats, *, mode: str = "nearest") -> Tensor:
     """Upsample 9 maps an output pixel to its number divided by the scale."""
-    return Resize(
-        X, None, scales, mode=mode, coordinate_transformation_mode="asymmetric", nearest_mode="floor"
-    )
+    return Resize(X, None, scales, mode=mode, coordinate_transformation_mode="asymmetric", nearest_mode="floor")

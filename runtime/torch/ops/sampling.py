@@ -49,9 +49,7 @@ def RoiAlign(
     return torch.stack(found)
 
 
-def _region(
-    image: Tensor, box: Tensor, high: int, wide: int, ratio: int, mode: str, at_least_one: bool
-) -> Tensor:
+def _region(image: Tensor, box: Tensor, high: int, wide: int, ratio: int, mode: str, at_least_one: bool) -> Tensor:
     x1, y1, x2, y2 = box.unbind(0)
     w, h = x2 - x1, y2 - y1
     if at_least_one:
@@ -64,9 +62,7 @@ def _region(
 
     y, x = points(y1, h, high, down), points(x1, w, wide, across)
     rows, columns = _corners(y, image.shape[1]), _corners(x, image.shape[2])
-    terms = [
-        image[:, r][:, :, c] * (wr[:, None] * wc) for r, wr in rows for c, wc in columns
-    ]
+    terms = [image[:, r][:, :, c] * (wr[:, None] * wc) for r, wr in rows for c, wc in columns]
     cells = (image.shape[0], high, down, wide, across)
     if mode == "max":
         best = torch.stack(terms).amax(0)

@@ -12,7 +12,14 @@ from netferry.runtime.torch.build import LOWEST_OPSET
 from netferry.runtime.torch.control import CONTROL
 from netferry.runtime.torch.registry import operators
 
-NO_FUNCTION = {"Constant", "ImageDecoder", "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit"} | CONTROL
+NO_FUNCTION = {
+    "Constant",
+    "ImageDecoder",
+    "RegexFullMatch",
+    "StringConcat",
+    "StringNormalizer",
+    "StringSplit",
+} | CONTROL
 """Operators of ai.onnx without a function: the builder's own, control flow, pictures and strings (refused by name)."""
 
 

@@ -30,7 +30,13 @@ def _train(module: torch.nn.Module, *inputs: torch.Tensor) -> None:
 
 def _structure(model: Model) -> list[tuple[object, ...]]:
     return [
-        (n.name, n.op_type, [v.name if v else "" for v in n.inputs], [v.name for v in n.outputs], dict(n.metadata_props))
+        (
+            n.name,
+            n.op_type,
+            [v.name if v else "" for v in n.inputs],
+            [v.name for v in n.outputs],
+            dict(n.metadata_props),
+        )
         for n in model.graph
     ]
 

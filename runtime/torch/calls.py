@@ -1,0 +1,206 @@
+"""Nodes as calls: of operators' functions, of functions on Python numbers, or computed while building."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from netferry.runtime.torch import host
+from netferry.runtime.torch.dtypes import TORCH_OF
+from netferry.runtime.torch.folding import fold
+from netferry.runtime.torch.registry import Op, operators
+from netferry.runtime.torch.values import Held, Unsupported, Values, literal
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import layer_of
+from netferry.schemas.tensors import array_of
+
+_SCALARS = {"Add", "Sub", "Mul", "Div", "Pow", "Clip", "Max", "Min", "Pad"}
+
+
+class Calls(Values):
+    """What a node becomes that is no module."""
+
+    def unpack(self, node: ir.Node, several: fx.Node) -> None:
+        for i, value in enumerate(node.outputs):
+            if value.name and (value.uses() or value.is_graph_output()):
+                got = self.stamp(self.graph.call_function(operator.getitem, (several, i)), node)
+                self.held[value] = Held("tensor", got)
+
+    def _input(self, node: ir.Node, i: int) -> fx.Node:
+        value = node.inputs[i]
+        if value is None:
+            raise AssertionError(f"{node.op_type}: input {i} is left out")
+        return self.as_tensor_node(self.lookup(value), value)
+
+    def stamp(self, made: fx.Node, node: ir.Node) -> fx.Node:
+        made.meta["netferry.layer"] = layer_of(node)[0]
+        return made
+
+    def _fold(self, node: ir.Node) -> bool:
+        """Compute small nodes of constants alone."""
+        helds = [None if v is None else self.lookup(v) for v in node.inputs]
+        if not helds or any(h is not None and h.kind != "constant" for h in helds):
+            return False
+        arrays = fold(node, [None if h is None else h.array for h in helds], _settings(node))
+        if arrays is None:
+            return False
+        for value, array in zip(node.outputs, arrays, strict=False):
+            self.held[value] = Held("constant", array=array, rank=array.ndim)
+        return True
+
+    def _on_host(self, node: ir.Node) -> bool:
+        value = node.outputs[0]
+        if node.op_type == "Shape":
+            x = self._input(node, 0)
+            bounds = tuple(_attribute(node, name, default) for name, default in (("start", 0), ("end", None)))
+            bounds = () if bounds == (0, None) else bounds
+            made = self.graph.call_function(host.shape, (x, *bounds))
+            self.held[value] = Held("host", made, rank=1)
+            return True
+        if node.op_type == "Size":
+            self.held[value] = Held("host", self.graph.call_function(host.size, (self._input(node, 0),)), rank=0)
+            return True
+        form = host.HOST.get(node.op_type)
+        if form is None:
+            return False
+        helds = [None if v is None else self.lookup(v) for v in node.inputs]
+        if not any(h is not None and h.kind == "host" for h in helds):
+            return False
+        known = [None if h is None else literal(h) for h in helds]
+        for h, k in zip(helds, known, strict=True):
+            if h is not None and h.kind != "host" and k is None:
+                return False
+        ranks = [(h.rank if h.rank is not None else -1) for h in helds if h is not None]
+        if any(r not in (0, 1) for r in ranks):
+            return False
+        attributes = {a.name: a.value for a in node.attributes.values()}
+        rank = form.rank(ranks, attributes, known)
+        if rank is None:
+            return False
+        args = tuple(
+            None if h is None else h.node if h.kind == "host" else k for h, k in zip(helds, known, strict=True)
+        )
+        settings = {name: attributes[name] for name in form.attributes if name in attributes}
+        made = self.stamp(self.graph.call_function(form.function, args, settings), node)
+        self.held[value] = Held("host", made, rank=rank)
+        return True
+
+    def _function(self, node: ir.Node) -> None:
+        op = operators().get(node.op_type)
+        if op is None:
+            raise Unsupported("no torch counterpart")
+        args = self._arguments(node, op)
+        settings = _settings(node)
+        unknown = set(settings) - set(op.attributes)
+        if unknown:
+            raise Unsupported(f"attribute {sorted(unknown)[0]} is not supported")
+        for name, value in settings.items():
+            if isinstance(value, ir.TensorProtocol):
+                settings[name] = self._buffer(np.array(array_of(value)))
+        if "outputs" in op.extras:
+            settings["outputs"] = max((i + 1 for i, used in enumerate(_used(node)) if used), default=1)
+            if node.op_type == "Split":
+                settings["outputs"] = len(node.outputs)
+        if "like" in op.extras:
+            settings["like"] = self.anchor()
+        _check_types(node)
+        made = self.stamp(self.graph.call_function(op.function, tuple(args), settings), node)
+        if op.many == "always" or (op.many == "if asked" and settings.get("outputs", 1) > 1):
+            self.unpack(node, made)
+        else:
+            self.held[node.outputs[0]] = Held("tensor", made)
+
+    def _arguments(self, node: ir.Node, op: Op) -> list[Any]:
+        args: list[Any] = []
+        if len(node.inputs) > len(op.inputs) and not op.variadic:
+            raise Unsupported(f"takes {len(op.inputs)} inputs")
+        for i, value in enumerate(node.inputs):
+            if value is None or value.name == "":
+                args.append(None)
+                continue
+            held, kind = self.lookup(value), op.kind(i)
+            if kind == "tensor":
+                number = self._number(node, i, held)
+                args.append(self.as_tensor_node(held, value) if number is None else number)
+            else:
+                args.append(self._host_argument(held, kind, value))
+        while args and args[-1] is None and len(args) > op.required:
+            args.pop()
+        return args
+
+    def _number(self, node: ir.Node, i: int, held: Held) -> Any:
+        """A scalar constant as a Python number, where the operator takes one beside a tensor of the same type."""
+        if node.op_type == "Range" and held.kind in ("host", "constant"):
+            return held.node if held.kind == "host" else literal(held)
+        if node.op_type == "Gather" and i == 1 and held.rank == 0 and held.kind in ("host", "constant"):
+            return held.node if held.kind == "host" else literal(held)
+        if node.op_type == "Dropout" and i > 0 and held.kind == "constant":
+            return literal(held)
+        if node.op_type not in _SCALARS or held.kind != "constant" or held.array is None or held.array.size != 1:
+            return None
+        array = held.array
+        if array.dtype not in (np.float32, np.float64, np.int64, np.int32, np.float16):
+            return None
+        if node.op_type in ("Max", "Min", "Pad", "Clip"):
+            return array.item() if node.op_type in ("Clip", "Pad") and array.dtype.kind == "f" else None
+        beside = node.inputs[1 - i] if len(node.inputs) == 2 else None
+        other = None if beside is None else self.lookup(beside)
+        if (
+            beside is None
+            or other is None
+            or other.kind not in ("tensor", "weight")
+            or (node.op_type == "Pow" and i == 0)
+        ):
+            return None
+        if array.ndim > (0 if beside.shape is None else len(beside.shape)):
+            return None
+        return array.item()
+
+    def _host_argument(self, held: Held, kind: str, value: ir.Value) -> Any:
+        if held.kind == "constant":
+            number = literal(held)
+            if number is None:
+                return self._read(self.as_tensor_node(held, value), kind)
+            numbers = host.as_list(number)
+            return numbers if kind == "vector" else (numbers[0] if numbers else None)
+        if held.kind == "host" and held.rank == (1 if kind == "vector" else 0):
+            return held.node
+        return self._read(held.node if held.kind == "host" else self.as_tensor_node(held, value), kind)
+
+    def _read(self, node: Any, kind: str) -> fx.Node:
+        return self.graph.call_function(host.as_list if kind == "vector" else host.as_number, (node,))
+
+
+def _used(node: ir.Node) -> list[bool]:
+    return [bool(v.name) and (bool(v.uses()) or v.is_graph_output()) for v in node.outputs]
+
+
+def _attribute(node: ir.Node, name: str, default: Any) -> Any:
+    held = node.attributes.get(name)
+    return default if held is None else held.value
+
+
+def _settings(node: ir.Node) -> dict[str, Any]:
+    """Attributes as Python values."""
+    out: dict[str, Any] = {}
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            raise Unsupported("an attribute of a function call")
+        value = attribute.value
+        out[attribute.name] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def _check_types(node: ir.Node) -> None:
+    """Refuse element types that torch does not compute with."""
+    for value in [*node.inputs, *node.outputs]:
+        kind = None if value is None else value.dtype
+        if kind is not None and int(kind) not in TORCH_OF:
+            raise Unsupported(f"element type {kind.name.lower()}")
+    for name in ("to", "dtype", "output_dtype", "output_datatype"):
+        held = node.attributes.get(name)
+        if held is not None and not held.is_ref() and held.value and int(held.value) not in TORCH_OF:
+            raise Unsupported(f"element type {held.value}")

@@ -1,0 +1,55 @@
+"""What a node says: inputs, attributes, outputs in use; constants as tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from netferry.schemas.ir import ir
+
+
+def initializer(node: ir.Node, i: int) -> ir.Value | None:
+    """The i-th input, where it is an initializer of the model."""
+    value = node.inputs[i] if i < len(node.inputs) else None
+    return value if value is not None and value.is_initializer() else None
+
+
+def given(node: ir.Node, i: int) -> bool:
+    """Whether the i-th input is there."""
+    return i < len(node.inputs) and node.inputs[i] is not None
+
+
+def attribute(node: ir.Node, name: str, default: Any) -> Any:
+    """An attribute's value; lists as lists."""
+    held = node.attributes.get(name)
+    if held is None:
+        return default
+    return list(held.value) if isinstance(held.value, tuple) else held.value
+
+
+def number(node: ir.Node, name: str, default: float) -> float:
+    """A float attribute, which ONNX keeps in 32 bits, as the shortest number that means it: 1e-05, 0.9."""
+    return float(str(np.float32(attribute(node, name, default))))
+
+
+def used_outputs(node: ir.Node) -> list[bool]:
+    """Which outputs are read."""
+    return [bool(v.name) and (bool(v.uses()) or v.is_graph_output()) for v in node.outputs]
+
+
+def rank_of(value: ir.Value | None) -> int | None:
+    """Rank of a value, where known."""
+    return None if value is None or value.shape is None else len(value.shape)
+
+
+def torch_values(array: Any) -> torch.Tensor:
+    """A NumPy array as a tensor of its own; bfloat16 keeps its bits."""
+    if array.dtype.kind not in "biufc":
+        if array.dtype.name == "bfloat16":
+            return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16).clone()
+        raise TypeError(f"{array.dtype} has no counterpart in torch")
+    made = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)  # torch's memory is aligned
+    np.copyto(made.numpy(), array)
+    return made

@@ -1,0 +1,85 @@
+"""Convolutions as modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from netferry.runtime.torch.facts import attribute, given, initializer
+from netferry.runtime.torch.ops.windows import auto_pads
+from netferry.runtime.torch.packing import PLAIN
+from netferry.runtime.torch.plans import Bindings, Plan, bare, bindings_key
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import static_shape
+
+
+def same_or_pads(node: ir.Node, kernel: tuple[int, ...], strides: list[int], dilations: list[int]) -> list[int] | str:
+    """Pads as numbers, or the mode where they depend on the input's size."""
+    n, mode = len(kernel), attribute(node, "auto_pad", "NOTSET")
+    if mode == "VALID":
+        return [0] * (2 * n)
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        if all(s == 1 for s in strides):
+            return auto_pads(mode, [1 << 20] * n, kernel, strides, dilations)
+        return mode
+    return attribute(node, "pads", [0] * (2 * n))
+
+
+def conv(node: ir.Node) -> Plan | None:
+    weight, bias = initializer(node, 1), initializer(node, 2)
+    if weight is None or (bias is None and given(node, 2)):
+        return None
+    shape = static_shape(weight)
+    n = len(shape) - 2
+    if n not in (1, 2, 3):
+        return None
+    kernel, group = shape[2:], attribute(node, "group", 1)
+    strides, dilations = attribute(node, "strides", [1] * n), attribute(node, "dilations", [1] * n)
+    pads = same_or_pads(node, kernel, strides, dilations)
+    before = None
+    padding: tuple[int, ...] = (0,) * n
+    if isinstance(pads, str):
+        before = ("pad_same", {"mode": pads, "kernel": list(kernel), "strides": strides, "dilations": dilations})
+    elif pads[:n] == pads[n:] and min(pads) >= 0:
+        padding = tuple(pads[:n])
+    else:
+        before = ("pad_sides", {"pads": pads})
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[n - 1]
+    settings: Any = (shape[1] * group, shape[0], tuple(kernel), tuple(strides), padding, tuple(dilations), group)
+    has_bias = bias is not None
+    bindings: Bindings = [(weight, PLAIN, ["weight"])]
+    if bias is not None:
+        bindings.append((bias, PLAIN, ["bias"]))
+    return Plan(lambda: bare(kind, *settings, has_bias), bindings, ("Conv", *settings, *bindings_key(bindings)), before)
+
+
+def conv_transpose(node: ir.Node) -> Plan | None:
+    weight, bias = initializer(node, 1), initializer(node, 2)
+    if weight is None or (bias is None and given(node, 2)) or "output_shape" in node.attributes:
+        return None
+    shape = static_shape(weight)
+    n = len(shape) - 2
+    if n not in (1, 2, 3) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return None
+    kernel, group = shape[2:], attribute(node, "group", 1)
+    strides, dilations = attribute(node, "strides", [1] * n), attribute(node, "dilations", [1] * n)
+    pads, extra = attribute(node, "pads", [0] * (2 * n)), attribute(node, "output_padding", [0] * n)
+    if attribute(node, "auto_pad", "NOTSET") == "VALID":
+        pads = [0] * (2 * n)
+    fits = all(e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True))
+    if pads[:n] != pads[n:] or min(pads) < 0 or not fits:
+        return None
+    if any(p > (k - 1) * d for p, k, d in zip(pads[:n], kernel, dilations, strict=True)):
+        return None
+    kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[n - 1]
+    settings: Any = (shape[0], shape[1] * group, tuple(kernel), tuple(strides), tuple(pads[:n]), tuple(extra), group)
+    has_bias = bias is not None
+    bindings: Bindings = [(weight, PLAIN, ["weight"])]
+    if bias is not None:
+        bindings.append((bias, PLAIN, ["bias"]))
+    return Plan(
+        lambda: bare(kind, *settings, has_bias, tuple(dilations)),
+        bindings,
+        ("ConvTranspose", *settings, *dilations, *bindings_key(bindings)),
+    )

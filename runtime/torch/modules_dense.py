@@ -1,0 +1,142 @@
+"""Dense, embedding, PReLU and recurrent layers as modules."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from netferry.runtime.torch.facts import attribute, given, initializer, rank_of
+from netferry.runtime.torch.packing import FLAT, PLAIN, TRANSPOSED, Packing, gate_biases, gates
+from netferry.runtime.torch.plans import Bindings, Plan, bare, bindings_key
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import Role, role_of, static_shape
+
+
+def _linear(weight: ir.Value, packing: Packing, bias: ir.Value | None, absorbs: ir.Node | None) -> Plan:
+    rows, columns = static_shape(weight)
+    out, inside = (rows, columns) if packing is PLAIN else (columns, rows)
+    bindings: Bindings = [(weight, packing, ["weight"])]
+    if bias is not None:
+        bindings.append((bias, FLAT if len(static_shape(bias)) != 1 else PLAIN, ["bias"]))
+    has_bias = bias is not None
+    return Plan(
+        lambda: bare(nn.Linear, inside, out, has_bias), bindings, ("Linear", *bindings_key(bindings)), absorbs=absorbs
+    )
+
+
+def gemm(node: ir.Node) -> Plan | None:
+    weight, bias = initializer(node, 1), initializer(node, 2)
+    if weight is None or (bias is None and given(node, 2)) or attribute(node, "transA", 0):
+        return None
+    if attribute(node, "alpha", 1.0) != 1.0 or (bias is not None and attribute(node, "beta", 1.0) != 1.0):
+        return None
+    transposed = bool(attribute(node, "transB", 0))
+    shape = static_shape(weight)
+    if len(shape) != 2:
+        return None
+    out = shape[0] if transposed else shape[1]
+    if bias is not None and static_shape(bias) not in ((out,), (1, out)):
+        return None
+    return _linear(weight, PLAIN if transposed else TRANSPOSED, bias, None)
+
+
+def turned_weight(node: ir.Node) -> ir.Value | None:
+    """The initializer of a MatMul's second input behind a Transpose that serves nothing else."""
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    before = None if value is None else value.producer()
+    if value is None or before is None or before.op_type != "Transpose" or before.graph is not node.graph:
+        return None
+    if len(list(value.uses())) != 1 or value.is_graph_output() or attribute(before, "perm", [1, 0]) != [1, 0]:
+        return None
+    return initializer(before, 0)
+
+
+def matmul(node: ir.Node) -> Plan | None:
+    weight, packing = initializer(node, 1), TRANSPOSED
+    if weight is None:
+        weight, packing = turned_weight(node), PLAIN
+    if weight is None or len(static_shape(weight)) != 2 or role_of(weight) != Role.LEARNABLE:
+        return None
+    uses = list(node.outputs[0].uses())
+    if len(uses) == 1 and not node.outputs[0].is_graph_output():
+        add = uses[0].node
+        if add.op_type == "Add" and add.domain == node.domain and add.graph is node.graph:
+            bias = initializer(add, 1 - uses[0].idx)
+            out = static_shape(weight)[1 if packing is TRANSPOSED else 0]
+            if bias is not None and static_shape(bias) == (out,) and bias.dtype == weight.dtype:
+                return _linear(weight, packing, bias, add)
+    return _linear(weight, packing, None, None)
+
+
+def embedding(node: ir.Node) -> Plan | None:
+    weight = initializer(node, 0)
+    if weight is None or role_of(weight) != Role.LEARNABLE or attribute(node, "axis", 0) != 0:
+        return None
+    shape = static_shape(weight)
+    if len(shape) != 2 or initializer(node, 1) is not None:
+        return None
+    bindings: Bindings = [(weight, PLAIN, ["weight"])]
+    settings = (shape[0], shape[1])
+    before = ("positions", {"size": shape[0]})
+    return Plan(lambda: bare(nn.Embedding, *settings), bindings, ("Embedding", *bindings_key(bindings)), before)
+
+
+def prelu(node: ir.Node) -> Plan | None:
+    slope = initializer(node, 1)
+    rank = rank_of(node.inputs[0])
+    if slope is None:
+        return None
+    shape = static_shape(slope)
+    count = math.prod(shape)
+    per_channel = rank is not None and rank > 1 and len(shape) == rank - 1 and shape[0] == count
+    if count != 1 and not per_channel:
+        return None
+    bindings: Bindings = [(slope, FLAT, ["weight"])]
+    return Plan(lambda: bare(nn.PReLU, count), bindings, ("PReLU", *bindings_key(bindings)))
+
+
+_GATES = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN": [0]}
+"""torch's order of gates in ONNX's: input, forget, cell, output; reset, update, new"""
+_USUAL = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"]}
+
+
+def recurrent(node: ir.Node) -> Plan | None:
+    """nn.LSTM, nn.GRU or nn.RNN where torch has the settings; not with clip, peepholes or sequence lengths."""
+    op, direction = node.op_type, attribute(node, "direction", "forward")
+    directions = 2 if direction == "bidirectional" else 1
+    weight, state, bias = (initializer(node, i) for i in (1, 2, 3))
+    if weight is None or state is None or (bias is None and given(node, 3)):
+        return None
+    if given(node, 4) or given(node, 7) or "clip" in node.attributes or attribute(node, "input_forget", 0):
+        return None
+    names = [str(a).lower() for a in attribute(node, "activations", None) or _USUAL.get(op, ["tanh"]) * directions]
+    extra: dict[str, Any] = {}
+    if op == "RNN":
+        if len(set(names[:directions])) != 1 or names[0] not in ("tanh", "relu"):
+            return None
+        extra["nonlinearity"] = names[0]
+    elif names != _USUAL[op] * directions or (op == "GRU" and not attribute(node, "linear_before_reset", 0)):
+        return None  # torch's GRU resets after the product with the state
+    hidden, inside, batch_first = static_shape(state)[2], static_shape(weight)[2], bool(attribute(node, "layout", 0))
+    order, ends = _GATES[op], ("", "_reverse")[:directions]
+    bindings: Bindings = [
+        (weight, gates(order, directions), [f"weight_ih_l0{end}" for end in ends]),
+        (state, gates(order, directions), [f"weight_hh_l0{end}" for end in ends]),
+    ]
+    if bias is not None:
+        names = [f"bias_{half}_l0{end}" for end in ends for half in ("ih", "hh")]
+        bindings.append((bias, gate_biases(order, directions), names))
+    kind: Any = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}[op]
+    has_bias = bias is not None
+    settings = {"batch_first": batch_first, "bidirectional": directions == 2, "bias": has_bias, **extra}
+    return Plan(
+        lambda: bare(kind, inside, hidden, **settings),
+        bindings,
+        (op, direction, *settings.values(), *bindings_key(bindings)),
+        recurrent={
+            "directions": directions, "batch_first": batch_first, "backward": direction == "reverse",
+            "memory": op == "LSTM",
+        },
+    )  # fmt: skip

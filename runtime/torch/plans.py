@@ -1,0 +1,42 @@
+"""The plan of a module: what makes it, which initializers it holds, what stands around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from netferry.runtime.torch.packing import Packing
+from netferry.schemas.ir import ir
+
+Bindings = list[tuple[ir.Value, Packing, list[str]]]
+
+
+@dataclass
+class Plan:
+    """A module that takes the place of a node (or two)."""
+
+    make: Callable[[], nn.Module]
+    """makes the module; its parameters get their values afterwards"""
+    bindings: Bindings
+    """initializer, packing, names of the module's parameters"""
+    key: tuple[Any, ...]
+    """nodes of one layer with equal keys share the module"""
+    before: tuple[str, dict[str, Any]] | None = None
+    """a function of :mod:`glue` that the input passes through first"""
+    absorbs: ir.Node | None = None
+    """an Add whose bias the module holds"""
+    recurrent: dict[str, Any] | None = None
+    """for recurrent layers: directions, batch_first, backward, memory"""
+
+
+def bare(kind: Callable[..., nn.Module], *settings: Any, **named: Any) -> nn.Module:
+    """Make a module without drawing random weights: they get their values from the model."""
+    return kind(*settings, **named, device="meta")
+
+
+def bindings_key(bindings: Bindings) -> tuple[Any, ...]:
+    """What tells two bindings apart."""
+    return tuple((id(value), packing.key) for value, packing, _ in bindings)

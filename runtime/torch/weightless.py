@@ -1,0 +1,85 @@
+"""Layers without weights as modules, so that a printed network reads like one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from netferry.runtime.torch.facts import attribute, given, number, rank_of, used_outputs
+from netferry.runtime.torch.modules_conv import same_or_pads
+from netferry.schemas.ir import ir
+from netferry.schemas.tensors import array_of
+
+
+def plain_module(node: ir.Node) -> nn.Module | None:
+    """A module without weights for a node that is a layer by itself, so that the printed network reads like one."""
+    maker = _WEIGHTLESS.get(node.op_type)
+    return maker(node) if maker is not None and node.domain in ("", "ai.onnx") else None
+
+
+def _pool(node: ir.Node) -> nn.Module | None:
+    kernel = attribute(node, "kernel_shape", [])
+    n = len(kernel)
+    if n not in (1, 2, 3) or any(used_outputs(node)[1:]) or rank_of(node.inputs[0]) not in (None, n + 2):
+        return None
+    value = node.inputs[0]
+    if value is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
+        return None
+    strides, dilations = attribute(node, "strides", [1] * n), attribute(node, "dilations", [1] * n)
+    pads = same_or_pads(node, tuple(kernel), strides, dilations)
+    if isinstance(pads, str) or pads[:n] != pads[n:] or any(2 * p > k for p, k in zip(pads[:n], kernel, strict=True)):
+        return None
+    ceil = bool(attribute(node, "ceil_mode", 0))
+    place: Any = (tuple(kernel), tuple(strides), tuple(pads[:n]))
+    if node.op_type == "MaxPool":
+        return (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[n - 1](*place, tuple(dilations), ceil_mode=ceil)
+    if any(d != 1 for d in dilations):
+        return None
+    include = bool(attribute(node, "count_include_pad", 0))
+    return (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[n - 1](*place, ceil, include)
+
+
+def _global_average(node: ir.Node) -> nn.Module | None:
+    kind: Any = {3: nn.AdaptiveAvgPool1d, 4: nn.AdaptiveAvgPool2d, 5: nn.AdaptiveAvgPool3d}.get(
+        rank_of(node.inputs[0]) or 0
+    )
+    return None if kind is None else kind(1)
+
+
+def _dropout(node: ir.Node) -> nn.Module | None:
+    """Active while the module trains; so is what was exported in training mode."""
+    if any(used_outputs(node)[1:]) or "seed" in node.attributes:
+        return None
+    ratio = 0.5
+    if given(node, 1):
+        held = array_of(node.inputs[1])
+        if held is None:
+            return None
+        ratio = float(str(held.reshape(-1)[0]))
+    if given(node, 2) and array_of(node.inputs[2]) is None:
+        return None
+    return nn.Dropout(ratio)
+
+
+def _clip(node: ir.Node) -> nn.Module | None:
+    bounds = [array_of(node.inputs[i]) if given(node, i) else None for i in (1, 2)]
+    known = [float(b.reshape(-1)[0]) if b is not None and b.dtype == np.float32 else None for b in bounds]
+    return nn.ReLU6() if known == [0.0, 6.0] else None
+
+
+_WEIGHTLESS: dict[str, Callable[[ir.Node], nn.Module | None]] = {
+    "Relu": lambda n: nn.ReLU(),
+    "LeakyRelu": lambda n: nn.LeakyReLU(number(n, "alpha", 0.01)),
+    "Elu": lambda n: nn.ELU(number(n, "alpha", 1.0)),
+    "Sigmoid": lambda n: nn.Sigmoid(),
+    "Tanh": lambda n: nn.Tanh(),
+    "Softmax": lambda n: nn.Softmax(attribute(n, "axis", -1)),
+    "Clip": _clip,
+    "MaxPool": _pool,
+    "AveragePool": _pool,
+    "GlobalAveragePool": _global_average,
+    "Dropout": _dropout,
+}

@@ -1,0 +1,47 @@
+"""ResNet50, MobileNetV2, DenseNet121 through ONNX and back: names, outputs and one training step as the native's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.torch_natives import NATIVES, as_onnx
+from netferry import api
+
+NORMS = {"resnet50": 53, "mobilenet_v2": 52, "densenet121": 121}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", list(NATIVES))
+def test_training_step_equals_the_natives(name: str, tmp_path: Path) -> None:
+    """Gradients within 1e-4 of the largest of each tensor, in float64: what is compared is the step, not rounding."""
+    torch.manual_seed(0)
+    native = NATIVES[name](10)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(as_onnx(native))
+    module = api.to_torch(api.load(path))
+    assert sum(type(m) is nn.BatchNorm2d for m in module.modules()) == NORMS[name]
+    assert set(dict(module.named_parameters())) == set(dict(native.named_parameters()))
+    x, target = torch.randn(4, 3, 64, 64, dtype=torch.float64), torch.arange(4)
+    sides = []
+    for one in (module.double().train(), native.double().train()):
+        for norm in one.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.eps = 1e-5
+        optimizer = torch.optim.SGD(one.parameters(), lr=0.01)
+        loss = nn.functional.cross_entropy(one(x), target)
+        loss.backward()
+        gradients = {k: p.grad.clone() for k, p in one.named_parameters() if p.grad is not None}
+        optimizer.step()
+        sides.append((loss.detach(), gradients, {k: v.clone() for k, v in one.state_dict().items()}))
+    (loss, ours, after), (want, theirs, wanted) = sides
+    torch.testing.assert_close(loss, want, rtol=1e-8, atol=0)
+    assert set(ours) == set(theirs)
+    for key, gradient in theirs.items():
+        assert (ours[key] - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-12, key
+    for key, value in wanted.items():
+        torch.testing.assert_close(after[key], value, rtol=1e-4, atol=1e-6)
