@@ -84,7 +84,7 @@ def test_lambda_of_inception_resnet(tmp_path: Path) -> None:
 )
 def test_other_lambdas_are_placeholders(tmp_path: Path, layer: str, name: str) -> None:
     path = saved(tmp_path, [picture(4, 5, 2), DOUBLE, scale_lambda(layer)], {}, name)
-    model = read(path, ReadOptions(allow_placeholders=True))
+    model = read(path, ReadOptions())
     assert [n.op_type for n in model.placeholders()] == ["Lambda"]
 
 
@@ -166,5 +166,5 @@ def test_unknown_operations_are_placeholders_by_name(tmp_path: Path) -> None:
         one("y", "TFOpLambda", {"function": "signal.fft"}, ["x", 0, 0, {"name": None}]),
         one("z", "ClassMethod", {"cls_symbol": "RaggedTensor", "method_name": "from_tensor"}, "y"),
     ]
-    model = read(saved(tmp_path, layers, {}), ReadOptions(allow_placeholders=True))
+    model = read(saved(tmp_path, layers, {}), ReadOptions())
     assert [n.op_type for n in model.placeholders()] == ["tf_signal_fft", "tf_RaggedTensor_from_tensor"]
