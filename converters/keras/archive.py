@@ -98,6 +98,7 @@ def _archive(path: Path, limits: Limits, stack: ExitStack) -> Content:
     archive = stack.enter_context(Archive(path, limits))
     content = Content(path, files=[path])
     content.architecture = parse_json(archive.read("config.json", limits.text_bytes), limits, file=path)
+
     def asset(name: str) -> bytes | None:
         member = f"assets/{name}"
         return archive.read(member, limits.text_bytes) if member in archive else None

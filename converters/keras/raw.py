@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 HOLDERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod", "InstanceMethod", "InstanceProperty")
@@ -18,6 +19,15 @@ def type_of(kind: str, config: dict[str, Any]) -> str:
     if kind == "ClassMethod" and isinstance(config.get("cls_symbol"), str):
         return f"tf.{config['cls_symbol']}.{config.get('method_name')}"
     return kind
+
+
+def is_known_lambda(model: str, layer: str, config: dict[str, Any]) -> bool:
+    """Whether a Lambda is the scaled sum of Keras 2's InceptionResNetV2: by names and arguments, never by its code."""
+    arguments = config.get("arguments")
+    if not isinstance(arguments, dict) or set(arguments) != {"scale"}:
+        return False
+    number = isinstance(arguments["scale"], (int, float)) and not isinstance(arguments["scale"], bool)
+    return number and model == "inception_resnet_v2" and re.fullmatch(r"block(35|17|8)_\d{1,2}", layer) is not None
 
 
 def node_def(config: dict[str, Any]) -> dict[str, Any]:

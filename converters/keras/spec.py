@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from netferry.converters.keras.raw import type_of
+from netferry.converters.keras.raw import is_known_lambda, type_of
 from netferry.errors import LimitExceeded, MalformedFile, quoted
 
 _RENAMED = {"GroupQueryAttention": "GroupedQueryAttention"}
@@ -146,6 +146,8 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
                 if isinstance(item.get("name"), str):
                     child.name = item["name"]
                 child.calls = parse_calls(item.get("inbound_nodes"), child.name)
+                if child.type == "Lambda" and is_known_lambda(name, child.name, child.config):
+                    child.type = "Lambda.scale"
                 if _is_operation(child):
                     child.type = f"ops:{child.type}"
             spec.layers.append(child)

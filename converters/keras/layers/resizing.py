@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layers.scaling import as_float
 from netferry.converters.keras.layout import KT, Order, channels_first, identity
-from netferry.converters.keras.registry import Slot, layer
+from netferry.converters.keras.registry import layer
 from netferry.converters.keras.resampling import METHODS, matrix, rows_of_nearest
 from netferry.errors import LimitExceeded, UnsupportedOption
 from netferry.schemas.graph import Builder, shape_of
@@ -58,7 +60,7 @@ def resized(
     return KT(value, order)
 
 
-def interpolated(b: Builder, value: ir.Value, target: tuple[int, int], **how: str | None) -> ir.Value:
+def interpolated(b: Builder, value: ir.Value, target: tuple[int, int], **how: Any) -> ir.Value:
     """ONNX's Resize of the last two axes: by factors where the size is known, else by the sizes themselves."""
     dims = shape_of(value)
     factors = [_factor(s, t) for s, t in zip(dims[-2:], target, strict=True) if isinstance(s, int)]
@@ -198,11 +200,7 @@ def center_crop(b: Builder, l: Layer, x: KT) -> KT:
     return _smart(b, l, x, target, order)
 
 
-def _seed(_: object) -> list[Slot]:
-    return []
-
-
-@layer("RandomCrop", weights=_seed)
+@layer("RandomCrop")
 def random_crop(b: Builder, l: Layer, x: KT) -> KT:
     """At inference: Keras 2 crops to the aspect ratio and resizes, Keras 3 leaves pictures alone."""
     target = _target(l)

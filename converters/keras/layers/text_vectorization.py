@@ -8,7 +8,6 @@ import numpy as np
 
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layers.preprocessing_lookup import (
-    DROPPED,
     Vocabulary,
     coded,
     looked_up,
@@ -139,7 +138,9 @@ def _compacted(b: Builder, places: ir.Value) -> ir.Value:
     order.shape = places.shape
     moved = b.op("GatherElements", places, order, axis=1)
     longest = b.op("ReduceMax", b.op("ReduceSum", present, b.const([1], "axes"), keepdims=0), keepdims=0)
-    made = b.op("Slice", moved, b.const([0], "starts"), b.op("Unsqueeze", longest, b.const([0], "axes")), b.const([1], "axes"))
+    made = b.op(
+        "Slice", moved, b.const([0], "starts"), b.op("Unsqueeze", longest, b.const([0], "axes")), b.const([1], "axes")
+    )
     made.shape = ir.Shape([shape_of(places)[0], "words"])
     return made
 
@@ -165,7 +166,10 @@ def _widths(value: Any, l: Layer) -> list[int]:
 @layer("TextVectorization", weights=_slots)
 def text_vectorization(b: Builder, l: Layer, x: KT) -> KT:
     """Standardise, split, make n-grams, look up; as numbers or as codes."""
-    standardize, split = l.config.take("standardize", "lower_and_strip_punctuation"), l.config.take("split", "whitespace")
+    standardize, split = (
+        l.config.take("standardize", "lower_and_strip_punctuation"),
+        l.config.take("split", "whitespace"),
+    )
     widths = _widths(l.config.take("ngrams", None), l)
     length = l.config.take("output_sequence_length", None)
     l.config.ignore("ragged", "encoding")
@@ -199,6 +203,3 @@ def text_vectorization(b: Builder, l: Layer, x: KT) -> KT:
     if length is not None:
         places = _sized(b, places, l.config.integer("output_sequence_length", least=1))
     return KT.of(places)
-
-
-__all__ = ["DROPPED", "lowered", "without"]

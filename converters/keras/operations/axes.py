@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -233,7 +234,7 @@ def split(op: Op) -> tuple[KT, ...]:
             if not isinstance(size, int):
                 raise op.unsupported(f"axis {axis} must be a known number")
             cuts = [0, *(min(max(c if c >= 0 else c + size, 0), size) for c in found), size]
-            sizes = [max(end - start, 0) for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+            sizes = [max(end - start, 0) for start, end in pairwise(cuts)]
         else:
             sizes = found
             if sizes.count(-1) == 1 and isinstance(size, int):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from netferry.converters.keras.layout import KT, identity
+from netferry.converters.keras.layout import KT
 from netferry.converters.keras.operations.broadcast import promoted
 from netferry.converters.keras.operations.call import Op, operation
 from netferry.converters.keras.operations.functions import argument
@@ -141,6 +141,3 @@ def eye(op: Op) -> KT:
     made = KT.of(op.b.op("Less", op.b.const(np.arange(most, dtype=np.int32), "steps"), wide))
     kind = op.dtype("dtype", None, "bool") if "dtype" in op.l.kwargs else None
     return made if kind is None else op.cast(made, kind)
-
-
-__all__ = ["filled", "identity"]

@@ -72,7 +72,8 @@ _NODES: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
     "SpaceToDepth": ("tf.nn.space_to_depth", ("input",), {"block_size": "block_size", "data_format": "data_format"}),
     "MaxPool": ("tf.nn.max_pool2d", ("input",), {k: k for k in ("ksize", "strides", "padding", "data_format")}),
     "AvgPool": ("tf.nn.avg_pool2d", ("input",), {k: k for k in ("ksize", "strides", "padding", "data_format")}),
-    "Conv2D": ("tf.nn.conv2d", ("input", "filters"), {k: k for k in ("strides", "padding", "data_format", "dilations")}),
+    "Conv2D": ("tf.nn.conv2d", ("input", "filters"),
+               {k: k for k in ("strides", "padding", "data_format", "dilations")}),
     "ResizeBilinear": ("tf.image.resize_bilinear", ("images", "size"),
                        {k: k for k in ("align_corners", "half_pixel_centers")}),
     "ResizeNearestNeighbor": ("tf.image.resize_nearest_neighbor", ("images", "size"),
@@ -80,8 +81,9 @@ _NODES: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
     "ResizeBicubic": ("tf.image.resize_bicubic", ("images", "size"),
                       {k: k for k in ("align_corners", "half_pixel_centers")}),
 }  # fmt: skip
-_DTYPES = {"DT_FLOAT": "float32", "DT_HALF": "float16", "DT_DOUBLE": "float64", "DT_INT32": "int32", "DT_INT64": "int64",
-           "DT_UINT8": "uint8", "DT_INT8": "int8", "DT_INT16": "int16", "DT_BOOL": "bool"}  # fmt: skip
+_DTYPES = {"DT_FLOAT": "float32", "DT_HALF": "float16", "DT_DOUBLE": "float64", "DT_INT32": "int32",
+           "DT_INT64": "int64", "DT_UINT8": "uint8", "DT_INT8": "int8", "DT_INT16": "int16",
+           "DT_BOOL": "bool"}  # fmt: skip
 
 
 def attribute(value: Any, l: Layer) -> Any:

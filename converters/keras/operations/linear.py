@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.keras.layers.reshaping import permuted
-from netferry.converters.keras.layout import KT, identity
+from netferry.converters.keras.layout import KT
 from netferry.converters.keras.operations.broadcast import kind_of
-from netferry.converters.keras.operations.call import Op, operation
+from netferry.converters.keras.operations.call import Op, operation, plain
 from netferry.converters.keras.operations.elementwise import operands
 from netferry.errors import MalformedFile
 from netferry.schemas.ir import ir
@@ -53,8 +53,6 @@ def einsum(op: Op) -> KT:
             "the operands are not in the file: Keras 2 keeps only the first positional argument of tf.einsum",
             layer=op.l.path,
         )
-    from netferry.converters.keras.operations.call import plain
-
     given = [plain(v, op.l) for v in values]
     kind = kind_of(given, op)
     return contracted(op, str(equation), [op.cast(op.as_tensor(v, "value", kind), kind) for v in given])
@@ -201,6 +199,3 @@ def dot_product_attention(op: Op) -> KT:
         scores = op.b.op("Where", keep, scores, op.b.const(float(np.finfo(np.float32).min) * 0.7, "least"))
     out = op.b.op("MatMul", op.b.op("Softmax", scores, axis=-1), heads[1])
     return KT(out, (0, 2, 1, 3))
-
-
-__all__ = ["contracted", "identity", "matmul"]

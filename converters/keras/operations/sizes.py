@@ -84,13 +84,12 @@ def dims_of(value: Any, op: Op, name: str = "shape") -> tuple[list[Dim], list[An
     """
     if isinstance(value, KT):
         size = value.shape[0] if value.rank == 1 else 1
-        found = known(value.value)
+        found: list[Dim] | None = known(value.value)
         if found is None:
             if not isinstance(size, int):
                 raise op.unsupported(f"{name} is computed, of a rank that depends on values")
-            found = [None] * size
-        parts: list[Any] = [value] if value.rank == 1 else [value]
-        return found, parts
+            found = [*[None] * size]
+        return found, [value]
     if isinstance(value, np.ndarray):
         value = value.ravel().tolist()
     items = list(value) if isinstance(value, (list, tuple)) else [value]

@@ -24,9 +24,15 @@ CONV = "L.Conv2D(3, 3, padding='same')(x)"
         pytest.param("abs(x)", P, id="abs"),
         pytest.param("x * tf.constant([1., 2., 3.])", P, id="times-vector"),
         pytest.param(CONV + " * tf.constant([1., 2., 3.])", P, id="conv-times-vector"),
-        pytest.param("tf.math.subtract(" + CONV + ", np.arange(60, dtype='float32').reshape(4, 5, 3))", P, id="conv-minus-array"),
+        pytest.param(
+            "tf.math.subtract(" + CONV + ", np.arange(60, dtype='float32').reshape(4, 5, 3))", P, id="conv-minus-array"
+        ),
         pytest.param(CONV + " + tf.reduce_mean(x, axis=[1, 2], keepdims=True)", P, id="conv-plus-mean"),
-        pytest.param("L.Conv2D(4, 3, padding='same')(x) * L.Dense(4)(L.GlobalAveragePooling2D()(x))[:, None, None, :]", P, id="squeeze-and-excite"),
+        pytest.param(
+            "L.Conv2D(4, 3, padding='same')(x) * L.Dense(4)(L.GlobalAveragePooling2D()(x))[:, None, None, :]",
+            P,
+            id="squeeze-and-excite",
+        ),
         pytest.param("tf.cast(x > 0.5, 'float32')", P, id="greater"),
         pytest.param("tf.where(x > 0, x, 0.1 * x)", P, id="where"),
         pytest.param("tf.where(tf.logical_and(x > -1, x < 1), x, tf.zeros_like(x))", P, id="where-zeros-like"),
@@ -136,7 +142,9 @@ def test_slicing(case2: Case, model: str, shape: tuple[int | None, ...]) -> None
         pytest.param("tf.tensordot(x, tf.ones((3, 2)), axes=[[3], [0]])", P, id="tensordot"),
         pytest.param("tf.linalg.matvec(x, x[:, 0])", S, id="matvec"),
         pytest.param("tf.nn.conv2d(x, np.ones((2, 2, 3, 4), 'float32'), strides=1, padding='SAME')", P, id="conv2d"),
-        pytest.param("tf.nn.depthwise_conv2d(x, np.ones((3, 3, 3, 1), 'float32'), [1, 2, 2, 1], 'SAME')", P, id="depthwise"),
+        pytest.param(
+            "tf.nn.depthwise_conv2d(x, np.ones((3, 3, 3, 1), 'float32'), [1, 2, 2, 1], 'SAME')", P, id="depthwise"
+        ),
         pytest.param("tf.nn.bias_add(" + CONV + ", np.array([1., 2., 3.], 'float32'))", P, id="bias-add"),
         pytest.param("tf.nn.avg_pool2d(x, 2, 2, 'SAME')", P, id="avg-pool"),
         pytest.param("tf.nn.max_pool2d(x, ksize=3, strides=1, padding='VALID')", P, id="max-pool"),

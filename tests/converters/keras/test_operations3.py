@@ -24,7 +24,11 @@ CONV = "L.Conv2D(3, 3, padding='same')(x)"
         pytest.param("abs(x)", P, id="abs"),
         pytest.param(CONV + " * np.array([1., 2., 3.], 'float32')", P, id="conv-times-vector"),
         pytest.param(CONV + " - np.arange(60, dtype='float32').reshape(4, 5, 3)", P, id="conv-minus-array"),
-        pytest.param("L.Conv2D(4, 3, padding='same')(x) * L.Dense(4)(L.GlobalAveragePooling2D()(x))[:, None, None, :]", P, id="squeeze-and-excite"),
+        pytest.param(
+            "L.Conv2D(4, 3, padding='same')(x) * L.Dense(4)(L.GlobalAveragePooling2D()(x))[:, None, None, :]",
+            P,
+            id="squeeze-and-excite",
+        ),
         pytest.param("ops.cast(x > 0.5, 'float32')", P, id="greater"),
         pytest.param("ops.cast(ops.not_equal(x, x), 'int32')", P, id="not-equal"),
         pytest.param("ops.where(x > 0, x, 0.1 * x)", P, id="where"),
@@ -34,15 +38,31 @@ CONV = "L.Conv2D(3, 3, padding='same')(x)"
         pytest.param("ops.relu6(x + 3.0) * (1. / 6.)", P, id="relu6"),
         pytest.param("ops.leaky_relu(x, 0.1) + ops.elu(x) + ops.celu(x) + ops.selu(x)", P, id="relus"),
         pytest.param("ops.silu(x) + ops.gelu(x) + ops.gelu(x, approximate=False) + ops.softplus(x)", P, id="smooth"),
-        pytest.param("ops.hard_sigmoid(x) + ops.hard_silu(x) + ops.hard_tanh(x) + ops.hard_shrink(x) + ops.soft_shrink(x)", P, id="hard"),
-        pytest.param("ops.log_sigmoid(x) + ops.softsign(x) + ops.tanh_shrink(x) + ops.sparse_plus(x) + ops.squareplus(x) + ops.sparse_sigmoid(x)", P, id="soft"),
+        pytest.param(
+            "ops.hard_sigmoid(x) + ops.hard_silu(x) + ops.hard_tanh(x) + ops.hard_shrink(x) + ops.soft_shrink(x)",
+            P,
+            id="hard",
+        ),
+        pytest.param(
+            "ops.log_sigmoid(x) + ops.softsign(x) + ops.tanh_shrink(x) + ops.sparse_plus(x) + ops.squareplus(x) + ops.sparse_sigmoid(x)",
+            P,
+            id="soft",
+        ),
         pytest.param("ops.threshold(x, 0.5, 0.1)", P, id="threshold"),
         pytest.param("ops.glu(x, axis=1)", P, id="glu"),
         pytest.param("ops.softmax(" + CONV + ")", P, id="softmax"),
         pytest.param("ops.log_softmax(x, axis=1)", P, id="log-softmax"),
-        pytest.param("ops.exp(x) + ops.log1p(ops.abs(x)) + ops.expm1(x) + ops.log(ops.abs(x) + 1) + ops.log2(ops.abs(x) + 1) + ops.log10(ops.abs(x) + 1)", P, id="logs"),
+        pytest.param(
+            "ops.exp(x) + ops.log1p(ops.abs(x)) + ops.expm1(x) + ops.log(ops.abs(x) + 1) + ops.log2(ops.abs(x) + 1) + ops.log10(ops.abs(x) + 1)",
+            P,
+            id="logs",
+        ),
         pytest.param("ops.sqrt(ops.square(x)) + ops.rsqrt(ops.abs(x) + 1.0) + ops.reciprocal(x + 5)", P, id="roots"),
-        pytest.param("ops.sin(x) + ops.cos(x) + ops.arctan2(x, x * 2.0 + 0.1) + ops.erf(x) + ops.sinh(x) + ops.arctan(x) + ops.arcsinh(x)", P, id="circle"),
+        pytest.param(
+            "ops.sin(x) + ops.cos(x) + ops.arctan2(x, x * 2.0 + 0.1) + ops.erf(x) + ops.sinh(x) + ops.arctan(x) + ops.arcsinh(x)",
+            P,
+            id="circle",
+        ),
         pytest.param("ops.round(x * 3) + ops.floor(x) + ops.ceil(x) + ops.sign(x) + ops.trunc(x)", P, id="rounding"),
         pytest.param("ops.round(x, 1)", P, id="round-decimals"),
         pytest.param("ops.logaddexp(x, 0.5) + ops.divide_no_nan(x, ops.relu(x))", P, id="logaddexp"),
@@ -76,7 +96,9 @@ def test_elementwise(case3: Case, model: str, shape: tuple[int | None, ...]) -> 
         pytest.param("ops.repeat(x, 2, axis=1)", P, id="repeat"),
         pytest.param("ops.pad(" + CONV + ", [[0, 0], [1, 2], [0, 1], [0, 0]])", P, id="pad"),
         pytest.param("ops.pad(x, [[0, 0], [1, 1], [2, 1], [0, 0]], 'reflect')", P, id="pad-reflect"),
-        pytest.param("ops.pad(x, [[0, 0], [1, 1], [2, 1], [0, 0]], 'constant', constant_values=1.5)", P, id="pad-value"),
+        pytest.param(
+            "ops.pad(x, [[0, 0], [1, 1], [2, 1], [0, 0]], 'constant', constant_values=1.5)", P, id="pad-value"
+        ),
         pytest.param("ops.take(" + CONV + ", [2, 0], axis=3)", P, id="take"),
         pytest.param("ops.take(x, 1, axis=1)", P, id="take-one"),
         pytest.param("ops.take(x, [[0, 1], [1, 2]], axis=2)", P, id="take-table"),
@@ -128,15 +150,27 @@ def test_shapes(case3: Case, model: str, shape: tuple[int | None, ...]) -> None:
         pytest.param("ops.einsum('bhwc->bc', " + CONV + ")", P, id="einsum-sum"),
         pytest.param("ops.tensordot(x, np.ones((3, 2), 'float32'), axes=[[3], [0]])", P, id="tensordot"),
         pytest.param("ops.dot(x, np.arange(12, dtype='float32').reshape(3, 4))", P, id="dot"),
-        pytest.param("ops.conv(x, np.arange(36, dtype='float32').reshape(2, 2, 3, 3) / 9, strides=2, padding='same')", P, id="conv"),
-        pytest.param("ops.depthwise_conv(x, np.arange(27, dtype='float32').reshape(3, 3, 3, 1))", P, id="depthwise-conv"),
+        pytest.param(
+            "ops.conv(x, np.arange(36, dtype='float32').reshape(2, 2, 3, 3) / 9, strides=2, padding='same')",
+            P,
+            id="conv",
+        ),
+        pytest.param(
+            "ops.depthwise_conv(x, np.arange(27, dtype='float32').reshape(3, 3, 3, 1))", P, id="depthwise-conv"
+        ),
         pytest.param("ops.average_pool(x, 2, 2, 'same')", P, id="average-pool"),
         pytest.param("ops.max_pool(x, 3, 1)", P, id="max-pool"),
         pytest.param("ops.image.resize(x, (9, 7))", P, id="resize"),
         pytest.param("ops.image.resize(x, (7, 3), interpolation='lanczos3', antialias=True)", P, id="resize-lanczos"),
         pytest.param("ops.image.rgb_to_grayscale(x)", P, id="grayscale"),
-        pytest.param("ops.batch_normalization(x, np.array([.1, .2, .3], 'float32'), np.array([1., 2., 3.], 'float32'), -1, offset=np.ones(3, 'float32'), scale=np.array([2., 1., 3.], 'float32'))", P, id="batch-normalization"),
-        pytest.param("ops.layer_normalization(x, np.array([1., 2., 3.], 'float32'), axis=-1)", P, id="layer-normalization"),
+        pytest.param(
+            "ops.batch_normalization(x, np.array([.1, .2, .3], 'float32'), np.array([1., 2., 3.], 'float32'), -1, offset=np.ones(3, 'float32'), scale=np.array([2., 1., 3.], 'float32'))",
+            P,
+            id="batch-normalization",
+        ),
+        pytest.param(
+            "ops.layer_normalization(x, np.array([1., 2., 3.], 'float32'), axis=-1)", P, id="layer-normalization"
+        ),
         pytest.param("ops.dot_product_attention(x, x, x)", (4, 2, 3), id="attention"),
     ],
 )

@@ -36,7 +36,9 @@ VOCABULARY = "['the', 'cat', 'sat', 'mat', 'dogs', 'big', 'a', 'the cat', 'dogs 
         pytest.param("L.Rescaling(1 / 127.5, -1)", id="rescaling"),
         pytest.param("L.Normalization(mean=[.1, .2, .3], variance=[1., 2., 3.])", id="normalization"),
         pytest.param("L.RandomCrop(5, 7)", id="random-crop-only-in-training"),
-        pytest.param("L.RandomFlip()(L.RandomRotation(.1)(L.RandomZoom(.2)(L.RandomContrast(.1)(x))))", id="augmentation"),
+        pytest.param(
+            "L.RandomFlip()(L.RandomRotation(.1)(L.RandomZoom(.2)(L.RandomContrast(.1)(x))))", id="augmentation"
+        ),
     ],
 )
 def test_pictures(case: Case, model: str) -> None:
@@ -59,16 +61,20 @@ def test_methods_of_keras2(case2: Case, method: str, size: str) -> None:
         pytest.param("L.Resizing(4, 11, interpolation='lanczos5', antialias=True)", id="lanczos-antialias"),
         pytest.param("L.Resizing(12, 12, pad_to_aspect_ratio=True, fill_value=.5)", id="pad-to-aspect-ratio"),
         pytest.param("L.Pipeline([L.RandomFlip(), L.Rescaling(.5)])", id="pipeline"),
-        pytest.param("L.RandomBrightness(.2)(L.RandomErasing()(L.RandomShear(.2, .2)(L.RandomInvert()(x))))", id="augmentation"),
+        pytest.param(
+            "L.RandomBrightness(.2)(L.RandomErasing()(L.RandomShear(.2, .2)(L.RandomInvert()(x))))", id="augmentation"
+        ),
         pytest.param("L.MixUp()(L.CutMix()(L.AugMix()(L.RandAugment()(x))))", id="mixing"),
     ],
 )
 def test_pictures_of_keras3(case3: Case, model: str) -> None:
-    case3(model, PICTURE, counts=False)
+    # Keras 3 itself cannot write some of these to .h5
+    case3(model, PICTURE, counts=False, kinds=("keras", "json"))
 
 
 def test_whole_pictures_keep_their_type(case3: Case) -> None:
-    case3("L.Resizing(13, 5, data_format='channels_last')", PICTURE, dtypes=("uint8",), high=255)
+    """Whole numbers stay whole numbers; at ties of rounding a grey level is allowed."""
+    case3("ops.cast(L.Resizing(13, 5)(x), 'float32')", PICTURE, dtypes=("uint8",), high=255, tolerance=1 / 200)
 
 
 def test_dynamic_pictures(case: Case) -> None:
@@ -82,20 +88,58 @@ def test_dynamic_pictures(case: Case) -> None:
         pytest.param("L.CategoryEncoding(8, output_mode='multi_hot')", (5,), "int32", id="multi-hot"),
         pytest.param("L.CategoryEncoding(8, output_mode='count')", (5,), "int64", id="count"),
         pytest.param("L.Discretization([-1., 0., .5])", (4,), "float32", id="discretization"),
-        pytest.param("L.Discretization([-1., 0., .5], output_mode='one_hot')", (1,), "float32", id="discretization-one-hot"),
-        pytest.param("L.Discretization([-1., 0., .5], output_mode='count')", (4,), "float32", id="discretization-count"),
+        pytest.param(
+            "L.Discretization([-1., 0., .5], output_mode='one_hot')", (1,), "float32", id="discretization-one-hot"
+        ),
+        pytest.param(
+            "L.Discretization([-1., 0., .5], output_mode='count')", (4,), "float32", id="discretization-count"
+        ),
         pytest.param("L.IntegerLookup(vocabulary=[3, 5, 1])", (4,), "int64", id="integer-lookup"),
         pytest.param("L.IntegerLookup(vocabulary=[3, 5, 1], mask_token=0)", (4,), "int64", id="integer-lookup-mask"),
-        pytest.param("L.IntegerLookup(vocabulary=[3, 5, 1], num_oov_indices=3)", (4,), "int64", id="integer-lookup-oov3"),
-        pytest.param("L.IntegerLookup(vocabulary=[3, 5, 1], output_mode='multi_hot', mask_token=0)", (4,), "int64", id="integer-lookup-multi-hot"),
-        pytest.param("L.IntegerLookup(vocabulary=[3, 5, 1], output_mode='count', pad_to_max_tokens=True, max_tokens=9)", (4,), "int64", id="integer-lookup-count-padded"),
+        pytest.param(
+            "L.IntegerLookup(vocabulary=[3, 5, 1], num_oov_indices=3)", (4,), "int64", id="integer-lookup-oov3"
+        ),
+        pytest.param(
+            "L.IntegerLookup(vocabulary=[3, 5, 1], output_mode='multi_hot', mask_token=0)",
+            (4,),
+            "int64",
+            id="integer-lookup-multi-hot",
+        ),
+        pytest.param(
+            "L.IntegerLookup(vocabulary=[3, 5, 1], output_mode='count', pad_to_max_tokens=True, max_tokens=9)",
+            (4,),
+            "int64",
+            id="integer-lookup-count-padded",
+        ),
         pytest.param("L.IntegerLookup(vocabulary=[3, 5, 1], invert=True)", (4,), "int64", id="integer-lookup-invert"),
         pytest.param("L.StringLookup(vocabulary=['fig', 'pear'])", (4,), "string", id="string-lookup"),
-        pytest.param("L.StringLookup(vocabulary=['fig', 'pear'], mask_token='nut')", (4,), "string", id="string-lookup-mask"),
-        pytest.param("L.StringLookup(vocabulary=['fig', 'pear'], output_mode='one_hot')", (1,), "string", id="string-lookup-one-hot"),
-        pytest.param("L.StringLookup(vocabulary=['fig', 'pear'], output_mode='tf_idf', idf_weights=[.5, 2.])", (4,), "string", id="string-lookup-tf-idf"),
-        pytest.param("L.StringLookup(vocabulary=['fig', 'pear'], invert=True)(L.StringLookup(vocabulary=['fig', 'pear'])(x))", (4,), "string", id="string-lookup-there-and-back"),
-        pytest.param("L.Embedding(4, 3)(L.StringLookup(vocabulary=['fig', 'pear'])(x))", (4,), "string", id="string-lookup-embedding"),
+        pytest.param(
+            "L.StringLookup(vocabulary=['fig', 'pear'], mask_token='nut')", (4,), "string", id="string-lookup-mask"
+        ),
+        pytest.param(
+            "L.StringLookup(vocabulary=['fig', 'pear'], output_mode='one_hot')",
+            (1,),
+            "string",
+            id="string-lookup-one-hot",
+        ),
+        pytest.param(
+            "L.StringLookup(vocabulary=['fig', 'pear'], output_mode='tf_idf', idf_weights=[.5, 2.])",
+            (4,),
+            "string",
+            id="string-lookup-tf-idf",
+        ),
+        pytest.param(
+            "L.StringLookup(vocabulary=['fig', 'pear'], invert=True)(L.StringLookup(vocabulary=['fig', 'pear'])(x))",
+            (4,),
+            "string",
+            id="string-lookup-there-and-back",
+        ),
+        pytest.param(
+            "L.Embedding(4, 3)(L.StringLookup(vocabulary=['fig', 'pear'])(x))",
+            (4,),
+            "string",
+            id="string-lookup-embedding",
+        ),
     ],
 )
 def test_categories(case: Case, model: str, shape: tuple[int, ...], dtype: str) -> None:
@@ -106,11 +150,31 @@ def test_categories(case: Case, model: str, shape: tuple[int, ...], dtype: str) 
     ("layer", "data", "shape", "dtype"),
     [
         pytest.param("L.StringLookup()", "[['fig'], ['pear'], ['fig']]", (4,), "string", id="string-lookup"),
-        pytest.param("L.StringLookup(output_mode='tf_idf')", "[['fig'], ['pear'], ['fig']]", (4,), "string", id="string-lookup-tf-idf"),
+        pytest.param(
+            "L.StringLookup(output_mode='tf_idf')",
+            "[['fig'], ['pear'], ['fig']]",
+            (4,),
+            "string",
+            id="string-lookup-tf-idf",
+        ),
         pytest.param("L.IntegerLookup()", "[[3], [5], [3]]", (4,), "int64", id="integer-lookup"),
-        pytest.param("L.TextVectorization()", "[['the cat sat'], ['on the mat'], ['a dog']]", (1,), "string", id="text"),
-        pytest.param("L.TextVectorization(output_mode='tf_idf', ngrams=2)", "[['the cat sat'], ['on the mat'], ['a dog']]", (1,), "string", id="text-tf-idf"),
-        pytest.param("L.Discretization(num_bins=4)", "np.linspace(-2, 2, 37).reshape(-1, 1)", (4,), "float32", id="discretization"),
+        pytest.param(
+            "L.TextVectorization()", "[['the cat sat'], ['on the mat'], ['a dog']]", (1,), "string", id="text"
+        ),
+        pytest.param(
+            "L.TextVectorization(output_mode='tf_idf', ngrams=2)",
+            "[['the cat sat'], ['on the mat'], ['a dog']]",
+            (1,),
+            "string",
+            id="text-tf-idf",
+        ),
+        pytest.param(
+            "L.Discretization(num_bins=4)",
+            "np.linspace(-2, 2, 37).reshape(-1, 1)",
+            (4,),
+            "float32",
+            id="discretization",
+        ),
     ],
 )
 def test_adapted(case: Case, layer: str, data: str, shape: tuple[int, ...], dtype: str) -> None:
