@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netferry.converters.tensorflow.files import kind_of
 from netferry.errors import InputError, UnknownFormat
 
 if TYPE_CHECKING:
@@ -75,7 +76,18 @@ def _onnx(head: bytes, path: Path) -> bool:
     return path.suffix == ".onnx" or head[:1] == b"\x08"
 
 
+def _tensorflow(head: bytes, path: Path) -> bool:
+    return path.suffix != ".onnx" and kind_of(head, path) is not None
+
+
 FORMATS: tuple[Format, ...] = (
+    Format(
+        "tensorflow",
+        "TensorFlow: SavedModel folders, frozen graphs and TFLite, through tf2onnx (extra [tensorflow])",
+        ("saved_model.pb", ".pb", ".tflite"),
+        "netferry.converters.through_onnx",
+        _tensorflow,
+    ),
     Format(
         "caffe",
         "Caffe networks: V0, V1 and V2, BVLC's layers and those of well-known forks",
@@ -117,8 +129,11 @@ def detect(path: Path) -> Format:
     """
     if not path.exists():
         raise InputError("no such file", file=path)
+    if path.is_dir() and _tensorflow(b"", path):
+        return by_name("tensorflow")
     if not path.is_file():
-        raise InputError("not a regular file", file=path)
+        hint = "a SavedModel's folder holds a saved_model.pb" if path.is_dir() else None
+        raise InputError("not a regular file", file=path, hint=hint)
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from netferry.api import convert, doctor, formats, inspect, layers, load, predict, save
+    from netferry.api import convert, doctor, formats, inspect, layers, load, predict, save, verify
     from netferry.errors import NetferryError
     from netferry.schemas.model import Model
     from netferry.schemas.preprocessing import Preprocessing
 
 _HOMES = {
-    **dict.fromkeys(("convert", "doctor", "formats", "inspect", "layers", "load", "predict", "save"), "netferry.api"),
+    **dict.fromkeys(
+        ("convert", "doctor", "formats", "inspect", "layers", "load", "predict", "save", "verify"), "netferry.api"
+    ),
     "Model": "netferry.schemas.model",
     "NetferryError": "netferry.errors",
     "Preprocessing": "netferry.schemas.preprocessing",
@@ -37,6 +39,7 @@ __all__ = [
     "load",
     "predict",
     "save",
+    "verify",
 ]
 
 

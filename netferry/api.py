@@ -1,10 +1,10 @@
-"""The verbs, for Python: load, save, convert, inspect, predict. The only module that knows all rooms."""
+"""The verbs, for Python: load, save, convert, verify, inspect, predict. The only module that knows all rooms."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +140,7 @@ def save(
     external_data: bool | None = None,
     check: str = "auto",
     allow_placeholders: bool = False,
+    before_publishing: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
     """Write a model as ONNX, after checking it; the file appears whole or not at all.
 
@@ -152,6 +153,8 @@ def save(
         check: ``structure`` (full check and strict shape inference), ``run`` (also loaded and run by onnxruntime at
             batch 1 and 3), or ``auto``: run where an onnxruntime is installed.
         allow_placeholders: write layers nobody could read under netferry's own domain.
+        before_publishing: called after the run check with the finished file (a large one's structure as bytes, and
+            ``weights_folder``) before it takes its place; what it raises keeps the file from appearing.
 
     Returns:
         What was written and checked: files with sizes, checks with outcome, timings in seconds.
@@ -164,11 +167,11 @@ def save(
 
     if check not in ("auto", "structure", "run"):
         raise UsageError(f"check is auto, structure or run, not {check!r}")
-    if opset is not None and opset != model.opset:
-        from netferry.converters.passes.opset import to_opset
-
-        model.notes.extend(to_opset(model, opset))
+    if opset is not None:
+        _at_opset(model, opset)
     run = _run_check(model, check, allow_placeholders)
+    if before_publishing is not None:
+        run = _both(run, before_publishing)
     return write(
         model,
         Path(target),
@@ -178,6 +181,13 @@ def save(
         allow_placeholders=allow_placeholders,
         producer_version=__version__,
     )
+
+
+def _at_opset(model: Model, opset: int) -> None:
+    from netferry.converters.passes.opset import to_opset
+
+    if opset != model.opset:
+        model.notes.extend(to_opset(model, opset))
 
 
 def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
@@ -192,6 +202,15 @@ def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
     return run_check
 
 
+def _both(run: Any, further: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    def checked(file: Any, **where: Any) -> dict[str, Any]:
+        found = run(file, **where) if run is not None else {}
+        further(file, **where)
+        return found
+
+    return checked
+
+
 def convert(
     source: StrPath,
     target: StrPath,
@@ -203,23 +222,59 @@ def convert(
     external_data: bool | None = None,
     check: str = "auto",
     allow_placeholders: bool = False,
+    optimize: str = "none",
+    precision: str | None = None,
+    disable: Sequence[str] = (),
+    verify: bool = False,
     **reading: Any,
 ) -> dict[str, Any]:
     """Read ``source`` (see :func:`load` for the further options) and write it as ONNX (see :func:`save`).
 
     Args:
+        optimize: ``safe`` or ``full`` makes the graph smaller; checked by runs before and after.
+        precision: ``fp16`` or ``bf16``.
+        disable: passes to leave out.
         report: write the machine-readable conversion report here.
+        verify: run the source in its own framework too and write nothing where the results differ; the error names
+            the first diverging layer (see :func:`verify`).
 
     Returns:
         The report (schemas/report.schema.json); the sources' hashes are computed only where ``report`` is given.
     """
     from netferry import __version__
+    from netferry.changing import change
     from netferry.schemas.report import Report
 
     started = time.perf_counter()
     model = load(source, weights, **reading)
     read = time.perf_counter()
-    options = {"opset": opset, "ir_version": ir_version, "external_data": external_data, "check": check}
+    options = {
+        "optimize": optimize,
+        "precision": precision,
+        "opset": opset,
+        "ir_version": ir_version,
+        "external_data": external_data,
+        "check": check,
+    }
+    if opset is not None and (optimize != "none" or precision is not None):
+        _at_opset(model, opset)
+    changed = change(
+        model,
+        lambda m, path: save(m, path, check="structure"),
+        optimize=optimize,
+        precision=precision,
+        disable=disable,
+        check=check != "structure",
+    )
+    found: list[dict[str, Any]] = []
+    verifier = None
+    if verify:
+        from netferry.verification import verifier_of
+
+        options["verify"] = True
+        if check == "structure":
+            raise UsageError("verify runs the result, check=structure does not")
+        verifier = verifier_of([Path(f) for f in (source, weights) if f is not None], model, reading, found)
     written = save(
         model,
         target,
@@ -228,11 +283,73 @@ def convert(
         external_data=external_data,
         check=check,
         allow_placeholders=allow_placeholders,
+        before_publishing=verifier,
     )
     document = Report(model, netferry_version=__version__, options=options | _plain(reading))
     document.timing("read", read - started)
     document.written(written)
+    document.changed(changed)
+    for detail in found:
+        document.check("verify", "passed", detail)
     return document.finish(report)
+
+
+def verify(
+    source: StrPath,
+    candidate: StrPath,
+    weights: StrPath | None = None,
+    *,
+    atol: float = 1e-6,
+    rtol: float = 1e-4,
+    seeds: int = 2,
+    sizes: Mapping[str, int] | None = None,
+    bisect: bool = False,
+    python: str | None = None,
+    timeout: float = 600,
+    **reading: Any,
+) -> dict[str, Any]:
+    """Run the same seeded inputs through a source and an ONNX file, and say how far the results are apart.
+
+    An ONNX source runs on onnxruntime, as the candidate does (on onnx.reference where onnxruntime cannot); Keras 3
+    files run in Keras 3, older ones in tf_keras, Caffe nets in OpenCV 4, TensorFlow models in TensorFlow, each in a
+    child process. Inputs are fed at batch 1 and 3, with two sizes of every other dynamic dimension.
+
+    Args:
+        source: the source, with ``weights`` where they are a second file.
+        candidate: the ONNX file made from it.
+        atol, rtol: floats agree where the largest difference is at most ``atol``, or at most ``rtol`` times the
+            output's largest magnitude; other values must be equal.
+        seeds: how many sets of inputs; every second one has negative floats too.
+        sizes: sizes of named dynamic dimensions (``{"height": 224}``) instead of the two that are tried.
+        bisect: also look for the first layer whose values differ.
+        python: the interpreter that has the source's framework; this one by default.
+        timeout: seconds that the source's framework may take.
+        reading: options of :func:`load` for the source.
+
+    Returns:
+        ``agrees``, ``source``, ``candidate``, ``tolerance``, ``cases``, ``worst`` per output, ``bisect``; a difference
+        that is infinite is null.
+
+    Raises:
+        CheckFailed: the candidate does not run where the source does, or outputs are missing.
+        MissingExtra: what runs the source is not installed.
+        UnsafeFile: the source holds code, which is never run.
+        UnsupportedError: its own framework does not read the source.
+    """
+    from netferry.runtime.agreement import Tolerance
+    from netferry.verification import compare_files
+
+    return compare_files(
+        [Path(f) for f in (source, weights) if f is not None],
+        Path(candidate),
+        reading,
+        tolerance=Tolerance(atol, rtol),
+        seeds=seeds,
+        sizes=sizes,
+        bisect=bisect,
+        python=python,
+        seconds=timeout,
+    )
 
 
 def inspect(source: StrPath | Model, weights: StrPath | None = None, **reading: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from netferry import __version__
-from netferry.errors import NetferryError, UsageError
+from netferry.errors import CheckFailed, NetferryError, UsageError
 
 _EPILOG = (
     "Exit codes: 0 done · 1 other · 2 usage · 3 file cannot be opened · 4 malformed or unknown file · 5 over a limit · "
@@ -21,7 +21,7 @@ _EPILOG = (
 )
 app = typer.Typer(
     name="netferry",
-    help="Carries trained networks between formats: Caffe and ONNX files in, checked ONNX and predictions out.",
+    help="Carries trained networks between formats: Keras, Caffe and ONNX files in, checked ONNX and predictions out.",
     epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -54,11 +54,14 @@ InputsNchw = Annotated[
     str | None, typer.Option("--inputs-as-nchw", help="Keras: channels-last inputs to make channels-first (A,B or *).")
 ]
 OutputsNchw = Annotated[
-    str | None, typer.Option("--outputs-as-nchw", help="Keras: channels-last outputs to make channels-first (A,B or *).")
+    str | None,
+    typer.Option("--outputs-as-nchw", help="Keras: channels-last outputs to make channels-first (A,B or *)."),
 ]
 RightPadded = Annotated[
-    bool, typer.Option("--right-padded-masks", help="Keras: sequences are padded at the end only, so masks become lengths.")
+    bool,
+    typer.Option("--right-padded-masks", help="Keras: sequences are padded at the end only, so masks become lengths."),
 ]
+Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to leave out of the optimization.")]
 Init = Annotated[int | None, typer.Option("--init", help="Seed for parameters that have no values.")]
 
 
@@ -114,6 +117,12 @@ def convert(
         typer.Option("--external-data/--no-external-data", help="Weights in a second file (by itself above 1.8 GB)."),
     ] = None,
     check: Annotated[str, typer.Option(help="structure, run, or auto: run where onnxruntime is installed.")] = "auto",
+    optimize: Annotated[str, typer.Option(help="none, safe or full: a smaller graph that computes the same.")] = "none",
+    precision: Annotated[str | None, typer.Option(help="fp16 or bf16.")] = None,
+    disable: Disable = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare with the source in its own framework before the file appears.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write the conversion report (JSON) here.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -137,6 +146,10 @@ def convert(
         external_data=external_data,
         check=check,
         allow_placeholders=allow_placeholders,
+        optimize=optimize,
+        precision=precision,
+        disable=tuple(disable or ()),
+        verify=verify,
         **reading,
     )
     if as_json:
@@ -145,6 +158,103 @@ def convert(
         from netferry import tables
 
         tables.converted(result)
+
+
+@app.command()
+def optimize(
+    source: Annotated[Path, typer.Argument(help="The network.")],
+    output: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    weights: Weights = None,
+    level: Annotated[str, typer.Option(help="safe or full.")] = "full",
+    precision: Annotated[str | None, typer.Option(help="fp16 or bf16.")] = None,
+    disable: Disable = None,
+    opset: Annotated[int | None, typer.Option(help="11 to 26.", min=1)] = None,
+    check: Annotated[str, typer.Option(help="structure, run, or auto.")] = "auto",
+    report: Annotated[Path | None, typer.Option(help="Write the report (JSON) here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a network's graph smaller. Example: netferry optimize digits.onnx digits-small.onnx"""
+    from netferry import api
+
+    result = api.convert(
+        source,
+        output,
+        weights,
+        report=report,
+        opset=opset,
+        check=check,
+        optimize=level,
+        precision=precision,
+        disable=tuple(disable or ()),
+    )
+    if as_json:
+        _print_json(result)
+    else:
+        from netferry import tables
+
+        tables.converted(result)
+
+
+@app.command()
+def verify(
+    source: Annotated[Path, typer.Argument(help="The source: ONNX, Keras, Caffe or TensorFlow.")],
+    files: Annotated[list[Path], typer.Argument(help="The ONNX file; before it the weights, if a second file.")],
+    weights: Weights = None,
+    atol: Annotated[float, typer.Option(help="Largest difference allowed.", min=0)] = 1e-6,
+    rtol: Annotated[float, typer.Option(help="Or: relative to the output's largest magnitude.", min=0)] = 1e-4,
+    seeds: Annotated[int, typer.Option(help="How many sets of inputs.", min=1)] = 2,
+    dim: Annotated[
+        list[str] | None, typer.Option("--dim", help="NAME=NUMBER: size of a dynamic dimension, as in height=224.")
+    ] = None,
+    bisect: Annotated[bool, typer.Option("--bisect", help="Name the first layer whose values differ.")] = False,
+    python: Annotated[
+        str | None, typer.Option("--python", help="Interpreter that has the source's framework; this one by default.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that the source's framework may take.", min=1)] = 600,
+    format: Format = None,
+    input_shape: InputShape = None,
+    stage: Stage = None,
+    level: Level = 0,
+    inputs_as_nchw: InputsNchw = None,
+    outputs_as_nchw: OutputsNchw = None,
+    right_padded_masks: RightPadded = False,
+    plugin: Plugin = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Run the same inputs through a source and its ONNX file; exit code 9 where they differ.
+
+    Example: netferry verify model.h5 model.onnx --bisect
+    """
+    from netferry import api
+
+    if len(files) > 2 or (len(files) == 2 and weights is not None):
+        raise UsageError("verify takes SOURCE [WEIGHTS] OUT.onnx")
+    reading = _reading(format, input_shape, limit, "dynamic", None, False, stage, level, plugin)
+    reading["inputs_as_nchw"] = tuple(inputs_as_nchw.split(",")) if inputs_as_nchw else ()
+    reading["outputs_as_nchw"] = tuple(outputs_as_nchw.split(",")) if outputs_as_nchw else ()
+    reading["right_padded_masks"] = right_padded_masks
+    result = api.verify(
+        source,
+        files[-1],
+        weights or (files[0] if len(files) == 2 else None),
+        atol=atol,
+        rtol=rtol,
+        seeds=seeds,
+        sizes=_sizes(dim),
+        bisect=bisect,
+        python=python,
+        timeout=timeout,
+        **reading,
+    )
+    if as_json:
+        _print_json(result)
+    else:
+        from netferry import tables
+
+        tables.verified(result)
+    if not result["agrees"]:
+        raise typer.Exit(CheckFailed.exit_code)
 
 
 @app.command()
@@ -273,6 +383,17 @@ def doctor(as_json: Json = False) -> None:
         from netferry import tables
 
         tables.diagnosed(result)
+
+
+def _sizes(dims: list[str] | None) -> dict[str, int]:
+    """``--dim``: sizes of dynamic dimensions."""
+    sizes: dict[str, int] = {}
+    for text in dims or ():
+        name, _, number = text.rpartition("=")
+        if not name or not (number.isascii() and number.isdigit() and 0 < int(number) < 2**31):
+            raise UsageError(f"--dim is NAME=NUMBER, not {text!r}")
+        sizes[name] = int(number)
+    return sizes
 
 
 def _reading(

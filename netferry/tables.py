@@ -52,6 +52,9 @@ def _outcome(detail: Any) -> str:
     """One line about a check."""
     if not isinstance(detail, dict):
         return _text(detail)
+    if "worst" in detail:
+        far = max((row["max_rel"] or 0.0 for row in detail["worst"]), default=0.0)
+        return f"{detail['source']['run_by']}, {len(detail['runs'])} runs, largest relative difference {far:.1e}"
     batches = [run.get("batch") for run in detail.get("runs", ())]
     shown = ", ".join("as it is" if b is None else f"batch {b}" for b in batches)
     return "; ".join([shown, *map(str, detail.get("warnings", ()))])
@@ -82,6 +85,51 @@ def inspected(model: dict[str, Any]) -> None:
     )
     for warning in model["warnings"]:
         _OUT.print(f"[yellow]warning[/yellow] {escape(warning)}")
+
+
+def verified(result: dict[str, Any]) -> None:
+    """Print how far two networks are apart."""
+    source, candidate = result["source"], result["candidate"]
+    _OUT.print(f"[bold]{escape(source['files'][0])}[/bold]  by {escape(source['run_by'])}")
+    _OUT.print(f"[bold]{escape(candidate['file'])}[/bold]  by {escape(candidate['run_by'])}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("batch", "seed", "inputs", "output"):
+        table.add_column(column, overflow="fold")
+    for column in ("max abs", "max rel", ""):
+        table.add_column(column, justify="right")
+    for case in result["cases"]:
+        shapes = ", ".join(_shape(shape) for shape in case["inputs"].values())
+        head = [str(case["batch"]), str(case["seed"]), shapes]
+        if "skipped" in case:
+            table.add_row(*head, f"[yellow]skipped[/yellow] {escape(case['skipped'])}", "", "", "")
+            continue
+        for i, row in enumerate(case["outputs"]):
+            numbers = ["∞" if row[k] is None else f"{row[k]:.2e}" for k in ("max_abs", "max_rel")]
+            mark = "[green]✓[/green]" if row["agrees"] else "[red]✗[/red]"
+            table.add_row(*(head if i == 0 else ["", "", ""]), escape(row["name"]), *numbers, mark)
+    _OUT.print(table)
+    if "bisect" in result:
+        _bisected(result["bisect"])
+    allowed = result["tolerance"]
+    verdict = "[green]agrees[/green]" if result["agrees"] else "[red]differs[/red]"
+    _OUT.print(f"{verdict}  allowed: {allowed['atol']:g}, or relative {allowed['rtol']:g}")
+
+
+def _bisected(found: dict[str, Any]) -> None:
+    counts = f"{found['compared']} layers compared, {found['not_compared']} not comparable"
+    if not found["compared"]:
+        _OUT.print("no layer has a counterpart on the other side")
+        return
+    if found["layer"] is None:
+        _OUT.print(f"no layer differs  ({counts})")
+        return
+    numbers = ["∞" if found[k] is None else f"{found[k]:.2e}" for k in ("max_abs", "max_rel")]
+    _OUT.print(
+        f"[red]first diverging layer[/red] [bold]{escape(found['layer'])}[/bold] ({escape(found['type'])})  "
+        f"max abs {numbers[0]}, max rel {numbers[1]}  ({counts})"
+    )
+    if found["last_agreeing"] is not None:
+        _OUT.print(f"last layer that agrees: {escape(found['last_agreeing'])}")
 
 
 def predicted(result: dict[str, Any]) -> None:

@@ -31,7 +31,8 @@ def run_check(
 
     Every size in ``batches`` is run where an input has a dynamic batch, else the model is run once. Dynamic
     dimensions get: the one called batch (or N; else the first, unless it is a time) the batch size; names of time
-    (time, sequence, ...) 5; height and width 32; any other 2. ``sizes`` overrides by name. Floats are drawn from
+    (time, sequence, ...) 5; height and width 32 (in an
+    input of rank 4 also unnamed ones); any other 2. ``sizes`` overrides by name. Floats are drawn from
     [0, 1), integers are 0 or 1, bools mixed, strings empty.
 
     Values that are NaN or infinite are no failure, as a valid net may give them (Log of 0, weights that hold NaN):
@@ -55,17 +56,34 @@ def run_check(
 
 
 def seeded_inputs(
-    inputs: Sequence[Port], batch: int | None, seed: int, sizes: Mapping[str, int] | None = None
+    inputs: Sequence[Port],
+    batch: int | None,
+    seed: int,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    signed: bool = False,
+    highs: Mapping[str, int] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return values for the inputs, as :func:`run_check` feeds them; equal arguments give equal values."""
+    """Return values for the inputs, as :func:`run_check` feeds them; equal arguments give equal values.
+
+    Args:
+        signed: draw floats from [-1, 1) instead of [0, 1).
+        highs: inputs whose values are whole numbers from 0 to below a bound (indices into a table), by name.
+    """
     known = _named_sizes(inputs, batch, sizes or {})
     feeds: dict[str, np.ndarray] = {}
     for number, port in enumerate(inputs):
         shape: list[int] = []
         for axis, dim in enumerate(port.shape):
-            unnamed = batch if batch is not None and _takes_batch(port, axis) else _OTHER
+            unnamed = batch if batch is not None and _takes_batch(port, axis) else _free_size(port, axis)
             shape.append(dim if isinstance(dim, int) else known[dim] if dim is not None else unnamed)
-        feeds[port.name] = _values(port, shape, np.random.default_rng([seed, number]))
+        rng = np.random.default_rng([seed, number])
+        values = _values(port, shape, rng)
+        if highs and port.name in highs and values.dtype.kind in "iuf":
+            values = rng.integers(0, highs[port.name], shape).astype(values.dtype)
+        elif signed and values.dtype.kind == "f":
+            values = (values * 2 - 1).astype(values.dtype)
+        feeds[port.name] = values
     return feeds
 
 
@@ -131,11 +149,30 @@ def _named_sizes(inputs: Sequence[Port], batch: int | None, sizes: Mapping[str, 
             plain = dim.lower()
             if batch is not None and _takes_batch(port, axis):
                 known[dim] = batch
-            elif plain in ("h", "w") or "height" in plain or "width" in plain:
-                known[dim] = _PIXELS
             else:
-                known[dim] = _STEPS if _is_time(plain) else _OTHER
+                known[dim] = _STEPS if _is_time(plain) else _free_size(port, axis)
     return {**known, **sizes}
+
+
+def free_sizes(inputs: Sequence[Port]) -> dict[str, int]:
+    """Return the named dimensions that are no batch, with the sizes that :func:`run_check` gives them."""
+    batches = {p.shape[axis] for p in inputs for axis in range(len(p.shape)) if _takes_batch(p, axis)}
+    return {name: size for name, size in _named_sizes(inputs, None, {}).items() if name not in batches}
+
+
+def _is_pixels(dim: int | str | None) -> bool:
+    return isinstance(dim, str) and (dim.lower() in ("h", "w") or "height" in dim.lower() or "width" in dim.lower())
+
+
+def _free_size(port: Port, axis: int) -> int:
+    """Size of a dynamic dimension that is neither batch nor time: pixels by name, or by place in a picture of which
+    no dimension has such a name; else 2."""
+    if any(_is_pixels(d) for d in port.shape):
+        return _PIXELS if _is_pixels(port.shape[axis]) else _OTHER
+    if len(port.shape) != 4 or any(isinstance(d, str) and _is_time(d.lower()) for d in port.shape):
+        return _OTHER
+    places = (1, 2) if isinstance(port.shape[3], int) and not isinstance(port.shape[1], int) else (2, 3)
+    return _PIXELS if axis in places else _OTHER
 
 
 def _values(port: Port, shape: list[int], rng: np.random.Generator) -> np.ndarray:

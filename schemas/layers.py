@@ -52,7 +52,7 @@ def role_by_use(value: ir.Value) -> Role:
 
     A floating-point weight slot means learnable, a running-statistics slot state; what only moves elements on the way
     there (Transpose, Slice, Concat …) is looked through. A float of rank two or more that MatMul, Gather or Einsum
-    reads is taken for learnable, and so is one that is called ``….weight`` or ``….bias``, as torch's exporters keep
+    reads is taken for learnable, so is a vector added to a product with a weight, and so is one that is called ``….weight`` or ``….bias``, as torch's exporters keep
     the names of parameters; anything else is constant.
     """
     slots = _slots(value, 6)
@@ -65,7 +65,20 @@ def role_by_use(value: ir.Value) -> Role:
     rank = len(value.shape) if value.shape is not None else 0
     if rank >= 2 and any(op in ("MatMul", "Gather", "Einsum") for op, _ in slots):
         return Role.LEARNABLE
+    if rank == 1 and any(_adds_to_product(use) for use in value.uses()):
+        return Role.LEARNABLE
     return Role.LEARNABLE if rank >= 1 and _PARAMETER_NAME.search(value.name or "") else Role.CONSTANT
+
+
+def _adds_to_product(use: ir.Usage) -> bool:
+    """Whether a use is the bias of a MatMul with an initializer."""
+    if use.node.op_type != "Add":
+        return False
+    other = use.node.inputs[1 - use.idx]
+    product = None if other is None else other.producer()
+    if product is None or product.op_type != "MatMul":
+        return False
+    return any(v is not None and v.is_initializer() for v in product.inputs)
 
 
 def _slots(value: ir.Value, depth: int) -> set[tuple[str, int]]:
@@ -118,7 +131,9 @@ def count(value: ir.Value) -> int:
 
 def layer_of(node: ir.Node) -> tuple[str, str]:
     """Return (name, type) of the layer that a node belongs to; an unstamped node is a layer of its own."""
-    name = node.metadata_props.get(LAYER) or node.name or ""
+    name = node.metadata_props.get(LAYER) or node.name
+    if not name:  # many exporters leave nodes unnamed; their values have names
+        name = next((v.name for v in node.outputs if v.name), "")
     return name, node.metadata_props.get(LAYER_TYPE) or node.op_type
 
 

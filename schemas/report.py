@@ -56,6 +56,11 @@ class Report:
             self.timing(name, seconds)
         self._facts.update({k: result[k] for k in ("opset", "ir_version") if k in result})
 
+    def changed(self, reports: dict[str, Any]) -> None:
+        """Take over what :func:`netferry.changing.change` returned: reports by kind of change."""
+        if reports:
+            self._facts["changes"] = reports
+
     def as_dict(self, *, hashes: bool = False) -> dict[str, Any]:
         """Return the document.
 

@@ -72,8 +72,14 @@ def computed_tensor(
 
 
 def array_tensor(array: np.ndarray | Sequence[float], name: str | None = None) -> ir.TensorProtocol:
-    """Return an in-memory tensor over ``array`` (no copy where it is contiguous already)."""
-    return ir.tensor(np.asarray(array, order="C"), name=name)  # ascontiguousarray would give a scalar an axis
+    """Return an in-memory tensor over ``array`` (no copy where it is contiguous already); texts become UTF-8."""
+    values = np.asarray(array, order="C")  # ascontiguousarray would give a scalar an axis
+    if values.dtype.kind not in "OUS":
+        return ir.tensor(values, name=name)
+    texts = np.empty(values.shape, object)
+    for place, text in np.ndenumerate(values):
+        texts[place] = text if isinstance(text, bytes) else str(text).encode()
+    return ir.StringTensor(texts, shape=ir.Shape(list(values.shape)), name=name)
 
 
 def uninitialised_tensor(

@@ -11,7 +11,8 @@ import struct
 from functools import cache
 
 from netferry.converters.caffe.prototxt import Message, Scalar
-from netferry.converters.caffe.wire import BYTES, FIXED32, FIXED64, VARINT, Field, WireFile
+from netferry.converters.caffe.wire import WireFile
+from netferry.converters.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field
 from netferry.errors import LimitExceeded
 
 _MESSAGES = """

@@ -8,7 +8,7 @@ https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,23 +16,10 @@ import numpy as np
 
 from netferry.converters.caffe.blobs import Blob
 from netferry.converters.options import Limits
-from netferry.errors import InputError, LimitExceeded, MalformedFile, quoted
+from netferry.converters.protobuf import BYTES, VARINT, Field, ProtoFile
+from netferry.errors import LimitExceeded, MalformedFile, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.tensors import array_tensor, computed_tensor, file_tensor
-
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-_WINDOW = 1 << 16
-
-
-@dataclass(frozen=True)
-class Field:
-    """One field of a message: a varint has ``value``, all others the byte range ``start``..``end``."""
-
-    number: int
-    kind: int
-    start: int
-    end: int
-    value: int = 0
 
 
 @dataclass
@@ -46,91 +33,8 @@ class StoredLayer:
     tops: list[str] = field(default_factory=list)
 
 
-class WireFile:
-    """Random access to a protobuf file through small reads (a mapped file that shrinks would kill the process)."""
-
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self.path, self.limits = path, limits
-        try:
-            self._file = path.open("rb")
-        except OSError as error:
-            raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
-        self.size = os.fstat(self._file.fileno()).st_size
-        self._start, self._window = 0, b""
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> WireFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def fail(self, reason: str, offset: int) -> MalformedFile:
-        """Return the error for this file at a byte offset."""
-        return MalformedFile(reason, file=self.path, offset=offset)
-
-    def read(self, start: int, count: int) -> bytes:
-        """Return ``count`` bytes; raises MalformedFile where the file ends before."""
-        if start + count > self.size:
-            raise self.fail(f"the file ends inside {count} announced bytes", start)
-        data = os.pread(self._file.fileno(), count, start)
-        if len(data) != count:
-            raise self.fail("the file became shorter while it was read", start)
-        return data
-
-    def _byte(self, at: int) -> int:
-        offset = at - self._start
-        if not 0 <= offset < len(self._window):
-            self._start, self._window = at, os.pread(self._file.fileno(), _WINDOW, at)
-            offset = 0
-            if not self._window:
-                raise self.fail("the file ends inside a field", at)
-        return self._window[offset]
-
-    def varint(self, at: int, end: int) -> tuple[int, int]:
-        """Return (value, next offset)."""
-        value = 0
-        for shift in range(0, 70, 7):
-            if at >= end:
-                raise self.fail("a number runs past the end of its message", at)
-            byte = self._byte(at)
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value & 0xFFFFFFFFFFFFFFFF, at
-        raise self.fail("a number of more than 10 bytes", at)
-
-    def fields(self, start: int, end: int) -> Iterator[Field]:
-        """The fields of the message in ``start``..``end``.
-
-        Raises:
-            MalformedFile: a field runs past the end, or a group or unknown wire type appears.
-        """
-        at = start
-        while at < end:
-            tag, after = self.varint(at, end)
-            number, kind = tag >> 3, tag & 7
-            if number == 0 or number >= 1 << 29:
-                raise self.fail("not a protobuf message (bad field number)", at)
-            if kind == VARINT:
-                value, at = self.varint(after, end)
-                yield Field(number, kind, after, at, value)
-                continue
-            if kind == BYTES:
-                length, after = self.varint(after, end)
-            elif kind in (FIXED32, FIXED64):
-                length = 4 if kind == FIXED32 else 8
-            else:
-                raise self.fail(f"not a protobuf message (wire type {kind})", at)
-            if length > end - after:
-                raise self.fail(f"field {number} claims {length} bytes, its message has {end - after} left", at)
-            if length > self.limits.message_bytes:
-                raise LimitExceeded(f"a message of {length} bytes (limit message_bytes)", file=self.path)
-            at = after + length
-            yield Field(number, kind, after, at)
+class WireFile(ProtoFile):
+    """A file of Caffe's messages: protobuf with its strings and repeated integers."""
 
     def text(self, f: Field) -> str:
         """A string field."""
@@ -191,7 +95,7 @@ def read_blob(wire: WireFile, start: int, end: int, where: str) -> Blob:
             runs.append(run)
             at = run.start - 1 + run.count * run.stride
             continue
-        f = next(wire.fields(at, end))
+        f = wire.field(at, end)
         at = f.end
         if f.number == 7 and f.kind == BYTES:
             dims = [d for g in wire.fields(f.start, f.end) if g.number == 1 for d in wire.varints(g)]

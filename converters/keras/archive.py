@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ class Content:
     details: dict[str, Any] = field(default_factory=dict)
     """loss, metrics and other facts for the report"""
     files: list[Path] = field(default_factory=list)
+    assets: Callable[[str], bytes | None] = lambda _: None
+    """content of a file under ``assets/``, None where there is none"""
 
 
 def open_content(path: Path, limits: Limits, stack: ExitStack) -> Content:
@@ -95,6 +98,11 @@ def _archive(path: Path, limits: Limits, stack: ExitStack) -> Content:
     archive = stack.enter_context(Archive(path, limits))
     content = Content(path, files=[path])
     content.architecture = parse_json(archive.read("config.json", limits.text_bytes), limits, file=path)
+    def asset(name: str) -> bytes | None:
+        member = f"assets/{name}"
+        return archive.read(member, limits.text_bytes) if member in archive else None
+
+    content.assets = asset
     if "metadata.json" in archive:
         metadata = parse_json(archive.read("metadata.json", limits.text_bytes), limits, file=path)
         if isinstance(metadata, dict):

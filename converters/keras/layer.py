@@ -38,6 +38,8 @@ class Facts:
     options: ReadOptions
     notes: list[Note] = field(default_factory=list)
     unknown: list[tuple[str, str, str]] = field(default_factory=list)
+    assets: Callable[[str], bytes | None] = lambda _: None
+    """content of a .keras archive's ``assets/`` by path"""
 
 
 class Caller(Protocol):
@@ -138,6 +140,10 @@ class Layer:
         """Return a variable's values, for settings that a layer keeps as weights (a vocabulary, a mean)."""
         array = self.stored(slot)
         return None if array is None else array.values()
+
+    def asset(self, name: str) -> bytes | None:
+        """Return a file that the layer keeps in the archive (a vocabulary), or None."""
+        return self.facts.assets(self.prefix + name)
 
     def weight(
         self,

@@ -89,6 +89,8 @@ class KT:
     forms: dict[Order, ir.Value] = field(default_factory=dict, repr=False)
     remake: Callable[[Order], ir.Value] | None = field(default=None, repr=False)
     """makes the tensor in another order from its source, where that is better than a Transpose behind"""
+    as_mask: Mask | None = field(default=None, repr=False)
+    """the tensor itself used as a mask (an argument ``mask=``), for all layers that take it"""
 
     def __post_init__(self) -> None:
         self.forms.setdefault(self.order, self.value)

@@ -21,7 +21,7 @@ from netferry.converters.options import ReadOptions
 from netferry.errors import MalformedFile, NetferryError, UnsupportedLayer, UsageError, quoted
 from netferry.schemas.graph import CANONICAL_IR, Builder
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role, role_of
+from netferry.schemas.layers import Role, layer_of, role_of
 from netferry.schemas.model import PLACEHOLDER_DOMAIN, Model, Note, Source
 
 
@@ -83,7 +83,7 @@ def _convert(content: Content, other: Content | None, options: ReadOptions) -> M
         notes.append(
             Note("assumed", "channels-first Keras 1 weights without a backend: written by Theano, kernels turned")
         )
-    facts = Facts(generation, backend or "tensorflow", arrays, store is not None, options, notes)
+    facts = Facts(generation, backend or "tensorflow", arrays, store is not None, options, notes, assets=content.assets)
     built = _build(spec, facts, options)
     details = dict(content.details) | {"backend": backend, "generation": generation}
     details["layers"] = dict(sorted(Counter(_types(spec)).items()))
@@ -152,9 +152,21 @@ def _build(spec: Spec, facts: Facts, options: ReadOptions) -> tuple[ir.Model, di
         b.output(value, name)
     _sweep(b.graph, facts.notes)
     model = ir.Model(b.graph, ir_version=CANONICAL_IR, producer_name="netferry")
-    if network.placeholders:
-        b.graph.opset_imports[PLACEHOLDER_DOMAIN] = 1
+    _keep_placeholders(b.graph, facts)
     return model, recipes
+
+
+def _keep_placeholders(graph: ir.Graph, facts: Facts) -> None:
+    """Import the placeholders' domain where some are left; forget those that no output needs.
+
+    Keras 3 leaves operations that only computed a mask in the file, with no reader and no use.
+    """
+    left = {layer_of(node)[0] for node in graph if node.domain == PLACEHOLDER_DOMAIN}
+    if left:
+        graph.opset_imports[PLACEHOLDER_DOMAIN] = 1
+    gone = {name for name, _, _ in facts.unknown} - left
+    facts.unknown[:] = [row for row in facts.unknown if row[0] not in gone]
+    facts.notes[:] = [n for n in facts.notes if n.layer not in gone or not n.message.startswith("placeholder")]
 
 
 def _sweep(graph: ir.Graph, notes: list[Note]) -> None:

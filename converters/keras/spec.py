@@ -11,7 +11,7 @@ from netferry.converters.keras.raw import type_of
 from netferry.errors import LimitExceeded, MalformedFile, quoted
 
 _RENAMED = {"GroupQueryAttention": "GroupedQueryAttention"}
-"""Exported names of classes that are called otherwise in the source, which is what weight files spell."""
+"""Exported names of classes that are called otherwise in the source, which is what weight files and .h5 spell."""
 MODELS = ("Sequential", "Functional", "Model", "Container", "Network", "Graph")
 
 
@@ -78,8 +78,7 @@ class Spec:
         if self.layers is None:
             if self.type.startswith(("tf.", "raw.")):
                 return "TFOpLambda"
-            kind = self.type.removeprefix("ops:")
-            return _RENAMED.get(kind, kind)
+            return self.type.removeprefix("ops:")
         return self.type if self.type not in ("Model", "Container", "Network") else "Functional"
 
     def keyed_layers(self) -> Iterator[tuple[str, Spec]]:
@@ -115,6 +114,7 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
     if not isinstance(raw, dict) or not isinstance(raw.get("class_name"), str):
         raise MalformedFile(f"a layer without class_name: {quoted(raw, 80)}", layer=where or None)
     kind: str = raw["class_name"].rsplit(">", 1)[-1]  # 'Package>Name': a registered class
+    kind = _RENAMED.get(kind, kind)
     config = raw.get("config")
     if isinstance(config, list):  # Keras 1 and early 2: a Sequential's config is the list of layers
         config = {"layers": config, "name": raw.get("name")}
@@ -155,14 +155,20 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
     return spec
 
 
+_PLAIN_LAYERS = ("Discretization", "HashedCrossing", "Pipeline")
+"""Layers of Keras 3 that do not write ``trainable``."""
+
+
 def _is_operation(spec: Spec) -> bool:
     """Whether it is an operation of a Keras 3 functional model (``x + 1``) rather than the layer of that name.
 
-    Every layer writes ``trainable`` and ``dtype``, operations do not; files of the old form have no module.
+    Layers write ``trainable``, operations do not; files of the old form have no module.
     """
     if spec.generation != 3 or spec.layers is not None or spec.type == "InputLayer":
         return False
-    return spec.module.startswith(("keras.src.ops", "keras.ops")) or not {"trainable", "dtype"} & set(spec.config)
+    if spec.module:
+        return spec.module.startswith(("keras.src.ops", "keras.ops"))
+    return "trainable" not in spec.config and spec.type not in _PLAIN_LAYERS
 
 
 def _is_ref(value: Any) -> bool:

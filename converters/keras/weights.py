@@ -112,8 +112,8 @@ class PathStore:
         self.files, self.root = files, root
         self._walked = 0
 
-    def array(self, path: str, index: int) -> Array | None:
-        """Return variable ``index`` of the object at ``path``."""
+    def array(self, path: str, index: int | str) -> Array | None:
+        """Return variable ``index`` of the object at ``path``; a few layers write names instead of numbers."""
         name = "/".join(p for p in (self.root, path, "vars", str(index)) if p)
         for file in self.files:
             if file.has(name):
@@ -149,6 +149,8 @@ class PathStore:
             array = self.array(path, index)
             if array is None and slot.also:
                 array = self.array(slot.also.rpartition("/")[0], index)
+            if array is None:
+                array = self.array(path, slot.name.rpartition("/")[2])
             if array is None:
                 missing.append(slot.name.removeprefix("layers/"))
             else:

@@ -7,22 +7,18 @@ https://protobuf.dev/programming-guides/encoding/; field numbers: onnx.proto.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx
 
-from netferry.converters.options import Limits
-from netferry.errors import InputError, LimitExceeded, MalformedFile
+from netferry.converters.protobuf import BYTES, FIXED32, VARINT, ProtoFile, varint
+from netferry.errors import LimitExceeded, MalformedFile
 
 BIG = 1024
 """bytes from which a weight is kept apart from its graph"""
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_WINDOW = 1 << 16
 _INSIDE: dict[str, dict[int, str]] = {
     "model": {7: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor"},
@@ -32,16 +28,6 @@ _INSIDE: dict[str, dict[int, str]] = {
 }
 """message -> field number -> kind of message in which tensors may lie"""
 _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14
-
-
-def varint(value: int) -> bytes:
-    """Encode a number."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 @dataclass(frozen=True)
@@ -55,23 +41,8 @@ class Gap:
 # reading -------------------------------------------------------------------------------------------------------
 
 
-class OnnxFile:
-    """A file read in small pieces (a mapped file that shrinks would kill the process)."""
-
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self.path, self.limits = path, limits
-        try:
-            self._file = path.open("rb")
-        except OSError as error:
-            raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
-        self.size = os.fstat(self._file.fileno()).st_size
-        self._start, self._window = 0, b""
-
-    def __enter__(self) -> OnnxFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+class OnnxFile(ProtoFile):
+    """An ONNX file whose graph is read and whose weights stay where they are."""
 
     def structure(self, token: str) -> bytes:
         """Return the model without its big weights.
@@ -88,7 +59,7 @@ class OnnxFile:
         if self.size > self.limits.message_bytes:
             raise LimitExceeded(f"{self.size} bytes (limit message_bytes={self.limits.message_bytes})", file=self.path)
         pieces = self._message("model", 0, self.size, token, 0) or [(0, self.size)]
-        return b"".join(p if isinstance(p, bytes) else self._read(*p) for p in pieces)
+        return b"".join(p if isinstance(p, bytes) else self.read(p[0], p[1] - p[0]) for p in pieces)
 
     def _message(self, kind: str, start: int, end: int, token: str, depth: int) -> list[bytes | tuple[int, int]] | None:
         """The message as bytes and ranges of the file, or None where nothing is cut out of it."""
@@ -99,9 +70,10 @@ class OnnxFile:
         at = kept = start
         graphs = 0
         while at < end:
-            number, wire, first, after = self._field(at, end)
+            f = self.field(at, end)
+            number, first, after = f.number, f.start, f.end
             graphs += kind == "model" and number == 7
-            child = inside.get(number) if wire == _BYTES and after - first >= BIG else None
+            child = inside.get(number) if f.kind == BYTES and after - first >= BIG else None
             if child is not None:
                 found = (
                     self._tensor(first, after, token)
@@ -110,7 +82,7 @@ class OnnxFile:
                 )
                 if found is not None:
                     size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in found)
-                    pieces += [(kept, at), varint(number << 3 | _BYTES) + varint(size), *found]
+                    pieces += [(kept, at), varint(number << 3 | BYTES) + varint(size), *found]
                     kept = after
             at = after
         if graphs > 1:
@@ -120,12 +92,12 @@ class OnnxFile:
     def _tensor(self, start: int, end: int, token: str) -> list[bytes | tuple[int, int]] | None:
         at, raw = start, []
         while at < end:
-            number, wire, first, after = self._field(at, end)
-            if number in (_EXTERNAL_DATA, _DATA_LOCATION):
+            f = self.field(at, end)
+            if f.number in (_EXTERNAL_DATA, _DATA_LOCATION):
                 return None
-            if number == _RAW_DATA and wire == _BYTES:
-                raw.append((at, first, after))
-            at = after
+            if f.number == _RAW_DATA and f.kind == BYTES:
+                raw.append((at, f.start, f.end))
+            at = f.end
         if len(raw) > 1:
             raise MalformedFile("a tensor with two values", file=self.path, offset=start)
         if not raw or raw[0][2] - raw[0][1] < BIG:
@@ -135,52 +107,6 @@ class OnnxFile:
         for key, value in (("location", token), ("offset", str(first)), ("length", str(after - first))):
             stub.external_data.add(key=key, value=value)
         return [(start, field), (after, end), stub.SerializeToString()]
-
-    def _field(self, at: int, end: int) -> tuple[int, int, int, int]:
-        """(number, wire type, first byte of the content, byte after the field)."""
-        tag, first = self._varint(at, end)
-        number, wire = tag >> 3, tag & 7
-        if number == 0:
-            raise MalformedFile("not a protobuf message (bad field number)", file=self.path, offset=at)
-        if wire == _VARINT:
-            return number, wire, first, self._varint(first, end)[1]
-        if wire == _BYTES:
-            length, first = self._varint(first, end)
-        elif wire in (_FIXED32, _FIXED64):
-            length = 4 if wire == _FIXED32 else 8
-        else:
-            raise MalformedFile(f"not a protobuf message (wire type {wire})", file=self.path, offset=at)
-        if length > end - first:
-            reason = f"field {number} claims {length} bytes, its message has {end - first} left"
-            raise MalformedFile(reason, file=self.path, offset=at)
-        return number, wire, first, first + length
-
-    def _varint(self, at: int, end: int) -> tuple[int, int]:
-        value = 0
-        for shift in range(0, 70, 7):
-            if at >= end:
-                raise MalformedFile("a number runs past the end of its message", file=self.path, offset=at)
-            offset = at - self._start
-            if not 0 <= offset < len(self._window):
-                self._start, self._window, offset = at, os.pread(self._file.fileno(), _WINDOW, at), 0
-                if not self._window:
-                    raise MalformedFile("the file became shorter while it was read", file=self.path, offset=at)
-            byte = self._window[offset]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, at
-        raise MalformedFile("a number of more than 10 bytes", file=self.path, offset=at)
-
-    def _read(self, start: int, end: int) -> bytes:
-        parts: list[bytes] = []
-        while start < end:
-            part = os.pread(self._file.fileno(), end - start, start)
-            if not part:
-                raise MalformedFile("the file became shorter while it was read", file=self.path, offset=start)
-            parts.append(part)
-            start += len(part)
-        return b"".join(parts)
 
 
 # writing -------------------------------------------------------------------------------------------------------
@@ -216,12 +142,12 @@ def _fill(
             break
         tag, first = _number(view, at)
         number, wire = tag >> 3, tag & 7
-        if wire == _VARINT:
+        if wire == VARINT:
             at = _number(view, first)[1]
             continue
-        length, first = _number(view, first) if wire == _BYTES else (4 if wire == _FIXED32 else 8, first)
+        length, first = _number(view, first) if wire == BYTES else (4 if wire == FIXED32 else 8, first)
         after = first + length
-        if wire == _BYTES and number in inside and first <= marks[next_mark] < after:
+        if wire == BYTES and number in inside and first <= marks[next_mark] < after:
             found = _fill(inside[number], view, first, after, marks, sizes)
             pieces += [view[kept:at], varint(tag) + varint(length_of(found)), *found]
             kept = after
@@ -239,7 +165,7 @@ def _gapped(tensor: onnx.TensorProto, sizes: Sequence[int]) -> list[bytes | memo
         tail.doc_string = tensor.doc_string
     tensor.ClearField("doc_string")
     tensor.ClearField("metadata_props")
-    head = tensor.SerializeToString() + varint(_RAW_DATA << 3 | _BYTES) + varint(sizes[index])
+    head = tensor.SerializeToString() + varint(_RAW_DATA << 3 | BYTES) + varint(sizes[index])
     return [head, Gap(index, sizes[index]), tail.SerializeToString()]
 
 

@@ -7,6 +7,8 @@ Names of dimensions count where the graph's inputs carry them; elsewhere a dimen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 
 from netferry.converters.passes.dims_rules import DATA, SHAPES, Known
@@ -61,6 +63,24 @@ class Dims(Known):
             if array is not None:
                 known = self.data[value] = tuple(number(int(x)) for x in array.reshape(-1))
         return known
+
+    def same(self, new: ir.Value, old: ir.Value) -> None:
+        """Note that ``new`` has the shape and the numbers of ``old``."""
+        if new not in self.dims and old in self.dims:
+            self.dims[new] = self.dims[old]
+        if new not in self.data and old in self.data:
+            self.data[new] = self.data[old]
+
+    def turned(self, new: ir.Value, old: ir.Value, perm: Sequence[int]) -> None:
+        """Note that ``new`` is (or ``old`` itself becomes) the transposition of ``old``."""
+        known = self.shape(old)
+        if known is not None and len(known) == len(perm):
+            self.dims[new] = tuple(known[i] for i in perm)
+
+    def forget(self, value: ir.Value) -> None:
+        """A constant has another shape now."""
+        self.dims.pop(value, None)
+        self.data.pop(value, None)
 
     def _node(self, node: ir.Node, inferred: dict[ir.Value, ir.Value]) -> None:
         standard = node.domain in ("", "ai.onnx")
@@ -122,7 +142,7 @@ def _inferred(model: ir.Model) -> dict[ir.Value, ir.Value]:
                     value.type = None
         node.metadata_props.clear()
     try:
-        proto = onnx.shape_inference.infer_shapes(ir.to_proto(copy), strict_mode=False, data_prop=True)
+        proto = onnx.shape_inference.infer_shapes(ir.to_proto(copy), strict_mode=False, data_prop=False)
     except Exception:  # a graph that no inference understands: then nothing is known
         return {}
     pairs = zip(model.graph.all_nodes(), ir.from_proto(proto).graph.all_nodes(), strict=True)

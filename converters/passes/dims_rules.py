@@ -274,6 +274,12 @@ def _expand(known: Known, node: ir.Node) -> Sequence[Vector | None] | None:
     return None if found is None else [found]
 
 
+@_shapes("ConstantOfShape")
+def _constant_of_shape(known: Known, node: ir.Node) -> Sequence[Vector | None] | None:
+    wanted = _numbers(known, node, 0)
+    return [wanted] if wanted is not None and all(w.natural for w in wanted) else None
+
+
 @_shapes("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 def _reduce(known: Known, node: ir.Node) -> Sequence[Vector | None] | None:
     dims, axes = _in(known, node, 0), _plain(known, node, 1)
@@ -332,9 +338,12 @@ def _cast(known: Known, node: ir.Node) -> Vector | None:
     to = _attribute(node, "to", 0)
     if to == ir.DataType.INT64.value:
         return _numbers(known, node, 0)
-    found = _plain(known, node, 0)  # narrower types may cut a large size off
-    fits = found is not None and all(-(2**31) <= x < 2**31 for x in found)
-    return _numbers(known, node, 0) if to == ir.DataType.INT32.value and fits else None
+    found = _numbers(known, node, 0) if to == ir.DataType.INT32.value else None
+    if found is None:
+        return None
+    # one dimension fits, as in every runtime; a product of them might be cut off
+    sized = [p.number for p in found if p.atom is None]
+    return found if all(x is not None and -(2**31) <= x < 2**31 for x in sized) else None
 
 
 @_data("Concat")

@@ -125,10 +125,12 @@ class Edit:
         for old, new in zip(node.outputs, values, strict=True):
             if old is new:
                 continue
+            if self._dims is not None:
+                self._dims.same(new, old)
             named = old.is_graph_output()
             old.replace_all_uses_with(new, replace_graph_outputs=True)
             if named or (new.producer() is not None and _made_here(new, node)):
-                _take_name(new, old)
+                _take_name(new, old, whole=named)
         remove(node)
         return True
 
@@ -359,11 +361,14 @@ def _made_here(new: ir.Value, node: ir.Node) -> bool:
     return maker is not None and bool(maker.name) and (maker.name or "").startswith(f"{node.name or node.op_type}/")
 
 
-def _take_name(new: ir.Value, old: ir.Value) -> None:
+def _take_name(new: ir.Value, old: ir.Value, *, whole: bool) -> None:
+    """Let a value have another's name; for an output of the graph also the type and shape that are declared."""
     name = old.name
     if name:
         old.name = None
         new.name = name
-    if new.shape is None:
+    if new.shape is None or whole:
         new.shape = old.shape
+    if new.type is None or whole:
+        new.type = old.type
     new.metadata_props.update(old.metadata_props)

@@ -27,8 +27,10 @@ def annotate(model: ir.Model) -> None:
             value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
             if not value.is_graph_input():
                 copy.graph.inputs.append(value)
+    # onnx's data propagation writes the elements of ConstantOfShape down one by one, however many they are
+    follow = not any(node.op_type == "ConstantOfShape" for node in copy.graph.all_nodes())
     try:
-        proto = onnx.shape_inference.infer_shapes(ir.to_proto(copy), strict_mode=False, data_prop=True)
+        proto = onnx.shape_inference.infer_shapes(ir.to_proto(copy), strict_mode=False, data_prop=follow)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return  # a graph that no inference understands: rules refuse what they cannot know
     inferred = ir.from_proto(proto)

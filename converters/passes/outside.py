@@ -21,10 +21,11 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from netferry.converters.passes.editing import Edit
+from netferry.converters.passes.editing import Edit, fixed
 from netferry.schemas.ir import ir
 from netferry.schemas.tensors import filler_of
 
+_NEVER_FOLDED = {"DequantizeLinear", "QuantizeLinear", "Identity"}
 _CHILD = """
 import sys
 import onnx, onnxsim
@@ -89,7 +90,15 @@ def _failed(name: str, error: Exception):
 
 
 def _suits(edit: Edit) -> bool:
-    """Whether the model may be given away: all standard, all values there, not too large."""
+    """Whether the model may be given away: all values there, not too large, and nothing left on constants alone.
+
+    What our own folding refused (a tensor of a terabyte, a shared weight) these programs would compute at once.
+    """
+    for node in edit.model.nodes():
+        read = [v for v in node.inputs if v is not None]
+        if node.op_type not in _NEVER_FOLDED and read and all(fixed(v) for v in read):
+            edit.why(node, "works on constants alone, which others would fold without a bound")
+            return False
     graph = edit.model.graph
     size = 0
     for value in graph.initializers.values():

@@ -35,7 +35,6 @@ def merge_reshapes(edit: Edit) -> bool:
             continue
         b = edit.at(node)
         changed |= edit.put(node, b.op("Reshape", source, b.const(said, "shape")))
-        edit.fresh()
     return changed
 
 
@@ -62,7 +61,6 @@ def cancel_reshapes(edit: Edit) -> bool:
         b = edit.at(middle)
         plain = {k: v.value for k, v in attributes.items()}
         changed |= edit.put(node, b.op(middle.op_type, source, *middle.inputs[1:], **plain))
-        edit.fresh()
     return changed
 
 
@@ -84,7 +82,6 @@ def reshape_for_transpose(edit: Edit) -> bool:
             continue
         b = edit.at(node)
         changed |= edit.put(node, b.op("Reshape", source, b.const(said, "shape")))
-        edit.fresh()
     return changed
 
 

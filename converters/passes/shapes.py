@@ -125,7 +125,6 @@ def shorten(edit: Edit) -> bool:
                 made.append(b.op("Shape", source, start=start, end=end))
         whole = b.op("Concat", *made, axis=0) if len(made) > 1 else made[0]
         if edit.put(node, whole):
-            edit.fresh()
             changed = True
     return changed
 

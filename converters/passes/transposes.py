@@ -32,8 +32,6 @@ _PRUNED = 150
 def cancel_transposes(edit: Edit) -> bool:
     """Transposes are merged, pushed through the operators that allow it, and cancelled"""
     changed = _merge(edit)
-    if changed:
-        edit.fresh()
     done: set[ir.Node] = set()
     while True:
         for node in edit.nodes("Transpose"):
@@ -43,9 +41,7 @@ def cancel_transposes(edit: Edit) -> bool:
             region = _best(edit, node)
             if region is not None:
                 _apply(edit, region)
-                edit.fresh()
                 _merge(edit)
-                edit.fresh()
                 changed = True
                 break
         else:
@@ -183,12 +179,14 @@ def _cost(edit: Edit, region: _Region) -> int:
             cost += 1
     for value in leaving:
         outer = [use.node for use in value.uses() if use.node not in region.nodes]
-        plain = value.is_graph_output()
+        plain, named = value.is_graph_output(), False
         for node in outer:
             if node.op_type == "Transpose" and node.graph is region.graph:
                 perm = _perm(edit, node)
                 gone = perm is not None and [region.perm[i] for i in perm] == sorted(region.perm)
-                cost -= 1 if gone and not node.outputs[0].is_graph_output() else 0
+                if gone and node.outputs[0].is_graph_output():  # its name can go to one value only
+                    gone, named = not named, True
+                cost -= 1 if gone else 0
             else:
                 plain = True
         cost += 1 if plain else 0
@@ -246,13 +244,17 @@ def _enter(edit: Edit, region: _Region, node: ir.Node, value: ir.Value, inverse:
     same = _from_transpose(edit, region, value)
     if same is not None and same.inputs[0] is not None:
         return same.inputs[0]
-    return edit.at(node).op("Transpose", value, perm=inverse)
+    made = edit.at(node).op("Transpose", value, perm=inverse)
+    edit.dims.turned(made, value, inverse)
+    return made
 
 
 def _leave(edit: Edit, region: _Region, value: ir.Value) -> None:
     """Give readers outside the region the value as it was."""
     outer = [(use.node, use.idx) for use in value.uses() if use.node not in region.nodes]
     shape = value.shape
+    before = edit.dims.shape(value)
+    edit.dims.turned(value, value, region.inverse)
     if shape is not None:
         value.shape = ir.Shape([shape[i] for i in region.inverse])
     maker = value.producer()
@@ -263,6 +265,8 @@ def _leave(edit: Edit, region: _Region, value: ir.Value) -> None:
     back.metadata_props.update(maker.metadata_props)
     new = back.outputs[0]
     new.type, new.shape = value.type, shape
+    if before is not None:
+        edit.dims.dims[new] = before
     owner = maker.graph
     if owner is None:
         raise AssertionError("the node is in a graph")

@@ -67,6 +67,7 @@ class Move:
         turned = np.transpose(wide, back)
         if len(value.uses()) == 1 and not value.is_graph_output():
             change_tensor(value, turned)
+            self.edit.dims.forget(value)
             return
         dtype = value.dtype or ir.DataType.FLOAT
         tensor = ir.Tensor(np.asarray(turned, order="C"), dtype=dtype)

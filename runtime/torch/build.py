@@ -18,7 +18,8 @@ from netferry.runtime.torch.control import CONTROL, control_node
 from netferry.runtime.torch.dtypes import TORCH_OF
 from netferry.runtime.torch.folding import fold
 from netferry.runtime.torch.modules import Plan, plain_module, plan, torch_values
-from netferry.runtime.torch.naming import identifier, path_parts, wanted_path
+from netferry.runtime.torch.naming import identifier, path_parts, says_path, wanted_path
+from netferry.runtime.torch.network import Network
 from netferry.runtime.torch.packing import PLAIN
 from netferry.runtime.torch.registry import Op, operators
 from netferry.runtime.torch.store import Store, settle
@@ -35,7 +36,7 @@ _HOST_LIMIT = 1024
 _SCALARS = {"Add", "Sub", "Mul", "Div", "Pow", "Clip", "Max", "Min", "Pad"}
 
 
-def build(model: Model, *, frozen_statistics: bool = False) -> fx.GraphModule:
+def build(model: Model, *, frozen_statistics: bool = False) -> Network:
     """Return the model as a torch module, in training mode like any new module.
 
     The model's graph is used up: functions are written out, shared copies of weights made apart. Give a copy.
@@ -116,7 +117,7 @@ class GraphBuilder:
 
     # the whole ---------------------------------------------------------------------------------------------------
 
-    def build(self, inputs: Sequence[ir.Value], outputs_as_tuple: bool = False) -> fx.GraphModule:
+    def build(self, inputs: Sequence[ir.Value], outputs_as_tuple: bool = False) -> Network:
         """Build all nodes and return the module; failures are collected in ``failures``."""
         for value in inputs:
             node = self.graph.placeholder(self._free_name(value.name or "input"))
@@ -129,9 +130,9 @@ class GraphBuilder:
         results = [self.as_tensor_node(self.lookup(v), v) for v in self.source.outputs]
         self.graph.output(tuple(results) if outputs_as_tuple or len(results) != 1 else results[0])
         if self.outer is None and self.failures:
-            return fx.GraphModule(nn.Module(), fx.Graph())
+            return Network(nn.Module(), fx.Graph())
         name = identifier(self.source.name or "network")
-        module = fx.GraphModule(self.root, self.graph, name[:1].upper() + name[1:])
+        module = Network(self.root, self.graph, name[:1].upper() + name[1:])
         module.graph.lint()
         return module
 
@@ -334,7 +335,8 @@ class GraphBuilder:
         key = (layer_of(node)[0], found.key)
         path = self._modules.get(key)
         if path is None:
-            weight = next((v.name for v, _, _ in found.bindings if role_of(v) != Role.CONSTANT), None)
+            learnt = [v.name or "" for v, _, _ in found.bindings if role_of(v) != Role.CONSTANT]
+            weight = next((n for n in learnt if says_path(n)), learnt[0] if learnt else None)
             module = found.make()
             path = self.add_module(self._modulepath_parts(node, found, weight), module)
             full = f"{self.prefix}.{path}" if self.prefix else path

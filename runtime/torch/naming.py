@@ -25,6 +25,11 @@ def path_parts(name: str) -> list[str]:
     return [f"{part}_" if keyword.iskeyword(part) else part for part in parts if part]
 
 
+def says_path(weight: str) -> bool:
+    """Whether a weight's name tells the module that it belongs to."""
+    return _WEIGHT.search(weight) is not None
+
+
 def wanted_path(node: ir.Node, weight: str | None) -> list[str]:
     """Where the module of a node belongs, before names are made unique."""
     layer = node.metadata_props.get(LAYER)

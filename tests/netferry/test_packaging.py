@@ -50,7 +50,7 @@ def test_import_rules_hold() -> None:
 def test_the_public_surface_is_what_all_says() -> None:
     assert sorted(netferry.__all__) == [
         "Model", "NetferryError", "Preprocessing", "convert", "doctor", "formats", "inspect", "layers", "load",
-        "predict", "save",
+        "predict", "save", "verify",
     ]  # fmt: skip
     for name in netferry.__all__:
         assert getattr(netferry, name) is not None

@@ -133,7 +133,7 @@ def test_unknown_role_of_a_tensor(tmp_path: Path) -> None:
     model = load(stored(tmp_path / "net.onnx", proto))
     assert [note.kind for note in model.notes] == ["warning"]
     assert model.notes[0].message.isprintable()
-    assert list(model.parameters(Role.LEARNABLE)) == ["w"]
+    assert list(model.parameters(Role.LEARNABLE)) == ["w", "b"]
 
 
 def test_huge_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,13 +35,16 @@ def mask_of(l: Layer, x: KT) -> Mask | None:
 
 
 def explicit_mask(given: KT) -> Mask:
-    """A tensor of the model as mask."""
+    """A tensor of the model as mask: one for all its readers, so that they share what is derived from it."""
+    if given.as_mask is not None:
+        return given.as_mask
 
     def make(b: Builder) -> ir.Value:
         value = given.logical(b)
         return value if value.dtype == ir.DataType.BOOL else b.op("Cast", value, to=int(ir.DataType.BOOL))
 
-    return Mask(make)
+    given.as_mask = Mask(make)
+    return given.as_mask
 
 
 class Steps:

@@ -116,7 +116,10 @@ def _sizes(l: Layer, x: KT, order: Order) -> list[int]:
 def window(sizes: list[int], target: tuple[int, int]) -> tuple[list[int], list[int]]:
     """The largest window of the target's aspect ratio: where it starts, and its size (Keras's smart_resize)."""
     height, width = sizes
-    quotient = np.float32(width * target[0]) / np.float32(target[1]), np.float32(height * target[1]) / np.float32(target[0])
+    quotient = (
+        np.float32(width * target[0]) / np.float32(target[1]),
+        np.float32(height * target[1]) / np.float32(target[0]),
+    )
     cut = [max(min(height, int(quotient[0])), 1), max(min(width, int(quotient[1])), 1)]
     return [(s - c) // 2 for s, c in zip(sizes, cut, strict=True)], cut
 
@@ -160,7 +163,10 @@ def resizing(b: Builder, l: Layer, x: KT) -> KT:
 def _padded(b: Builder, l: Layer, x: KT, order: Order, target: tuple[int, int]) -> KT:
     """A border on both sides that gives the target's aspect ratio."""
     height, width = sizes = _sizes(l, x, order)
-    quotient = np.float32(width * target[0]) / np.float32(target[1]), np.float32(height * target[1]) / np.float32(target[0])
+    quotient = (
+        np.float32(width * target[0]) / np.float32(target[1]),
+        np.float32(height * target[1]) / np.float32(target[0]),
+    )
     borders = [(max(s, int(q)) - s) // 2 for s, q in zip(sizes, quotient, strict=True)]
     pads = [0] * x.rank
     for axis, border in zip(order[-2:], borders, strict=True):

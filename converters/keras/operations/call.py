@@ -62,7 +62,7 @@ class Op:
         return self.l.type.startswith("ops:")
 
     def take(self, name: str, place: int | None = None, default: Any = _MISSING) -> Any:
-        """Return an argument: keyword ``name``, position ``place``, or the node's setting of that name.
+        """Return an argument: keyword ``name``, the node's setting of that name, or position ``place``.
 
         Tensors are :class:`KT`, nested lists of numbers stay lists, ``__numpy__`` objects are arrays.
 
@@ -72,14 +72,16 @@ class Op:
         self._read.add(name)
         if name in self.l.kwargs:
             return plain(self.l.kwargs[name], self.l)
+        if self.keras3 and name in self.l.config:
+            return plain(self.l.config.take(name), self.l)
         if place is not None and place < len(self.l.args):
             return plain(self.l.args[place], self.l)
-        if name in self.l.config:
-            return plain(self.l.config.take(name), self.l)
         if default is _MISSING:
             raise MalformedFile(
                 f"argument {name} of {quoted(self.l.type)} is not in the file (Keras 2 keeps only the first positional "
-                "argument)" if not self.keras3 else f"argument {name} is missing",
+                "argument)"
+                if not self.keras3
+                else f"argument {name} is missing",
                 layer=self.l.path,
             )
         return default

@@ -216,7 +216,10 @@ def where(op: Op) -> KT:
 def clip(op: Op) -> KT:
     """Values cut off below and above."""
     x = op.tensor("x" if op.keras3 else "t")
-    low, high = op.take("x_min" if op.keras3 else "clip_value_min", 1), op.take("x_max" if op.keras3 else "clip_value_max", 2)
+    low, high = (
+        op.take("x_min" if op.keras3 else "clip_value_min", 1),
+        op.take("x_max" if op.keras3 else "clip_value_max", 2),
+    )
     return clipped(op, x, low, high)
 
 
@@ -226,6 +229,8 @@ def clipped(op: Op, x: KT, low: Any, high: Any) -> KT:
         x = op.cast(x, kind_of([x, low, high], op))
     if all(v is None or isinstance(v, (int, float)) for v in (low, high)):
         kind = x.dtype.numpy()
-        ends = [None if v is None else op.b.const(np.asarray(v).astype(kind), n) for v, n in ((low, "min"), (high, "max"))]
+        ends = [
+            None if v is None else op.b.const(np.asarray(v).astype(kind), n) for v, n in ((low, "min"), (high, "max"))
+        ]
         return x.like(op.b.op("Clip", x.value, *ends))
     return paired(op, paired(op, x, high, _simple("Min")), low, _simple("Max"))

@@ -95,7 +95,12 @@ def _as_product(op: Op, terms: Sequence[str], right: str, tensors: Sequence[KT])
     """Write ``...ab,bc->...ac`` and ``...ab,...bc->...ac`` as MatMul, which runtimes do best."""
     first, second = terms
     x, y = (op.plain(t) for t in tensors)
-    if len(set(first)) != len(first) or len(set(second)) != len(second) or len(first) != x.rank or len(second) != y.rank:
+    if (
+        len(set(first)) != len(first)
+        or len(set(second)) != len(second)
+        or len(first) != x.rank
+        or len(second) != y.rank
+    ):
         return None
     shared = [c for c in first if c in second and c not in right]
     if len(shared) != 1 or len(second) < 2 or len(first) < 2 or first[-1] != shared[0]:

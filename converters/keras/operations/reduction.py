@@ -242,7 +242,11 @@ def sort(op: Op) -> KT:
     values, places = op.b.op("TopK", x.value, size, outputs=2, axis=place, largest=int(down))
     for made in (values, places):
         made.shape = x.value.shape
-    return x.like(values) if op.l.type.lower().endswith(".sort") or op.l.type == "ops:Sort" else op.cast(x.like(places), _INT32)
+    return (
+        x.like(values)
+        if op.l.type.lower().endswith(".sort") or op.l.type == "ops:Sort"
+        else op.cast(x.like(places), _INT32)
+    )
 
 
 @operation("ops:OneHot", "tf.one_hot")

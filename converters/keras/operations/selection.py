@@ -169,7 +169,10 @@ def strided_slice(op: Op) -> KT:
     x = op.plain(op.tensor("input_"))
     begin, end = op.integers("begin", 1) or [], op.integers("end", 2) or []
     strides = op.integers("strides", 3, None) or [1] * len(begin)
-    masks = {k: op.integer(k, None, 0) for k in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")}
+    masks = {
+        k: op.integer(k, None, 0)
+        for k in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+    }
     return indexed(op, x, strided_key(begin, end, strides, masks))
 
 
@@ -240,7 +243,9 @@ def pad(op: Op) -> KT:
     mode = str(op.take("mode", 2, "constant")).lower()
     fill = op.take("constant_values", 3, None)
     pairs = np.asarray(op.as_integers(np.asarray(amounts), "pad_width") or [0])
-    pairs = np.broadcast_to(pairs.reshape(np.shape(amounts)), (x.rank, 2)) if pairs.size in (1, 2, 2 * x.rank) else pairs
+    pairs = (
+        np.broadcast_to(pairs.reshape(np.shape(amounts)), (x.rank, 2)) if pairs.size in (1, 2, 2 * x.rank) else pairs
+    )
     if pairs.shape != (x.rank, 2) or (pairs < 0).any():
         raise op.bad("pad_width", amounts, f"{x.rank} pairs of sizes")
     names = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}

@@ -60,7 +60,9 @@ def _kernel(op: Op, *names: str) -> np.ndarray:
     return op.array(value, name, ir.DataType.FLOAT)
 
 
-def _padding(op: Op, x: ir.Value, size: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> dict[str, Any]:
+def _padding(
+    op: Op, x: ir.Value, size: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> dict[str, Any]:
     kind = op.take("padding", 3, "valid")
     if not isinstance(kind, str) or kind.lower() not in ("same", "valid"):
         raise op.unsupported("padding other than SAME and VALID")
@@ -75,7 +77,9 @@ def conv(op: Op) -> KT:
     kernel = _kernel(op, "kernel" if op.keras3 else "filters", "filter")
     if kernel.ndim != rank + 2:
         raise op.bad("kernel", kernel.shape, f"an array of rank {rank + 2}")
-    strides = _space(op, op.take("strides" if "stride" not in op.l.kwargs else "stride", 2, 1), rank, data_format, "strides")
+    strides = _space(
+        op, op.take("strides" if "stride" not in op.l.kwargs else "stride", 2, 1), rank, data_format, "strides"
+    )
     name = "dilation_rate" if op.keras3 else "dilations"
     dilation = _space(op, op.take(name, None, 1), rank, data_format, name)
     value = x.to(op.b, order)
@@ -144,8 +148,8 @@ def batch_normalization(op: Op) -> KT:
         return tensor.to(op.b, x.order) if tensor.rank == x.rank else tensor.logical(op.b)
 
     mean, variance = part("mean", 1), part("variance", 2)
-    offset = part("offset", 4 if op.keras3 else 3)
-    scale = part("scale", 5 if op.keras3 else 4)
+    offset = part("offset", 3)
+    scale = part("scale", 4)
     spread = op.b.op("Sqrt", op.b.op("Add", variance, op.b.const(epsilon, "epsilon")))
     made = op.b.op("Div", op.b.op("Sub", x.value, mean), spread)
     made = made if scale is None else op.b.op("Mul", made, scale)
@@ -171,7 +175,9 @@ def resize(op: Op) -> KT:
     if op.flag("preserve_aspect_ratio", None, False) or op.flag("pad_to_aspect_ratio", None, False):
         raise op.unsupported("an aspect ratio kept by size or by padding")
     data_format = _format(op)
-    order = channels_first(4, data_format) if x.rank == 4 else identity(3) if data_format == "channels_first" else (2, 0, 1)
+    order = (
+        channels_first(4, data_format) if x.rank == 4 else identity(3) if data_format == "channels_first" else (2, 0, 1)
+    )
     antialias = op.flag("antialias", None, False)
     op.leave("fill_mode", "fill_value")
     if "compat.v1" in str(op.l.spec.config.get("function", "")) or named is not None:
@@ -244,7 +250,7 @@ def layer_norm(op: Op) -> KT:
     if op.l.type == "ops:LayerNorm":
         value = op.b.op("Sub", value, op.b.op("ReduceMean", value, places, keepdims=1))
     square = op.b.op("ReduceMean", op.b.op("Mul", value, value), places, keepdims=1)
-    least = op.b.const(float(epsilon) if epsilon is not None else 1e-3 if op.l.type == "ops:LayerNorm" else 1e-7, "epsilon")
+    least = op.b.const(float(epsilon) if epsilon is not None else 1e-7, "epsilon")
     made = x.like(op.b.op("Div", value, op.b.op("Sqrt", op.b.op("Add", square, least))))
     for name, place, operator in (("gamma" if op.l.type == "ops:LayerNorm" else "scale", 1, "Mul"), ("beta", 2, "Add")):
         given = op.take(name, place, None) if not (name == "beta" and op.l.type == "ops:RMSNorm") else None

@@ -54,9 +54,12 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("calibrate"):
         calibrate(model, rng, request["scale"])
     folder = Path(request["folder"])
-    model.save(folder / "model.h5")
-    if not request.get("one_file"):
+    kinds = ["h5"] if request.get("one_file") else request.get("kinds", ["h5", "json", "keras"])
+    if "h5" in kinds:
+        model.save(folder / "model.h5")
+    if "keras" in kinds:
         model.save(folder / "model.keras")
+    if "json" in kinds:
         (folder / "model.json").write_text(model.to_json())
         model.save_weights(folder / ("weights.h5" if GENERATION == 2 else "model.weights.h5"))
     arrays: dict[str, np.ndarray] = {}
@@ -65,14 +68,18 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
             values(rng, (batch, *(d or request["length"] + batch for d in s)), t, request)
             for s, t in zip(shapes, dtypes, strict=True)
         ]
-        out = model(given[0] if len(given) == 1 else given, training=False)
+        fed = [tf.constant(v) if v.dtype.kind == "U" else v for v in given]
+        out = model(fed[0] if len(fed) == 1 else fed, training=False)
         for i, value in enumerate(given):
             arrays[f"{batch}:in{i}"] = value
         for i, value in enumerate(flat(out)):
-            arrays[f"{batch}:out{i}"] = np.asarray(value)
+            array = np.asarray(value)
+            if array.dtype.kind in "OS":
+                array = np.asarray([v.decode() for v in array.ravel()], str).reshape(array.shape)
+            arrays[f"{batch}:out{i}"] = array
     np.savez(folder / "case.npz", **arrays)
     learnable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
-    state = sum(int(np.prod(w.shape)) for w in model.non_trainable_weights)
+    state = sum(int(np.prod(w.shape)) for w in model.non_trainable_weights if not unknown(w))
     weights = "weights.h5" if GENERATION == 2 else "model.weights.h5"
     return {"learnable": learnable, "state": state, "weights": weights, "layers": census(model)}
 
@@ -126,11 +133,20 @@ def flat(value: Any) -> list[Any]:
     return [v for item in value for v in flat(item)] if isinstance(value, (list, tuple)) else [value]
 
 
+def unknown(weight: Any) -> bool:
+    """Whether it is a table of tokens or a variable of open size, which adapt() filled."""
+    return not hasattr(weight, "assign") or None in tuple(weight.shape)
+
+
 def fill(model: Any, rng: np.random.Generator) -> None:
     """Give every weight seeded values that are no symmetric accident; variances stay positive."""
     for weight in model.weights:
+        if unknown(weight):
+            continue
         shape = tuple(weight.shape)
         name = getattr(weight, "path", weight.name)
+        if "summary" in name:  # of Discretization: no numbers but a description of the data
+            continue
         if np.dtype(weight.dtype if isinstance(weight.dtype, str) else weight.dtype.as_numpy_dtype).kind != "f":
             continue
         if "variance" in name or "stddev" in name:
@@ -149,6 +165,8 @@ def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, request
     """Seeded input of a type; ``zeros`` is the share of trailing steps set to 0 (for masks)."""
     if dtype.startswith(("int", "uint")):
         out = rng.integers(request["low"], request["high"], shape).astype(dtype)
+    elif dtype == "string":
+        out = np.asarray(rng.choice(request["words"], shape), str)
     elif dtype == "bool":
         out = rng.integers(0, 2, shape).astype(bool)
     else:

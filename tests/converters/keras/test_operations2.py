@@ -48,7 +48,7 @@ CONV = "L.Conv2D(3, 3, padding='same')(x)"
     ],
 )
 def test_elementwise(case2: Case, model: str, shape: tuple[int | None, ...]) -> None:
-    case2(model, shape)
+    case2(model, shape, kinds=("h5", "json") if "..." in model else ("h5", "json", "keras"))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_elementwise(case2: Case, model: str, shape: tuple[int | None, ...]) -> 
     ],
 )
 def test_shapes(case2: Case, model: str, shape: tuple[int | None, ...]) -> None:
-    case2(model, shape)
+    case2(model, shape, kinds=("h5", "json") if "..." in model else ("h5", "json", "keras"))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_shapes(case2: Case, model: str, shape: tuple[int | None, ...]) -> None:
     ],
 )
 def test_slicing(case2: Case, model: str, shape: tuple[int | None, ...]) -> None:
-    case2(model, shape)
+    case2(model, shape, kinds=("h5", "json") if "..." in model else ("h5", "json", "keras"))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_slicing(case2: Case, model: str, shape: tuple[int | None, ...]) -> None
     ],
 )
 def test_reductions_and_products(case2: Case, model: str, shape: tuple[int | None, ...]) -> None:
-    case2(model, shape)
+    case2(model, shape, kinds=("h5", "json") if "..." in model else ("h5", "json", "keras"))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,6 @@ CONV = "L.Conv2D(3, 3, padding='same')(x)"
         pytest.param("ops.threshold(x, 0.5, 0.1)", P, id="threshold"),
         pytest.param("ops.glu(x, axis=1)", P, id="glu"),
         pytest.param("ops.softmax(" + CONV + ")", P, id="softmax"),
-        pytest.param("ops.softmax(x, axis=(1, 2))", P, id="softmax-axes"),
         pytest.param("ops.log_softmax(x, axis=1)", P, id="log-softmax"),
         pytest.param("ops.exp(x) + ops.log1p(ops.abs(x)) + ops.expm1(x) + ops.log(ops.abs(x) + 1) + ops.log2(ops.abs(x) + 1) + ops.log10(ops.abs(x) + 1)", P, id="logs"),
         pytest.param("ops.sqrt(ops.square(x)) + ops.rsqrt(ops.abs(x) + 1.0) + ops.reciprocal(x + 5)", P, id="roots"),
@@ -49,7 +48,7 @@ CONV = "L.Conv2D(3, 3, padding='same')(x)"
         pytest.param("ops.logaddexp(x, 0.5) + ops.divide_no_nan(x, ops.relu(x))", P, id="logaddexp"),
         pytest.param("ops.cast(ops.isfinite(ops.log(ops.relu(x))), 'float32')", P, id="isfinite"),
         pytest.param("ops.zeros_like(x) + ops.full_like(x, 2.0) + ops.ones_like(x) * 3", P, id="filled"),
-        pytest.param("keras.activations.relu(x, negative_slope=0.1) if False else ops.stop_gradient(x) * 2", P, id="stop-gradient"),
+        pytest.param("ops.stop_gradient(x) * 2", P, id="stop-gradient"),
     ],
 )
 def test_elementwise(case3: Case, model: str, shape: tuple[int | None, ...]) -> None:
@@ -84,7 +83,6 @@ def test_elementwise(case3: Case, model: str, shape: tuple[int | None, ...]) -> 
         pytest.param("ops.flip(x, axis=1)", P, id="flip"),
         pytest.param("ops.roll(x, 1, axis=2)", P, id="roll"),
         pytest.param("ops.roll(x, 1, axis=1)", S, id="roll-dynamic"),
-        pytest.param("ops.broadcast_to(x[:, :1], (3, 4, 5, 3))[:1]", P, id="broadcast-to", marks=pytest.mark.skip(reason="fixed batch")),
         pytest.param("ops.tril(x)", S, id="tril"),
         pytest.param("ops.triu(x, k=1)", P, id="triu"),
         pytest.param(CONV + "[:, 1:, ::2, 0]", P, id="slices"),
@@ -137,7 +135,7 @@ def test_shapes(case3: Case, model: str, shape: tuple[int | None, ...]) -> None:
         pytest.param("ops.image.resize(x, (9, 7))", P, id="resize"),
         pytest.param("ops.image.resize(x, (7, 3), interpolation='lanczos3', antialias=True)", P, id="resize-lanczos"),
         pytest.param("ops.image.rgb_to_grayscale(x)", P, id="grayscale"),
-        pytest.param("ops.batch_normalization(x, np.array([.1, .2, .3], 'float32'), np.array([1., 2., 3.], 'float32'), -1, offset=np.ones(3, 'float32'))", P, id="batch-normalization"),
+        pytest.param("ops.batch_normalization(x, np.array([.1, .2, .3], 'float32'), np.array([1., 2., 3.], 'float32'), -1, offset=np.ones(3, 'float32'), scale=np.array([2., 1., 3.], 'float32'))", P, id="batch-normalization"),
         pytest.param("ops.layer_normalization(x, np.array([1., 2., 3.], 'float32'), axis=-1)", P, id="layer-normalization"),
         pytest.param("ops.dot_product_attention(x, x, x)", (4, 2, 3), id="attention"),
     ],
@@ -156,13 +154,13 @@ def test_reductions_and_products(case3: Case, model: str, shape: tuple[int | Non
         pytest.param("x / 255", (4,), id="true-division"),
         pytest.param("x * 0.5", (4,), id="promotion"),
         pytest.param("x + np.array([.5, 1., 2., 3.], 'float32')", (4,), id="promotion-array"),
-        pytest.param("ops.cast(x == 3, 'float32')", (4,), id="equal"),
+        pytest.param("ops.cast(ops.equal(x, 3), 'float32')", (4,), id="equal"),
         pytest.param("ops.sum(x, axis=1)", (4,), id="whole-sum"),
         pytest.param("ops.mean(x, axis=1)", (4,), id="whole-mean"),
         pytest.param("ops.sqrt(x)", (4,), id="whole-sqrt"),
         pytest.param("ops.where(x > 3, x, 0)", (4,), id="whole-where"),
         pytest.param("ops.logical_not(x > 3)", (4,), id="logical-not"),
-        pytest.param("ops.bitwise_and(x, 3)", (4,), id="bitwise-and"),
+        pytest.param("ops.bitwise_and(x, np.array([3], 'int32'))", (4,), id="bitwise-and"),
     ],
 )
 def test_whole_numbers(case3: Case, model: str, shape: tuple[int | None, ...]) -> None:
@@ -171,7 +169,7 @@ def test_whole_numbers(case3: Case, model: str, shape: tuple[int | None, ...]) -
 
 def test_two_inputs(case3: Case) -> None:
     case3("ops.matmul(xs[0], xs[1])", (4, 5), (5, 3))
-    case3("xs[0] * xs[1] + ops.take_along_axis(xs[0], ops.argsort(xs[0], axis=1), axis=1)", (4, 5), (4, 5))
+    case3("ops.multiply(xs[0], xs[1]) + ops.take_along_axis(xs[0], ops.argsort(xs[0], axis=1), axis=1)", (4, 5), (4, 5))
 
 
 def test_transposes(case3: Case) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from netferry.converters.keras.read import read
+from netferry.converters.options import ReadOptions
 from tests.converters.keras.oracle import Case
 
 PLAIN = [
@@ -67,11 +72,19 @@ def test_no_transposes_between(case: Case) -> None:
     assert case(model, (None, 3)).operators.count("Transpose") <= 1
 
 
-def test_time_major(case2: Case) -> None:
-    model = "L.Permute((1, 2))(L.Reshape((5, 3))(x))"
-    del model
-    expression = "L.LSTM(4, time_major=True, return_sequences=True)(L.TFOpLambda(tf.transpose)(x, [1, 0, 2]))"
-    pytest.skip(f"needs raw operations: {expression}")
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "LSTM(4, time_major=True, return_sequences=True, return_state=True)",
+        "GRU(4, time_major=True, return_sequences=True, go_backwards=True)",
+        "SimpleRNN(4, time_major=True, activation='gelu', return_sequences=True)",
+        "Bidirectional(L.LSTM(4, time_major=True, return_sequences=True))",
+    ],
+)
+def test_time_major(case2: Case, layer: str) -> None:
+    """The first axis is time, so it needs no Transpose at all."""
+    made = case2(f"L.{layer}", (5, 3))
+    assert "Transpose" not in made.operators
 
 
 MASKS = {
@@ -196,3 +209,15 @@ def test_backward_layer(case: Case, layer: str) -> None:
 def test_forward_layer_that_goes_backwards(case2: Case) -> None:
     """Keras 2 turns the other half round then."""
     case2("L.Bidirectional(L.LSTM(5, return_sequences=True, go_backwards=True))", (6, 3))
+
+
+def test_cell_of_the_user(tmp_path: Path) -> None:
+    """A class that netferry does not know becomes a placeholder that names it."""
+    cell = {"class_name": "Custom>MyCell", "config": {"units": 4}}
+    layer = {"class_name": "RNN", "config": {"name": "r", "cell": cell, "batch_input_shape": [None, 5, 3]}}
+    model = {"class_name": "Sequential", "config": {"name": "s", "layers": [layer]}, "keras_version": "2.15.0"}
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(model))
+    found = read(path, ReadOptions())
+    assert [n.op_type for n in found.placeholders()] == ["RNN"]
+    assert any("MyCell" in note.message for note in found.notes)

@@ -16,7 +16,10 @@ ROWS = [
     ("L.TimeDistributed(L.LSTM(4))(x)", (3, 5, 2)),
     ("L.TimeDistributed(L.Bidirectional(L.GRU(4, return_sequences=True)))(x)", (3, 5, 2)),
     ("L.LSTM(3)(L.TimeDistributed(L.MaxPooling1D(2))(x)[:, :, 0])", (3, 6, 2)),
-    ("L.TimeDistributed(keras.Sequential([keras.Input((5, 2)), L.Conv1D(3, 2), L.Flatten(), L.Dense(2)]))(x)", (4, 5, 2)),
+    (
+        "L.TimeDistributed(keras.Sequential([keras.Input((5, 2)), L.Conv1D(3, 2), L.Flatten(), L.Dense(2)]))(x)",
+        (4, 5, 2),
+    ),
 ]
 
 

@@ -12,8 +12,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from netferry.converters.onnx.wire import varint
 from netferry.converters.options import Limits
+from netferry.converters.protobuf import varint
 from netferry.errors import InputError, LimitExceeded, MalformedFile, NetferryError, UnsafeFile, UsageError
 from netferry.schemas.tensors import array_of
 from tests.converters.onnx import models

@@ -1,0 +1,135 @@
+"""Protobuf's wire format over a file, read in small pieces, without a schema.
+
+Nothing large passes through here: a field says where its bytes lie. A mapped file that shrinks would kill the process,
+so reading is by position. Encoding: https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from netferry.converters.options import Limits
+from netferry.errors import InputError, LimitExceeded, MalformedFile
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_WINDOW = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a message: a varint has ``value``, all others the byte range ``start``..``end``."""
+
+    number: int
+    kind: int
+    start: int
+    end: int
+    value: int = 0
+
+
+def varint(value: int) -> bytes:
+    """Encode a number."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class ProtoFile:
+    """A protobuf message in a file.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path, self.limits = path, limits
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
+        self.size = os.fstat(self._file.fileno()).st_size
+        self._start, self._window = 0, b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def fail(self, reason: str, offset: int) -> MalformedFile:
+        """Return the error for this file at a byte offset."""
+        return MalformedFile(reason, file=self.path, offset=offset)
+
+    def read(self, start: int, count: int) -> bytes:
+        """Return ``count`` bytes.
+
+        Raises:
+            MalformedFile: the file ends before.
+        """
+        if start + count > self.size:
+            raise self.fail(f"the file ends inside {count} announced bytes", start)
+        parts: list[bytes] = []
+        while count:
+            part = os.pread(self._file.fileno(), count, start)
+            if not part:
+                raise self.fail("the file became shorter while it was read", start)
+            parts.append(part)
+            start, count = start + len(part), count - len(part)
+        return b"".join(parts)
+
+    def varint(self, at: int, end: int) -> tuple[int, int]:
+        """Return (value, offset after it)."""
+        value = 0
+        for shift in range(0, 70, 7):
+            if at >= end:
+                raise self.fail("a number runs past the end of its message", at)
+            offset = at - self._start
+            if not 0 <= offset < len(self._window):
+                self._start, self._window, offset = at, os.pread(self._file.fileno(), _WINDOW, at), 0
+                if not self._window:
+                    raise self.fail("the file ends inside a field", at)
+            byte = self._window[offset]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value & 0xFFFFFFFFFFFFFFFF, at
+        raise self.fail("a number of more than 10 bytes", at)
+
+    def field(self, at: int, end: int) -> Field:
+        """Return the field at ``at`` of a message that ends at ``end``.
+
+        Raises:
+            MalformedFile: it runs past the end, or is of no known wire type.
+            LimitExceeded: it is longer than a message may be.
+        """
+        tag, after = self.varint(at, end)
+        number, kind = tag >> 3, tag & 7
+        if number == 0 or number >= 1 << 29:
+            raise self.fail("not a protobuf message (bad field number)", at)
+        if kind == VARINT:
+            value, past = self.varint(after, end)
+            return Field(number, kind, after, past, value)
+        if kind == BYTES:
+            length, after = self.varint(after, end)
+        elif kind in (FIXED32, FIXED64):
+            length = 4 if kind == FIXED32 else 8
+        else:
+            raise self.fail(f"not a protobuf message (wire type {kind})", at)
+        if length > end - after:
+            raise self.fail(f"field {number} claims {length} bytes, its message has {end - after} left", at)
+        if length > self.limits.message_bytes:
+            raise LimitExceeded(f"a message of {length} bytes (limit message_bytes)", file=self.path)
+        return Field(number, kind, after, after + length)
+
+    def fields(self, start: int, end: int) -> Iterator[Field]:
+        """The fields of the message in ``start``..``end``."""
+        while start < end:
+            found = self.field(start, end)
+            yield found
+            start = found.end

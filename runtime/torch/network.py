@@ -1,0 +1,29 @@
+"""The module that a graph becomes: an fx.GraphModule that keeps constants out of its state, copies included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx, nn
+
+
+class Network(fx.GraphModule):
+    """An ``fx.GraphModule`` whose constants are not part of the ``state_dict``: torch forgets that when it copies."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, class_name: str = "Network") -> None:
+        super().__init__(root, graph, class_name)
+        keep_out_of_state(root, self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        copied = super().__deepcopy__(memo)
+        keep_out_of_state(self, copied)
+        return copied
+
+
+def keep_out_of_state(source: nn.Module, target: nn.Module) -> None:
+    """Mark the buffers of ``target`` that are not saved in ``source``."""
+    found = dict(target.named_modules())
+    for path, module in source.named_modules():
+        mine = found.get(path)
+        if mine is not None:
+            mine._non_persistent_buffers_set |= module._non_persistent_buffers_set & set(mine._buffers)
