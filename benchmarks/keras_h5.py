@@ -97,7 +97,15 @@ def compare(python: str, network: str, folder: Path, rounds: int) -> str:
         "netferry --check structure": [*convert, "--check", "structure"],
     }
     if network not in TOO_LARGE:
-        commands["tf2onnx"] = ["env", *(f"{k}={v}" for k, v in QUIET.items()), python, "-c", PEER, *convert[4:5], str(made)]
+        commands["tf2onnx"] = [
+            "env",
+            *(f"{k}={v}" for k, v in QUIET.items()),
+            python,
+            "-c",
+            PEER,
+            *convert[4:5],
+            str(made),
+        ]
     costs = alternate(commands, rounds)
     lines = [f"{network}: {source.stat().st_size / 2**20:.0f} MiB, largest array {largest(source):.0f} MiB"]
     if network not in TOO_LARGE:

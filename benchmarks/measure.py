@@ -21,16 +21,15 @@ class Cost:
 
 
 def run(command: Sequence[str], *, env: dict[str, str] | None = None, log: Path | None = None) -> Cost:
-    """Run a command to its end and return its cost.
+    """Run a command to its end and return its cost; Python keeps its byte code, as an installed package does.
 
     Raises:
         RuntimeError: it failed; with the end of its output.
     """
     output = log.open("wb") if log else subprocess.PIPE
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
-    process = subprocess.Popen(
-        list(command), stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}
-    )
+    process = subprocess.Popen(list(command), stdout=output, stderr=subprocess.STDOUT, env=inherited | (env or {}))
     text = process.stdout.read() if process.stdout else b""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

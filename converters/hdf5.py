@@ -120,6 +120,7 @@ class Hdf5File:
         self.place = Place(path) if isinstance(path, Path) else path
         self.path, self.limits = self.place.path, limits
         self._file = self._call(self.place.open)
+        self._root: Any = self._call(lambda: self._file["/"])
         self._groups: dict[str, h5py.Group] = {}
         place = self.place
         self._size = (
@@ -164,7 +165,7 @@ class Hdf5File:
         return known
 
     def _find(self, path: str) -> Any:
-        at: Any = self._call(lambda: self._file["/"])
+        at: Any = self._root
         parts = [p for p in path.split("/") if p]
         if len(parts) > self.limits.nesting:
             raise LimitExceeded(f"groups nested deeper than {self.limits.nesting} (limit nesting)", file=self.path)

@@ -199,7 +199,7 @@ class Builder:
         values = [v if v is None or isinstance(v, ir.Value) else self.const(v) for v in inputs]
         while values and values[-1] is None:
             values.pop()
-        given = {k: v for k, v in attributes.items() if v is not None}
+        given = {k: _attribute(k, v) for k, v in attributes.items() if v is not None}
         node = ir.node(op_type, values, given, domain=domain, num_outputs=outputs)
         if self._layer is not None:
             node.metadata_props[LAYER], node.metadata_props[LAYER_TYPE] = self._layer
@@ -289,6 +289,13 @@ def _reserve(taken: set[str], wanted: str) -> str:
         name = f"{wanted}_{i}"
     taken.add(name)
     return name
+
+
+def _attribute(name: str, value: Any) -> Any:
+    """Say at once what a list of whole numbers is: onnx_ir would find out slowly."""
+    if isinstance(value, (list, tuple)) and value and all(type(v) is int for v in value):
+        return ir.AttrInt64s(name, value)
+    return value
 
 
 def _holds_learnables(node: ir.Node) -> bool:

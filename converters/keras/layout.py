@@ -87,6 +87,8 @@ class KT:
     wide: ir.Value | None = None
     """for (batch, channels) from a global pooling: the same with axes of size 1 behind"""
     forms: dict[Order, ir.Value] = field(default_factory=dict, repr=False)
+    remake: Callable[[Order], ir.Value] | None = field(default=None, repr=False)
+    """makes the tensor in another order from its source, where that is better than a Transpose behind"""
     as_mask: Mask | None = field(default=None, repr=False)
     """the tensor itself used as a mask (an argument ``mask=``), for all layers that take it"""
 
@@ -127,7 +129,11 @@ class KT:
         if self.flat is not None:
             return self._unscrambled(b)
         if order not in self.forms:
-            self.forms[order] = _transpose(b, self.value, [self.order.index(axis) for axis in order])
+            self.forms[order] = (
+                _transpose(b, self.value, [self.order.index(axis) for axis in order])
+                if self.remake is None
+                else self.remake(order)
+            )
         return self.forms[order]
 
     def logical(self, b: Builder) -> ir.Value:

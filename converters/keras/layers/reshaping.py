@@ -12,6 +12,7 @@ from netferry.converters.keras.layout import KT, Order, channels_first, flatten
 from netferry.converters.keras.registry import layer
 from netferry.errors import MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder
+from netferry.schemas.ir import ir
 
 
 @layer("Flatten")
@@ -114,12 +115,25 @@ def zero_padding(b: Builder, l: Layer, x: KT) -> KT:
     """Zeros around space."""
     rank, axes = _space(l, x)
     amounts = _amounts(l, "padding", rank, 1)
-    begins, ends = [0] * x.rank, [0] * x.rank
-    for axis, (before, after) in zip(axes, amounts, strict=True):
-        begins[x.order.index(axis)], ends[x.order.index(axis)] = before, after
-    if not any(begins + ends):
+    if not any(before or after for before, after in amounts):
         return x
-    return x.like(b.op("Pad", x.value, b.const(begins + ends, "pads")))
+
+    def padded(order: Order) -> ir.Value:
+        pads = [0] * (2 * x.rank)
+        for axis, (before, after) in zip(axes, amounts, strict=True):
+            place = order.index(axis)
+            pads[place], pads[x.rank + place] = before, after
+        return b.op("Pad", x.to(b, order), b.const(pads, "pads"))
+
+    def remake(order: Order) -> ir.Value:
+        x.to(b, order)  # the Transpose belongs to the layer that asks for it
+        with b.layer(l.path, l.type):
+            return padded(order)
+
+    made = x.like(padded(x.order))
+    if x.order == tuple(range(x.rank)):  # a picture: let the Pad lie beside the convolution, which can take it in
+        made.remake = remake
+    return made
 
 
 @layer("Cropping1D", "Cropping2D", "Cropping3D")

@@ -87,12 +87,11 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
 def census(model: Any) -> dict[str, int]:
     """Count layers by class; with the activation, where it is not linear, and with inputs beyond the second."""
     counts: dict[str, int] = {}
-    for layer in model._flatten_layers(include_self=False, recursive=True):
+    layers = model.operations if GENERATION == 3 else model._flatten_layers(include_self=False, recursive=True)
+    for layer in layers:
         kind = type(layer).__name__
         activation = getattr(layer, "activation", None)
         name = getattr(activation, "__name__", "linear" if activation is None else type(activation).__name__)
-        if kind == "SeparableConv2D" and GENERATION == 2 and layer.depthwise_kernel is None:
-            continue
         for key in (kind, f"activation {name}", *["merge"] * (len(as_list(getattr(layer, "input", None))) - 2)):
             counts[key] = counts.get(key, 0) + 1
     return counts

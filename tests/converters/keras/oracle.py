@@ -162,10 +162,11 @@ class Case:
                 for r in (Role.LEARNABLE, Role.STATE)
             }  # pyright: ignore
             assert counted == {Role.LEARNABLE: facts["learnable"], Role.STATE: facts["state"]}
-        error = self._compare(proto, tolerance)
+        error = self.compare(proto, tolerance)
         return Result(first, proto, error)
 
-    def _compare(self, proto: onnx.ModelProto, tolerance: float) -> float:
+    def compare(self, proto: onnx.ModelProto, tolerance: float) -> float:
+        """Return the largest relative difference from what Keras computed; refuse more than ``tolerance``."""
         runner = session(proto)
         arrays = dict(np.load(self.folder / "case.npz"))
         names = [i.name for i in runner.get_inputs()]

@@ -14,6 +14,7 @@ import pytest
 from netferry.converters.keras.read import read
 from netferry.converters.onnx.write import write
 from netferry.converters.options import ReadOptions
+from netferry.converters.passes.optimize import optimize
 from netferry.schemas.layers import Role
 from netferry.schemas.model import Model
 from tests.converters.keras.oracle import Keras
@@ -30,6 +31,8 @@ ACTIVATIONS = {
     "linear": 0, "relu": 1, "relu6": 1, "softmax": 1, "sigmoid": 1, "gelu": 1, "swish": 2, "silu": 2, "hard_swish": 1,
     "hard_silu": 1, "hard_sigmoid": 1,
 }  # fmt: skip
+CLEAN = {"MobileNetV2": 100, "ResNet50": 122, "DenseNet201": 608}
+"""nodes of a clean channels-first graph without the softmax, batch norms folded (measured with other exporters)"""
 RAW = {"TFOpLambda": 1, "ops:Add": 1, "ops:Multiply": 1}
 
 
@@ -52,7 +55,9 @@ class Application:
     def __init__(self, keras_of: Callable[[int], Keras], folder: Path) -> None:
         self.keras_of, self.folder = keras_of, folder
 
-    def __call__(self, generation: int, name: str, size: tuple[int | None, ...], scale: float, **arguments: Any) -> None:
+    def __call__(
+        self, generation: int, name: str, size: tuple[int | None, ...], scale: float, **arguments: Any
+    ) -> None:
         given = {"weights": None, "input_shape": (*size, 3), "classifier_activation": None, **arguments}
         call = ", ".join(f"{k}={v!r}" for k, v in given.items())
         facts = self.keras_of(generation).make(
@@ -71,6 +76,13 @@ class Application:
         self.compare(model, arrays, nchw=False)
         turned = read(self.folder / "model.h5", ReadOptions(inputs_as_nchw=("*",)))
         assert Counter(n.op_type for n in turned.graph) == operators - Counter(["Transpose"])
+        optimize(turned, "full")
+        left = Counter(n.op_type for n in turned.graph)
+        assert left["Identity"] == left["Dropout"] == left["Transpose"] == 0
+        behind = [n.inputs[0].producer() for n in turned.graph if n.op_type == "BatchNormalization" and n.inputs[0]]
+        assert not [n.name for n in behind if n is not None and n.op_type == "Conv" and len(n.outputs[0].uses()) == 1]
+        if name in CLEAN:
+            assert left.total() <= CLEAN[name], left
         self.compare(turned, arrays, nchw=True)
 
     def compare(self, model: Model, arrays: dict[str, np.ndarray], *, nchw: bool, tolerance: float = 1e-4) -> None:
