@@ -1,4 +1,4 @@
-"""``netferry verify`` against the real frameworks: what agrees agrees, what was damaged is found where it was damaged."""
+"""``netferry verify`` against the real frameworks: what agrees agrees, damage is found where it was done."""
 
 from __future__ import annotations
 
