@@ -256,13 +256,15 @@ def _paired(
 
 
 def _worst(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Per output the row of the case with the largest difference."""
+    """Per output the row of the case with the largest difference, ``max_rel`` the largest of all cases."""
     worst: dict[str, dict[str, Any]] = {}
     for number, case in enumerate(cases):
         for row in case.get("outputs", ()):
             held = worst.get(row["name"])
+            relative = max(row["max_rel"], held["max_rel"] if held else 0.0)
             if held is None or (held["agrees"], -held["max_abs"]) > (row["agrees"], -row["max_abs"]):
-                worst[row["name"]] = {**row, "case": number}
+                held = worst[row["name"]] = {**row, "case": number}
+            held["max_rel"] = relative
     return list(worst.values())
 
 

@@ -73,7 +73,7 @@ def graph_ends(path: Path, limits: Limits) -> GraphEnds:
             if number == 1:
                 name, op, inputs = _node(file, end, limits)
                 made.append((name, op))
-                read.update(i.lstrip("^").partition(":")[0] for i in inputs)
+                read.update(i.partition(":")[0] for i in inputs if not i.startswith("^"))  # ^ orders, it reads nothing
                 if len(made) > limits.nodes:
                     raise LimitExceeded(f"more than {limits.nodes} nodes (limit nodes)", file=path)
             file.seek(end)
