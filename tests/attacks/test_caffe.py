@@ -164,7 +164,9 @@ def test_the_command_line_stays_small_and_polite(tmp_path: Path, text: str, code
         "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
         "print(json.dumps([done.returncode, done.stderr, used.ru_utime + used.ru_stime, used.ru_maxrss]))"
     )
-    done = subprocess.run([sys.executable, "-c", measure, *command], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", measure, *command], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     returncode, err, cpu, peak = json.loads(done.stdout)
     assert returncode == code, err
     assert cpu < 2
