@@ -184,7 +184,10 @@ class Comparison:
         path = Path(files[0])
         if path.name == "saved_model.pb":
             path = path.parent
-        head = b"" if path.is_dir() else path.open("rb").read(4096)
+        head = b""
+        if not path.is_dir():
+            with path.open("rb") as file:
+                head = file.read(4096)
         outputs = [p.name for p in self.candidate.outputs]
         request = {"files": [str(path)], "kind": kind_of(head, path), "outputs": outputs}
         return Framework("tensorflow", request, self.python, self.seconds)
