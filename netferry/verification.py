@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netferry.errors import CheckFailed, NetferryError, UsageError, quoted
+from netferry.errors import CheckFailed, UsageError, quoted
 from netferry.runtime.agreement import Tap, Tolerance, difference, first_divergence
 from netferry.runtime.frameworks.child import Framework
 from netferry.runtime.sides import OnnxSide, Outcome, Side
 from netferry.runtime.verify import free_sizes, seeded_inputs
 from netferry.runtime.vocabulary import index_bounds
+from netferry.verdict import finite, refusal, worst_rows
 
 if TYPE_CHECKING:
     from netferry.schemas.layers import LayerRow
@@ -99,12 +99,12 @@ class Comparison:
             "candidate": {"run_by": self.candidate.name},
             "tolerance": {"atol": self.tolerance.atol, "rtol": self.tolerance.rtol},
             "cases": cases,
-            "worst": _worst(cases),
+            "worst": worst_rows(cases),
         }
         if bisect == "always" or (bisect == "failed" and failed):
             ran = [n for n, case in enumerate(cases) if "skipped" not in case]
             document["bisect"] = self.bisect((failed or ran)[-1]) | {"case": (failed or ran)[-1]}
-        return _finite(document)
+        return finite(document)
 
     def _cases(self) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
         """Every batch with two sizes of each dynamic dimension and every seed; odd seeds give negative values too."""
@@ -184,7 +184,10 @@ class Comparison:
         path = Path(files[0])
         if path.name == "saved_model.pb":
             path = path.parent
-        head = b"" if path.is_dir() else path.open("rb").read(4096)
+        head = b""
+        if not path.is_dir():
+            with path.open("rb") as file:
+                head = file.read(4096)
         outputs = [p.name for p in self.candidate.outputs]
         request = {"files": [str(path)], "kind": kind_of(head, path), "outputs": outputs}
         return Framework("tensorflow", request, self.python, self.seconds)
@@ -253,54 +256,6 @@ def _paired(
     if len(got) < len(wanted):
         raise CheckFailed(f"the source has {len(wanted)} outputs, the ONNX model {len(got)}")
     return [(name, a, b) for (name, a), b in zip(got.items(), wanted.values(), strict=False)]
-
-
-def _worst(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Per output the row of the case with the largest difference, ``max_rel`` the largest of all cases."""
-    worst: dict[str, dict[str, Any]] = {}
-    for number, case in enumerate(cases):
-        for row in case.get("outputs", ()):
-            held = worst.get(row["name"])
-            relative = max(row["max_rel"], held["max_rel"] if held else 0.0)
-            if held is None or (held["agrees"], -held["max_abs"]) > (row["agrees"], -row["max_abs"]):
-                held = worst[row["name"]] = {**row, "case": number}
-            held["max_rel"] = relative
-    return list(worst.values())
-
-
-def _finite(document: Any) -> Any:
-    """JSON knows no infinity: null."""
-    if isinstance(document, dict):
-        return {k: _finite(v) for k, v in document.items()}
-    if isinstance(document, list):
-        return [_finite(v) for v in document]
-    return None if isinstance(document, float) and not math.isfinite(document) else document
-
-
-def refusal(document: Mapping[str, Any]) -> NetferryError:
-    """The error that says which output differs by how much, and which layer first."""
-    bad = [row for row in document["worst"] if not row["agrees"]]
-    text = "; ".join(f"output {quoted(r['name'])}: {said(r)}" for r in bad[:4])
-    allowed = document["tolerance"]
-    hint = None
-    found = document.get("bisect", {})
-    if found.get("layer"):
-        after = f", after {quoted(found['last_agreeing'])} agreed" if found["last_agreeing"] else ""
-        where = f"{quoted(found['layer'])} ({quoted(found['type'])[1:-1]})"
-        hint = f"the first layer that differs is {where}: {said(found)}{after}"
-    return CheckFailed(
-        f"does not agree with its source ({text}; allowed: {allowed['atol']:g}, or relative {allowed['rtol']:g})",
-        layer=found.get("layer"),
-        hint=hint,
-    )
-
-
-def said(row: Mapping[str, Any]) -> str:
-    """A difference in words."""
-    if row["max_abs"] is None:
-        return f"{row['differing']} values differ beyond measure (NaN, infinite, or text)"
-    relative = "∞" if row["max_rel"] is None else f"{row['max_rel']:.2e}"
-    return f"largest difference {row['max_abs']:.2e} (relative {relative})"
 
 
 def compare_files(
