@@ -51,6 +51,7 @@ def test_agrees_with_onnxruntime(source: str, weights: str | None, tmp_path: Pat
     with torch.no_grad():
         made = module(*(torch.from_numpy(x) for x in feeds.values()))
     made = made if isinstance(made, tuple) else (made,)
-    for got, want in zip(made, map(np.asarray, session.run(None, feeds)), strict=True):
+    for got, expected in zip(made, session.run(None, feeds), strict=True):
+        want = np.asarray(expected)
         np.testing.assert_allclose(got.numpy(), want, rtol=0, atol=1e-5 * max(float(np.abs(want).max()), 1e-6))
     assert sum(p.numel() for p in module.parameters()) == sum(count(v) for v in model.parameters().values())
