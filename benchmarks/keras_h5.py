@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -81,7 +82,9 @@ def largest(file: Path) -> float:
     """MiB of the largest array."""
     found = [0]
     with h5py.File(file, "r") as opened:
-        opened.visititems(lambda _, item: found.append(item.size * 4) if isinstance(item, h5py.Dataset) else None)
+        opened.visititems(
+            lambda _, item: found.append((item.size or 0) * 4) if isinstance(item, h5py.Dataset) else None
+        )
     return max(found) / 2**20
 
 
@@ -91,7 +94,7 @@ def compare(python: str, network: str, folder: Path, rounds: int) -> str:
     if not source.exists():
         run([python, "-c", MAKE, network, str(source)], env=QUIET)
     convert = [sys.executable, "-m", "netferry", "convert", str(source), "-o", str(made)]
-    commands = {
+    commands: dict[str, Sequence[str]] = {
         "bare copy": [sys.executable, "-c", BARE, str(source), str(made)],
         "netferry convert": convert,
         "netferry --check structure": [*convert, "--check", "structure"],

@@ -19,6 +19,7 @@ from netferry.schemas.tensors import computed_tensor, file_tensor
 
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")  # no filter plug-ins: they are code found by path
 import h5py
+from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
 _RATIO, _RATIO_ABOVE = 1000, 16 << 20
@@ -294,6 +295,6 @@ class Hdf5File:
 def _is_hard(group: h5py.Group, name: str) -> bool | None:
     """Whether an entry of a group is a hard link; None where there is none of that name."""
     try:
-        return group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type == h5py.h5l.TYPE_HARD
+        return group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type == h5l.TYPE_HARD
     except KeyError:
         return None
