@@ -82,7 +82,9 @@ def largest(file: Path) -> float:
     """MiB of the largest array."""
     found = [0]
     with h5py.File(file, "r") as opened:
-        opened.visititems(lambda _, item: found.append(int(item.size or 0) * 4) if hasattr(item, "size") else None)
+        opened.visititems(
+            lambda _, item: found.append((item.size or 0) * 4) if isinstance(item, h5py.Dataset) else None
+        )
     return max(found) / 2**20
 
 

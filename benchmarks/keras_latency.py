@@ -3,8 +3,8 @@
     python -m benchmarks.keras_latency --tensorflow-python PYTHON [--folder DIR] [--rounds 30] [NETWORK ...]
 
 Both graphs take the same picture in Keras's order of axes; where their outputs differ that is told. Bars: geometric
-mean of the ratios <= 1.0, none above 1.05.
-``--optimize`` runs netferry's own passes first; onnxruntime's optimiser runs on all graphs.
+mean of the ratios <= 1.0, none above 1.05. The second ratio is that of the graph after netferry's own passes (level
+full); onnxruntime's optimiser runs on all of them.
 """
 
 from __future__ import annotations

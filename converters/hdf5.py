@@ -19,6 +19,7 @@ from netferry.schemas.tensors import computed_tensor, file_tensor
 
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")  # no filter plug-ins: they are code found by path
 import h5py
+from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 
 _HARD = h5py.h5l.TYPE_HARD  # pyright: ignore[reportAttributeAccessIssue] -- the stubs leave the module out
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
