@@ -157,20 +157,26 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
     return spec
 
 
-_PLAIN_LAYERS = ("Discretization", "HashedCrossing", "Pipeline")
-"""Layers of Keras 3 that do not write ``trainable``."""
+_TYPED_OPERATIONS = frozenset({
+    "Arange", "Array", "Cast", "ConvertToTensor", "Cumprod", "Cumsum", "EmptyLike", "Full", "FullLike", "Geomspace",
+    "Linspace", "Logspace", "MultiHot", "Nancumprod", "Nancumsum", "OneHot", "OnesLike", "Prod", "SaturateCast", "View",
+    "ZerosLike",
+})  # fmt: skip
+"""Operations of Keras 3.15 that write ``dtype`` as layers do; no layer has one of these names."""
 
 
 def _is_operation(spec: Spec) -> bool:
     """Whether it is an operation of a Keras 3 functional model (``x + 1``) rather than the layer of that name.
 
-    Layers write ``trainable``, operations do not; files of the old form have no module.
+    Layers write ``trainable`` or at least ``dtype``, all but Pipeline; files of the old form have no module.
     """
     if spec.generation != 3 or spec.layers is not None or spec.type == "InputLayer":
         return False
     if spec.module:
         return spec.module.startswith(("keras.src.ops", "keras.ops"))
-    return "trainable" not in spec.config and spec.type not in _PLAIN_LAYERS
+    if "trainable" in spec.config or spec.type == "Pipeline":
+        return False
+    return "dtype" not in spec.config or spec.type in _TYPED_OPERATIONS
 
 
 def _is_ref(value: Any) -> bool:

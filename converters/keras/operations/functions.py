@@ -208,7 +208,6 @@ def nan_to_num(op: Op) -> KT:
     big = float(np.finfo(np.float32).max)
     low, high = op.take("neginf", None, None), op.take("posinf", None, None)
     made = op.b.op("Where", op.b.op("IsNaN", x.value), op.b.const(op.number("nan", None, 0.0), "nan"), x.value)
-    for negative, value in ((0, high if high is not None else big), (1, low if low is not None else -big)):
-        found = op.b.op("IsInf", made, detect_negative=negative, detect_positive=1 - negative)
-        made = op.b.op("Where", found, op.b.const(float(value), "value"), made)
-    return x.like(made)
+    above, below = op.b.op("IsInf", made, detect_negative=0), op.b.op("IsInf", made, detect_positive=0)
+    made = op.b.op("Where", above, op.b.const(big if high is None else float(high), "posinf"), made)
+    return x.like(op.b.op("Where", below, op.b.const(-big if low is None else float(low), "neginf"), made))

@@ -177,7 +177,7 @@ def normalize(op: Op) -> KT:
         length = op.b.op("Max", op.b.op(operator, x.value, places, keepdims=1), op.b.const(epsilon, "least"))
         return x.like(op.b.op("Div", x.value, length))
     square = op.b.op("ReduceSumSquare", x.value, places, keepdims=1)
-    least = op.b.const(float(epsilon), "least")
+    least = op.b.const(epsilon, "least")
     return x.like(op.b.op("Div", x.value, op.b.op("Sqrt", op.b.op("Max", square, least))))
 
 

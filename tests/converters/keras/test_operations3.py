@@ -68,6 +68,7 @@ CONV = "L.Conv2D(3, 3, padding='same')(x)"
         pytest.param("ops.logaddexp(x, 0.5) + ops.divide_no_nan(x, ops.relu(x))", P, id="logaddexp"),
         pytest.param("ops.cast(ops.isfinite(ops.log(ops.relu(x))), 'float32')", P, id="isfinite"),
         pytest.param("ops.zeros_like(x) + ops.full_like(x, 2.0) + ops.ones_like(x) * 3", P, id="filled"),
+        pytest.param("ops.nan_to_num(ops.log(ops.relu(x)), neginf=-3.0)", P, id="nan-to-num"),
         pytest.param("ops.stop_gradient(x) * 2", P, id="stop-gradient"),
     ],
 )
