@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 
 from netferry.converters.passes.editing import Edit, fixed
 from netferry.schemas.ir import ir
-from netferry.schemas.tensors import filler_of
+from netferry.schemas.tensors import array_of, filler_of
 
 _NEVER_FOLDED = {"DequantizeLinear", "QuantizeLinear", "Identity"}
 _CHILD = """
@@ -62,7 +62,7 @@ def _onnxsim(edit: Edit) -> bool:
         return False
     with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
         before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
-        before.write_bytes(ir.to_proto(edit.model.ir).SerializeToString())
+        before.write_bytes(_whole(edit.model.ir).SerializeToString())
         command = [sys.executable, "-I", "-c", _CHILD, str(before), str(after)]
         try:
             done = subprocess.run(
@@ -75,6 +75,18 @@ def _onnxsim(edit: Edit) -> bool:
         except (subprocess.TimeoutExpired, DecodeError, ValueError) as error:
             edit.model.notes.append(_failed("onnxsim", error))
             return False
+
+
+def _whole(model: ir.Model) -> onnx.ModelProto:
+    """The message with all weights in it, those too that still lie in files."""
+    copy = model.clone()
+    for graph in [copy.graph, *copy.graph.subgraphs()]:
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            array = array_of(tensor) if isinstance(tensor, ir.ExternalTensor) else None
+            if tensor is not None and array is not None:
+                value.const_value = ir.Tensor(array, dtype=tensor.dtype, name=value.name)
+    return ir.to_proto(copy)
 
 
 OUTSIDE: dict[str, Step] = {

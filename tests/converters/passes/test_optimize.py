@@ -145,6 +145,15 @@ def test_real_voice_detector_with_branches(name: str, most: int, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_onnxsim_where_it_is_installed() -> None:
+    pytest.importorskip("onnxsim")
+    model = api.load(shared("data", "ultraface", "RFB-320.onnx"))  # its weights still lie in the file
+    report = optimize(model, "full", disable=[n for n in pass_names() if n not in ("onnxsim", "listed-weights")])
+    assert next(p for p in report.passes if p.name == "onnxsim").changed
+    assert not [n for n in model.notes if "failed" in n.message]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamo", [False, True], ids=["script", "dynamo"])
 @pytest.mark.parametrize("name", ["residual", "shuffle", "attention", "encoder"])
 @pytest.mark.filterwarnings("ignore")
