@@ -35,11 +35,13 @@ def _pool(node: ir.Node) -> nn.Module | None:
     ceil = bool(attribute(node, "ceil_mode", 0))
     place: Any = (tuple(kernel), tuple(strides), tuple(pads[:n]))
     if node.op_type == "MaxPool":
-        return (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[n - 1](*place, tuple(dilations), ceil_mode=ceil)
+        largest: Any = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[n - 1]
+        return largest(*place, tuple(dilations), ceil_mode=ceil)
     if any(d != 1 for d in dilations):
         return None
     include = bool(attribute(node, "count_include_pad", 0))
-    return (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[n - 1](*place, ceil, include)
+    average: Any = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[n - 1]
+    return average(*place, ceil, include)
 
 
 def _global_average(node: ir.Node) -> nn.Module | None:
