@@ -21,7 +21,6 @@ os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")  # no filter plug-ins: they a
 import h5py
 from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 
-_HARD = h5py.h5l.TYPE_HARD  # pyright: ignore[reportAttributeAccessIssue] -- the stubs leave the module out
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
 _RATIO, _RATIO_ABOVE = 1000, 16 << 20
 
@@ -296,6 +295,6 @@ class Hdf5File:
 def _is_hard(group: h5py.Group, name: str) -> bool | None:
     """Whether an entry of a group is a hard link; None where there is none of that name."""
     try:
-        return group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type == _HARD
+        return group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type == h5l.TYPE_HARD
     except KeyError:
         return None
