@@ -20,6 +20,8 @@ def _windows(b: Builder, l: Layer, x: KT, op: str) -> KT:
     kind = l.config.choice("padding", "valid", "valid", "same", also=("border_mode",))
     order = channels_first(rank + 2, l.data_format())
     value = x.to(b, order)
+    if op == "MaxPool":
+        _keep_zeros(b, value)
     padding = padding_of(kind, shape_of(value)[2:], size, strides, [1] * rank)
     made = b.op(
         op,
@@ -29,6 +31,18 @@ def _windows(b: Builder, l: Layer, x: KT, op: str) -> KT:
         **padding.attributes,
     )
     return KT(made, order)
+
+
+def _keep_zeros(b: Builder, value: ir.Value) -> None:
+    """Name the axes of a Pad in front of a MaxPool.
+
+    onnxruntime 1.31 fuses the two and then pads with -infinity, which is wrong where all values of a window are
+    negative; it leaves a Pad that names its axes alone.
+    """
+    node = value.producer()
+    if node is not None and node.op_type == "Pad" and len(node.inputs) < 4:
+        node.resize_inputs(4)
+        node.replace_input_with(3, b.const(list(range(len(shape_of(value)))), "axes"))
 
 
 @layer("MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "MaxPool1D", "MaxPool2D", "MaxPool3D")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+import netferry
+from netferry.runtime.session import Session
 from tests.converters.keras.oracle import Case
 
 PICTURE, SERIES, VOLUME, ANY = (9, 8, 4), (11, 4), (7, 6, 5, 2), (None, None, 4)
@@ -66,3 +72,17 @@ def test_adaptive(case3: Case, kind: str, arguments: str, shape: tuple[int | Non
 
 def test_masked_mean(case: Case) -> None:
     case("L.GlobalAveragePooling1D()(L.Embedding(9, 3, mask_zero=True)(x))", (7,), dtypes=("int32",), zeros=True, low=1)
+
+
+def test_zero_padding_before_a_maximum_pads_with_zeros(tmp_path: Path) -> None:
+    """Negative values everywhere: onnxruntime must not take the padding for -infinity."""
+    layers = [
+        {"class_name": "ZeroPadding2D", "config": {"name": "pad", "padding": [[1, 1], [1, 1]], "batch_input_shape": [None, 4, 4, 1]}},
+        {"class_name": "MaxPooling2D", "config": {"name": "pool", "pool_size": [2, 2], "strides": [2, 2]}},
+    ]  # fmt: skip
+    config = {"class_name": "Sequential", "config": {"name": "net", "layers": layers}, "keras_version": "2.15.0"}
+    (tmp_path / "net.json").write_text(json.dumps(config))
+    netferry.convert(tmp_path / "net.json", tmp_path / "net.onnx", check="structure")
+    session = Session(tmp_path / "net.onnx")
+    got = next(iter(session.run({session.inputs[0].name: np.full((1, 4, 4, 1), -1, np.float32)}).values()))
+    assert got.reshape(3, 3).tolist() == [[0, 0, 0], [0, -1, 0], [0, 0, 0]]
