@@ -87,7 +87,11 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
 def census(model: Any) -> dict[str, int]:
     """Count layers by class; with the activation, where it is not linear, and with inputs beyond the second."""
     counts: dict[str, int] = {}
-    layers = model.operations if GENERATION == 3 else model._flatten_layers(include_self=False, recursive=True)
+    layers = (
+        getattr(model, "operations", model.layers)
+        if GENERATION == 3
+        else model._flatten_layers(include_self=False, recursive=True)
+    )
     for layer in layers:
         kind = type(layer).__name__
         activation = getattr(layer, "activation", None)
