@@ -39,18 +39,37 @@ def run(command: Sequence[str], *, env: dict[str, str] | None = None, log: Path 
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def alternate(commands: dict[str, Sequence[str]], rounds: int) -> dict[str, Cost]:
-    """Run all commands once to warm the caches, then ``rounds`` times in turn; return the median of each figure."""
+def alternate(
+    commands: dict[str, Sequence[str]], rounds: int, *, fresh: Sequence[Path] = (), cold: Sequence[Path] = ()
+) -> dict[str, Cost]:
+    """Run all commands once to warm the caches, then ``rounds`` times in turn; return the median of each figure.
+
+    ``fresh`` are outputs to remove before each round: to free a large old file takes time that is not the command's.
+    ``cold`` are inputs to drop from the page cache before each command, as when a file was just downloaded elsewhere.
+    """
     for command in commands.values():
         run(command)
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(rounds):
+        for file in fresh:
+            file.unlink(missing_ok=True)
         for name, command in commands.items():
+            for file in cold:
+                _drop(file)
             costs[name].append(run(command))
     return {
         name: Cost(*(statistics.median(getattr(c, field) for c in found) for field in ("wall", "cpu", "peak")))
         for name, found in costs.items()
     }
+
+
+def _drop(file: Path) -> None:
+    fd = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
 
 
 def table(costs: dict[str, Cost], baseline: str) -> str:

@@ -11,7 +11,6 @@ from netferry.converters.caffe.fields import decode_net
 from netferry.converters.caffe.inputs import existing
 from netferry.converters.caffe.network import build
 from netferry.converters.caffe.prototxt import Message, parse
-from netferry.converters.caffe.snapshot import read_snapshot
 from netferry.converters.caffe.wire import StoredLayer, WireFile, read_weights
 from netferry.converters.options import Limits, ReadOptions
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError
@@ -90,6 +89,8 @@ def _weights(path: Path, limits: Limits) -> list[StoredLayer]:
     with path.open("rb") as file:
         head = file.read(8)
     if head == _HDF5:
+        from netferry.converters.caffe.snapshot import read_snapshot  # h5py takes time to import
+
         return read_snapshot(path, limits)
     _, layers = read_weights(path, limits)
     if not layers:

@@ -6,6 +6,8 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 
@@ -19,6 +21,8 @@ _COLLECTED = 1 << 18
 """bytes from which on data is written at once, without being collected first"""
 _PIECE = 1 << 22
 """bytes of a strided array that are put in order at a time"""
+_AHEAD = 1 << 26
+"""bytes after which what is written starts on its way to the disk"""
 _COPY_UNSUPPORTED = {
     errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EBADF,
 }  # fmt: skip
@@ -36,6 +40,9 @@ class Sink:
         self._pending = bytearray()
         self._buffer: np.ndarray | None = None
         self._source: tuple[str, int] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._on_its_way: Future[None] | None = None
+        self._since = 0
         self.written = 0
 
     def pieces(self, pieces: Sequence[bytes | memoryview | Gap], tensors: Sequence[ir.TensorProtocol]) -> None:
@@ -91,7 +98,10 @@ class Sink:
             self._all(memoryview(collected))
 
     def close(self) -> None:
-        """Close the source that is open."""
+        """Close the source that is open, and wait for what is on its way to the disk."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
         if self._source is not None:
             os.close(self._source[1])
             self._source = None
@@ -121,7 +131,9 @@ class Sink:
 
     def _from_file(self, path: str, offset: int, count: int, name: str | None) -> None:
         if self._source is None or self._source[0] != path:
-            self.close()
+            if self._source is not None:
+                os.close(self._source[1])
+                self._source = None
             try:
                 self._source = path, os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             except OSError as error:
@@ -156,6 +168,21 @@ class Sink:
                     raise _shrank(path, offset, end - offset, name)
                 ways = ways[-1:]
             offset += done
+            self._start_on_its_way(done)
+
+    def _start_on_its_way(self, count: int) -> None:
+        """Let the disk work while further weights are copied; the final sync, which counts, then has little left."""
+        self._since += count
+        if self._since < _AHEAD or (self._on_its_way is not None and not self._on_its_way.done()):
+            return
+        self._since = 0
+        self._pool = self._pool or ThreadPoolExecutor(1)
+        self._on_its_way = self._pool.submit(_to_disk, self._fd)
+
+
+def _to_disk(fd: int) -> None:
+    with suppress(OSError):  # what is wrong shows again, and is reported, when the file is synced
+        os.fsync(fd)
 
 
 def _copy_range(source: int, target: int, count: int, offset: int) -> int:
