@@ -132,9 +132,7 @@ def convert(
     target = output or source.with_suffix(".onnx")
     reading = _reading(format, input_shape, limit, batch, init, skip_missing, stage, level, plugin)
     reading["labels"] = labels
-    reading["inputs_as_nchw"] = tuple(inputs_as_nchw.split(",")) if inputs_as_nchw else ()
-    reading["outputs_as_nchw"] = tuple(outputs_as_nchw.split(",")) if outputs_as_nchw else ()
-    reading["right_padded_masks"] = right_padded_masks
+    reading.update(_keras_reading(inputs_as_nchw, outputs_as_nchw, right_padded_masks))
     _add_recipe(reading, source, weights or second, mean, scale, channel_order, resize, size, crop)
     result = api.convert(
         source,
@@ -152,12 +150,7 @@ def convert(
         verify=verify,
         **reading,
     )
-    if as_json:
-        _print_json(result)
-    else:
-        from netferry import tables
-
-        tables.converted(result)
+    _show(result, as_json, "converted")
 
 
 @app.command()
@@ -187,12 +180,7 @@ def optimize(
         precision=precision,
         disable=tuple(disable or ()),
     )
-    if as_json:
-        _print_json(result)
-    else:
-        from netferry import tables
-
-        tables.converted(result)
+    _show(result, as_json, "converted")
 
 
 @app.command()
@@ -231,9 +219,7 @@ def verify(
     if len(files) > 2 or (len(files) == 2 and weights is not None):
         raise UsageError("verify takes SOURCE [WEIGHTS] OUT.onnx")
     reading = _reading(format, input_shape, limit, "dynamic", None, False, stage, level, plugin)
-    reading["inputs_as_nchw"] = tuple(inputs_as_nchw.split(",")) if inputs_as_nchw else ()
-    reading["outputs_as_nchw"] = tuple(outputs_as_nchw.split(",")) if outputs_as_nchw else ()
-    reading["right_padded_masks"] = right_padded_masks
+    reading.update(_keras_reading(inputs_as_nchw, outputs_as_nchw, right_padded_masks))
     result = api.verify(
         source,
         files[-1],
@@ -247,12 +233,7 @@ def verify(
         timeout=timeout,
         **reading,
     )
-    if as_json:
-        _print_json(result)
-    else:
-        from netferry import tables
-
-        tables.verified(result)
+    _show(result, as_json, "verified")
     if not result["agrees"]:
         raise typer.Exit(CheckFailed.exit_code)
 
@@ -275,12 +256,7 @@ def inspect(
 
     reading = _reading(format, input_shape, limit, "dynamic", None, False, stage, level, plugin)
     result = api.inspect(source, weights or second, **reading)
-    if as_json:
-        _print_json(result)
-    else:
-        from netferry import tables
-
-        tables.inspected(result)
+    _show(result, as_json, "inspected")
 
 
 @app.command()
@@ -331,12 +307,7 @@ def predict(
         on_error=on_error,
         **reading,
     )
-    if as_json:
-        _print_json(result)
-    else:
-        from netferry import tables
-
-        tables.predicted(result)
+    _show(result, as_json, "predicted")
 
 
 @app.command()
@@ -345,12 +316,7 @@ def formats(as_json: Json = False) -> None:
     from netferry import api
 
     result = api.formats()
-    if as_json:
-        _print_json(result)
-    else:
-        from netferry import tables
-
-        tables.listed(result, "format", "about", "files", "layers")
+    _show(result, as_json, "listed", "format", "about", "files", "layers")
 
 
 @app.command()
@@ -363,12 +329,7 @@ def layers(
     from netferry import api
 
     result = api.layers(format, plugins=plugin or ())
-    if as_json:
-        _print_json(result)
-    else:
-        from netferry import tables
-
-        tables.listed(result, "format", "type", "family", "about")
+    _show(result, as_json, "listed", "format", "type", "family", "about")
 
 
 @app.command()
@@ -377,12 +338,7 @@ def doctor(as_json: Json = False) -> None:
     from netferry import api
 
     result = api.doctor()
-    if as_json:
-        _print_json(result)
-    else:
-        from netferry import tables
-
-        tables.diagnosed(result)
+    _show(result, as_json, "diagnosed")
 
 
 def _sizes(dims: list[str] | None) -> dict[str, int]:
@@ -488,6 +444,25 @@ def _pair(text: str | None, option: str) -> tuple[int, int] | None:
     if len(parts) != 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
         raise UsageError(f"{option} is HEIGHT,WIDTH, not {text!r}")
     return int(parts[0]), int(parts[1])
+
+
+def _keras_reading(inputs: str | None, outputs: str | None, right_padded: bool) -> dict[str, Any]:
+    """The options of api.load that concern Keras's layouts and masks."""
+    return {
+        "inputs_as_nchw": tuple(inputs.split(",")) if inputs else (),
+        "outputs_as_nchw": tuple(outputs.split(",")) if outputs else (),
+        "right_padded_masks": right_padded,
+    }
+
+
+def _show(result: Any, as_json: bool, table: str, *columns: str) -> None:
+    """Print a result as JSON, or by the function of netferry.tables called ``table``."""
+    if as_json:
+        _print_json(result)
+    else:
+        from netferry import tables
+
+        getattr(tables, table)(result, *columns)
 
 
 def _print_json(document: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import netferry.converters.caffe.layers  # noqa: F401 -- registers the readers
@@ -14,7 +13,7 @@ from netferry.converters.caffe.prototxt import Message, parse
 from netferry.converters.caffe.wire import StoredLayer, WireFile, read_weights
 from netferry.converters.options import Limits, ReadOptions
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError
-from netferry.schemas.model import Model, Note, Source
+from netferry.schemas.model import Model, Source
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -56,7 +55,7 @@ def read(path: Path, options: ReadOptions) -> Model:
         built.model,
         source=Source("caffe", files, details={"layers": dict(sorted(built.layers.items()))}),
         preprocessing=built.preprocessing,
-        notes=_numbered(built.notes),
+        notes=list(dict.fromkeys(built.notes)),
     )
 
 
@@ -96,8 +95,3 @@ def _weights(path: Path, limits: Limits) -> list[StoredLayer]:
     if not layers:
         raise MalformedFile("a caffemodel without layers (is it a solver state or a mean?)")
     return layers
-
-
-def _numbered(notes: list[Note]) -> list[Note]:
-    """Each note once, in order."""
-    return [replace(n) for n in dict.fromkeys(notes)]
