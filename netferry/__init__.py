@@ -13,15 +13,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from netferry.api import convert, doctor, formats, inspect, layers, load, predict, save, verify
+    from netferry.api import (
+        convert,
+        doctor,
+        formats,
+        inspect,
+        layers,
+        load,
+        predict,
+        save,
+        to_torch,
+        update_from,
+        verify,
+    )
     from netferry.errors import NetferryError
     from netferry.schemas.model import Model
     from netferry.schemas.preprocessing import Preprocessing
 
 _HOMES = {
-    **dict.fromkeys(
-        ("convert", "doctor", "formats", "inspect", "layers", "load", "predict", "save", "verify"), "netferry.api"
-    ),
     "Model": "netferry.schemas.model",
     "NetferryError": "netferry.errors",
     "Preprocessing": "netferry.schemas.preprocessing",
@@ -39,16 +48,17 @@ __all__ = [
     "load",
     "predict",
     "save",
+    "to_torch",
+    "update_from",
     "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'netferry' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    return getattr(import_module(_HOMES.get(name, "netferry.api")), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *__all__])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from netferry.errors import LimitExceeded, Uninitialised, UsageError, quoted
@@ -194,9 +195,27 @@ class Model:
             raise UsageError(f"layer {quoted(name)} has {len(node.outputs)} outputs, {len(values)} were given")
         builder.replace(node, values)
 
+    # verbs that need other rooms: netferry.api knows them all ---------------------------------------------------
+
+    def save(self, target: Any, **options: Any) -> dict[str, Any]:
+        """Write the model as ONNX, checked; see :func:`netferry.api.save`."""
+        return _verb("save")(self, target, **options)
+
+    def to_torch(self, **options: Any) -> Any:
+        """Return the network as a trainable torch module; see :func:`netferry.api.to_torch`."""
+        return _verb("to_torch")(self, **options)
+
+    def update_from(self, module: Any) -> list[str]:
+        """Take a trained module's weights back into this graph; see :func:`netferry.api.update_from`."""
+        return _verb("update_from")(self, module)
+
     def nodes(self) -> Iterator[ir.Node]:
         """All nodes, those of subgraphs included."""
         return self.graph.all_nodes()
+
+
+def _verb(name: str) -> Callable[..., Any]:
+    return getattr(import_module("netferry.api"), name)  # by name: schemas imports no other room
 
 
 def _info(value: ir.Value) -> TensorInfo:

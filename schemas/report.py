@@ -57,7 +57,7 @@ class Report:
         self._facts.update({k: result[k] for k in ("opset", "ir_version") if k in result})
 
     def changed(self, reports: dict[str, Any]) -> None:
-        """Take over what :func:`netferry.changing.change` returned: reports by kind of change."""
+        """Take over what :func:`netferry.api.changing.change` returned: reports by kind of change."""
         if reports:
             self._facts["changes"] = reports
 

@@ -17,7 +17,8 @@ ROOMS = ("converters", "runtime", "schemas")
 
 def test_the_package_list_equals_the_folders_that_have_an_init() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = ["netferry"]
+    found = ["netferry", *(f"netferry.{p.parent.name}" for p in (ROOT / "netferry").glob("*/__init__.py"))]
+    found = [name for name in found if name.split(".")[-1] not in ROOMS]
     for room in ROOMS:
         for init in sorted((ROOT / room).rglob("__init__.py")):
             found.append("netferry." + ".".join(init.parent.relative_to(ROOT).parts))
@@ -48,10 +49,22 @@ def test_import_rules_hold() -> None:
 
 
 def test_the_public_surface_is_what_all_says() -> None:
-    assert sorted(netferry.__all__) == [
-        "Model", "NetferryError", "Preprocessing", "convert", "doctor", "formats", "inspect", "layers", "load",
-        "predict", "save", "verify",
-    ]  # fmt: skip
+    from netferry import api
+
+    assert sorted(netferry.__all__) == sorted(["Model", "NetferryError", "Preprocessing", *api.__all__])
+    assert api.__all__ == [
+        "convert",
+        "doctor",
+        "formats",
+        "inspect",
+        "layers",
+        "load",
+        "predict",
+        "save",
+        "to_torch",
+        "update_from",
+        "verify",
+    ]
     for name in netferry.__all__:
         assert getattr(netferry, name) is not None
     with pytest.raises(AttributeError):

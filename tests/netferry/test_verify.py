@@ -16,9 +16,9 @@ import onnx.numpy_helper
 import pytest
 
 import netferry
+from netferry.api.verification import verifier_of
 from netferry.errors import CheckFailed, MissingExtra, UnsafeFile, UnsupportedError, UsageError
 from netferry.runtime.frameworks.child import Framework
-from netferry.verification import verifier_of
 from tests.converters.keras.oracle import Keras, tensorflow_python
 from tests.shared import REPOSITORY, shared
 

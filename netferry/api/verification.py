@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netferry.api.verdict import finite, refusal, worst_rows
 from netferry.errors import CheckFailed, UsageError, quoted
 from netferry.runtime.agreement import Tap, Tolerance, difference, first_divergence
 from netferry.runtime.frameworks.child import Framework
 from netferry.runtime.sides import OnnxSide, Outcome, Side
 from netferry.runtime.verify import free_sizes, seeded_inputs
 from netferry.runtime.vocabulary import index_bounds
-from netferry.verdict import finite, refusal, worst_rows
 
 if TYPE_CHECKING:
     from netferry.schemas.layers import LayerRow

@@ -1,0 +1,25 @@
+"""The verbs, for Python: load, save, convert, verify, inspect, predict … The only package that knows all rooms.
+
+One file per verb or family of verbs; every room is imported inside the functions that need it.
+"""
+
+from netferry.api.predicting import predict
+from netferry.api.reading import load
+from netferry.api.showing import doctor, formats, inspect, layers
+from netferry.api.training import to_torch, update_from
+from netferry.api.verifying import verify
+from netferry.api.writing import convert, save
+
+__all__ = [
+    "convert",
+    "doctor",
+    "formats",
+    "inspect",
+    "layers",
+    "load",
+    "predict",
+    "save",
+    "to_torch",
+    "update_from",
+    "verify",
+]

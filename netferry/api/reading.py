@@ -1,0 +1,134 @@
+"""``load``: a network of any supported format as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netferry.errors import UsageError
+
+if TYPE_CHECKING:
+    from netferry.schemas.model import Model
+    from netferry.schemas.preprocessing import Preprocessing
+
+StrPath = str | Path
+
+
+def load(
+    source: StrPath,
+    weights: StrPath | None = None,
+    *,
+    format: str | None = None,
+    batch: int | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    labels: StrPath | Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    mean_file: StrPath | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    skip_missing: bool = False,
+    inputs_as_nchw: Sequence[str] = (),
+    outputs_as_nchw: Sequence[str] = (),
+    right_padded_masks: bool = False,
+    init: int | None = None,
+    plugins: Sequence[StrPath] = (),
+    limits: Mapping[str, int] | None = None,
+) -> Model:
+    """Read a network of any supported format.
+
+    Args:
+        source: the file with the architecture (and weights, where the format keeps both in one).
+        weights: the second file, for formats that have one.
+        format: the format's name; by default the content decides.
+        batch: fix the batch size; None keeps it dynamic.
+        input_shapes: shapes of inputs that the file does not give, batch first.
+        labels: class names of the first output, or a file of them.
+        preprocessing: how pictures become the first input; replaces what the source says.
+        recipe: single fields of the preprocessing to change (``{"mean": (104, 117, 123)}``).
+        mean_file: Caffe's ``.binaryproto`` mean image.
+        level, stages: Caffe's net state.
+        skip_missing: go on where the weights file lacks some.
+        inputs_as_nchw, outputs_as_nchw: inputs and outputs of a channels-last source (Keras) that become
+            channels-first; "*" for all.
+        right_padded_masks: Keras: the caller's sequences are padded at the end only.
+        init: seed for parameters that have no values.
+        plugins: Python files that register further layer readers.
+        limits: other bounds than the defaults of :class:`netferry.converters.options.Limits`.
+
+    Raises:
+        NetferryError: the one root of all errors; see netferry.errors.
+    """
+    from netferry.converters import formats
+    from netferry.converters.options import Limits, ReadOptions
+    from netferry.converters.plugins import load_installed, load_plugin
+
+    load_installed()
+    for plugin in plugins:
+        load_plugin(Path(plugin))
+    try:
+        bounds = Limits(**(limits or {}))
+    except TypeError:
+        known = ", ".join(Limits.__dataclass_fields__)
+        raise UsageError(f"no such limit; there are {known}") from None
+    options = ReadOptions(
+        weights=None if weights is None else Path(weights),
+        batch=batch,
+        input_shapes={k: tuple(v) for k, v in (input_shapes or {}).items()},
+        mean=None if mean_file is None else Path(mean_file),
+        level=level,
+        stages=tuple(stages),
+        skip_missing=skip_missing,
+        inputs_as_nchw=tuple(inputs_as_nchw),
+        outputs_as_nchw=tuple(outputs_as_nchw),
+        right_padded_masks=right_padded_masks,
+        limits=bounds,
+    )
+    path = Path(source)
+    chosen = formats.by_name(format) if format else formats.detect(path)
+    model = chosen.read(path, options)
+    if labels is not None:
+        _set_labels(model, labels)
+    if preprocessing is not None and model.inputs:
+        model.preprocessing[model.inputs[0].name] = preprocessing
+    if recipe:
+        _change_recipe(model, recipe)
+    if init is not None:
+        model.initialise(init, limit=bounds.init_elements)
+    return model
+
+
+def _change_recipe(model: Model, recipe: Mapping[str, Any]) -> None:
+    """Change fields of the first picture-like input's preprocessing; Caffe's own channel order is BGR."""
+    from netferry.schemas.preprocessing import Preprocessing
+
+    picture = next((i for i in model.inputs if i.shape is not None and len(i.shape) == 4), None)
+    if picture is None:
+        raise UsageError("preprocessing needs a picture-like input (rank 4), the model has none")
+    base = model.preprocessing.get(picture.name)
+    if base is None:
+        *_, channels = model.input_size
+        color = "GRAY" if channels == 1 else "BGR" if model.source.format == "caffe" else "RGB"
+        base = Preprocessing(color=color)
+    model.preprocessing[picture.name] = base.with_(**recipe)
+
+
+def _set_labels(model: Model, labels: StrPath | Sequence[str]) -> None:
+    names = label_names(labels) or []
+    for output in model.outputs:
+        size = next((d for d in reversed(output.shape or ()) if isinstance(d, int) and d > 1), None)
+        if size is None or size == len(names):
+            model.labels[output.name] = names
+            return
+    sizes = ", ".join(str(o.shape) for o in model.outputs)
+    raise UsageError(f"{len(names)} labels fit no output (shapes {sizes})", hint="one label per class, one per line")
+
+
+def label_names(labels: StrPath | Sequence[str] | None) -> list[str] | None:
+    """Class names as given, or read from a file of them."""
+    from netferry.schemas.labels import read_labels
+
+    if labels is None:
+        return None
+    return read_labels(Path(labels)) if isinstance(labels, (str, Path)) else list(labels)

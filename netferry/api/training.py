@@ -1,0 +1,54 @@
+"""The graph as a trainable torch module, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+    from torch.nn import Module
+
+    from netferry.schemas.model import Model
+
+
+def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
+    """Return the network as a trainable torch module; the model itself stays as it is.
+
+    Args:
+        model: the model.
+        frozen_statistics: batch norms keep their running statistics in training.
+
+    Returns:
+        A ``torch.fx.GraphModule`` of ordinary ``torch.nn`` modules, named by the source's layers.
+
+    Raises:
+        MissingExtra: torch is not installed.
+        UnsupportedLayer: operators that have no counterpart, all of them.
+        Uninitialised: parameters have no values.
+    """
+    _require_torch()
+    from netferry.converters.passes.opset import to_opset
+    from netferry.runtime.torch.build import LOWEST_OPSET, build
+    from netferry.schemas.model import Model as Copy
+
+    raised = Copy(model.ir.clone(), source=model.source)
+    if raised.opset < LOWEST_OPSET:
+        to_opset(raised, LOWEST_OPSET)
+    return build(raised, frozen_statistics=frozen_statistics)
+
+
+def update_from(model: Model, module: Module) -> list[str]:
+    """Write a trained module's parameters and statistics back into the model; see runtime/torch/writeback.py."""
+    _require_torch()
+    from netferry.runtime.torch.writeback import update_from as write_back
+
+    return write_back(model, module)
+
+
+def _require_torch() -> None:
+    from importlib.util import find_spec
+
+    from netferry.errors import MissingExtra
+
+    if find_spec("torch") is None:
+        raise MissingExtra("torch", "train", "training")

@@ -1,0 +1,195 @@
+"""``save`` and ``convert``: a model as a checked ONNX file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netferry.api.reading import StrPath, load
+from netferry.errors import UsageError
+
+if TYPE_CHECKING:
+    from netferry.schemas.model import Model
+
+
+def save(
+    model: Model,
+    target: StrPath,
+    *,
+    opset: int | None = None,
+    ir_version: int | None = None,
+    external_data: bool | None = None,
+    check: str = "auto",
+    allow_placeholders: bool = False,
+    before_publishing: Callable[..., Any] | None = None,
+) -> dict[str, Any]:
+    """Write a model as ONNX, after checking it; the file appears whole or not at all.
+
+    Args:
+        model: the model.
+        target: the file to write.
+        opset: 11 to 26; the graph's own by default.
+        ir_version: the lowest that carries the content by default.
+        external_data: weights in a second file: True, False, or None for "where the file would pass 1.8 GB".
+        check: ``structure`` (full check and strict shape inference), ``run`` (also loaded and run by onnxruntime at
+            batch 1 and 3), or ``auto``: run where an onnxruntime is installed.
+        allow_placeholders: write layers nobody could read under netferry's own domain.
+        before_publishing: called after the run check with the finished file (a large one's structure as bytes, and
+            ``weights_folder``) before it takes its place; what it raises keeps the file from appearing.
+
+    Returns:
+        What was written and checked: files with sizes, checks with outcome, timings in seconds.
+
+    Raises:
+        NetferryError: nothing is written then.
+    """
+    from netferry import __version__
+    from netferry.converters.onnx.write import write
+
+    if check not in ("auto", "structure", "run"):
+        raise UsageError(f"check is auto, structure or run, not {check!r}")
+    if opset is not None:
+        _at_opset(model, opset)
+    run = _run_check(model, check, allow_placeholders)
+    if before_publishing is not None:
+        run = _both(run, before_publishing)
+    return write(
+        model,
+        Path(target),
+        ir_version=ir_version,
+        external="auto" if external_data is None else external_data,
+        run_check=run,
+        allow_placeholders=allow_placeholders,
+        producer_version=__version__,
+    )
+
+
+def _at_opset(model: Model, opset: int) -> None:
+    from netferry.converters.passes.opset import to_opset
+
+    if opset != model.opset:
+        model.notes.extend(to_opset(model, opset))
+
+
+def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
+    if check == "structure" or (allow_placeholders and model.placeholders()):
+        return None
+    from importlib.util import find_spec
+
+    if check == "auto" and find_spec("onnxruntime") is None:
+        return None
+    from netferry.runtime.verify import run_check
+
+    return run_check
+
+
+def _both(run: Any, further: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    def checked(file: Any, **where: Any) -> dict[str, Any]:
+        found = run(file, **where) if run is not None else {}
+        further(file, **where)
+        return found
+
+    return checked
+
+
+def convert(
+    source: StrPath,
+    target: StrPath,
+    weights: StrPath | None = None,
+    *,
+    report: StrPath | None = None,
+    opset: int | None = None,
+    ir_version: int | None = None,
+    external_data: bool | None = None,
+    check: str = "auto",
+    allow_placeholders: bool = False,
+    optimize: str = "none",
+    precision: str | None = None,
+    disable: Sequence[str] = (),
+    verify: bool = False,
+    **reading: Any,
+) -> dict[str, Any]:
+    """Read ``source`` (see :func:`load` for the further options) and write it as ONNX (see :func:`save`).
+
+    Args:
+        optimize: ``safe`` or ``full`` makes the graph smaller; checked by runs before and after.
+        precision: ``fp16`` or ``bf16``.
+        disable: passes to leave out.
+        report: write the machine-readable conversion report here.
+        verify: run the source in its own framework too and write nothing where the results differ; the error names
+            the first diverging layer (see :func:`verify`).
+
+    Returns:
+        The report (schemas/report.schema.json); the sources' hashes are computed only where ``report`` is given.
+    """
+    from netferry import __version__
+    from netferry.api.changing import change
+    from netferry.schemas.report import Report
+
+    started = time.perf_counter()
+    model = load(source, weights, **reading)
+    read = time.perf_counter()
+    options = {
+        "optimize": optimize,
+        "precision": precision,
+        "opset": opset,
+        "ir_version": ir_version,
+        "external_data": external_data,
+        "check": check,
+    }
+    if opset is not None and (optimize != "none" or precision is not None):
+        _at_opset(model, opset)
+    changed = change(
+        model,
+        lambda m, path: save(m, path, check="structure"),
+        optimize=optimize,
+        precision=precision,
+        disable=disable,
+        check=check != "structure",
+    )
+    found: list[dict[str, Any]] = []
+    verifier = None
+    if verify:
+        from netferry.api.verification import verifier_of
+
+        options["verify"] = True
+        if check == "structure":
+            raise UsageError("verify runs the result, check=structure does not")
+        verifier = verifier_of([Path(f) for f in (source, weights) if f is not None], model, reading, found)
+    written = save(
+        model,
+        target,
+        opset=opset,
+        ir_version=ir_version,
+        external_data=external_data,
+        check=check,
+        allow_placeholders=allow_placeholders,
+        before_publishing=verifier,
+    )
+    document = Report(model, netferry_version=__version__, options=options | _plain(reading))
+    document.timing("read", read - started)
+    document.written(written)
+    document.changed(changed)
+    for detail in found:
+        document.check("verify", "passed", detail)
+    return document.finish(report)
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON can say them; unset ones left out."""
+    plain: dict[str, Any] = {}
+    for name, value in options.items():
+        if value in (None, False, (), [], {}):
+            continue
+        plain[name] = value.as_dict() if hasattr(value, "as_dict") else value if _is_json(value) else str(value)
+    return plain
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_json(v) for v in value)
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
+    return value is None or isinstance(value, (str, int, float, bool))

@@ -1,0 +1,70 @@
+"""The command line: the verbs of netferry.api. Everything heavy is imported by the verb that needs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import typer
+
+from netferry.cli.app import app, print_json
+from netferry.errors import NetferryError
+
+_COMMANDS = (  # one module per family of commands, in the order of --help
+    "convert",
+    "verify",
+    "inspect",
+    "predict",
+)
+for _module in _COMMANDS:
+    import_module(f"netferry.cli.{_module}")
+
+
+def _terminated(_signal: int, _frame: object) -> NoReturn:
+    raise SystemExit(143)
+
+
+def main() -> None:
+    """Run the command line; every error ends in one message on stderr and its exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except NetferryError as error:
+        if os.environ.get("NETFERRY_DEBUG"):
+            raise
+        if "--json" in sys.argv:
+            print_json(error.as_dict())
+        print(f"error: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        usage_exit = _usage_exit(error)
+        if usage_exit is not None:
+            sys.exit(usage_exit)
+        if os.environ.get("NETFERRY_DEBUG"):
+            raise
+        print(f"error: internal: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+        print("hint: this is a bug of netferry; netferry --debug … shows where", file=sys.stderr)
+        sys.exit(1)
+
+
+def _usage_exit(error: Exception) -> int | None:
+    """Show click's own usage errors as it does, and return their exit code."""
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is None or not isinstance(code, int):
+        return None
+    show()
+    return code

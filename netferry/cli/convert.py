@@ -1,0 +1,137 @@
+"""``netferry convert`` and ``optimize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from netferry.cli.app import app, show
+from netferry.cli.options import (
+    Crop,
+    Disable,
+    Format,
+    Init,
+    InputShape,
+    InputsNchw,
+    Json,
+    Labels,
+    Level,
+    Limit,
+    Mean,
+    Order,
+    OutputsNchw,
+    Plugin,
+    Resize,
+    RightPadded,
+    Scale,
+    Size,
+    SkipMissing,
+    Stage,
+    Weights,
+    add_recipe,
+    keras_options,
+    reading_options,
+)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="The network: .prototxt, .caffemodel, .onnx …")],
+    second: Annotated[Path | None, typer.Argument(help="The weights, where they are a second file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The ONNX file to write.")] = None,
+    weights: Weights = None,
+    opset: Annotated[int | None, typer.Option(help="11 to 26; 21 by default.", min=1)] = None,
+    ir_version: Annotated[int | None, typer.Option(help="The lowest that carries the content by default.")] = None,
+    batch: Annotated[str, typer.Option(help="dynamic, or a number to fix it.")] = "dynamic",
+    format: Format = None,
+    input_shape: InputShape = None,
+    labels: Labels = None,
+    mean: Mean = None,
+    scale: Scale = None,
+    channel_order: Order = None,
+    resize: Resize = None,
+    size: Size = None,
+    crop: Crop = None,
+    init: Init = None,
+    skip_missing: SkipMissing = False,
+    stage: Stage = None,
+    level: Level = 0,
+    inputs_as_nchw: InputsNchw = None,
+    outputs_as_nchw: OutputsNchw = None,
+    right_padded_masks: RightPadded = False,
+    plugin: Plugin = None,
+    limit: Limit = None,
+    allow_placeholders: Annotated[
+        bool, typer.Option("--allow-placeholders", help="Write unknown layers under netferry's own domain.")
+    ] = False,
+    external_data: Annotated[
+        bool | None,
+        typer.Option("--external-data/--no-external-data", help="Weights in a second file (by itself above 1.8 GB)."),
+    ] = None,
+    check: Annotated[str, typer.Option(help="structure, run, or auto: run where onnxruntime is installed.")] = "auto",
+    optimize: Annotated[str, typer.Option(help="none, safe or full: a smaller graph that computes the same.")] = "none",
+    precision: Annotated[str | None, typer.Option(help="fp16 or bf16.")] = None,
+    disable: Disable = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare with the source in its own framework before the file appears.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="Write the conversion report (JSON) here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Convert a network to ONNX. Example: netferry convert fixtures/digits.prototxt fixtures/digits.caffemodel"""
+    from netferry import api
+
+    target = output or source.with_suffix(".onnx")
+    reading = reading_options(format, input_shape, limit, batch, init, skip_missing, stage, level, plugin)
+    reading["labels"] = labels
+    reading.update(keras_options(inputs_as_nchw, outputs_as_nchw, right_padded_masks))
+    add_recipe(reading, source, weights or second, mean, scale, channel_order, resize, size, crop)
+    result = api.convert(
+        source,
+        target,
+        weights or second,
+        report=report,
+        opset=opset,
+        ir_version=ir_version,
+        external_data=external_data,
+        check=check,
+        allow_placeholders=allow_placeholders,
+        optimize=optimize,
+        precision=precision,
+        disable=tuple(disable or ()),
+        verify=verify,
+        **reading,
+    )
+    show(result, as_json, "tables.converted")
+
+
+@app.command()
+def optimize(
+    source: Annotated[Path, typer.Argument(help="The network.")],
+    output: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    weights: Weights = None,
+    level: Annotated[str, typer.Option(help="safe or full.")] = "full",
+    precision: Annotated[str | None, typer.Option(help="fp16 or bf16.")] = None,
+    disable: Disable = None,
+    opset: Annotated[int | None, typer.Option(help="11 to 26.", min=1)] = None,
+    check: Annotated[str, typer.Option(help="structure, run, or auto.")] = "auto",
+    report: Annotated[Path | None, typer.Option(help="Write the report (JSON) here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a network's graph smaller. Example: netferry optimize digits.onnx digits-small.onnx"""
+    from netferry import api
+
+    result = api.convert(
+        source,
+        output,
+        weights,
+        report=report,
+        opset=opset,
+        check=check,
+        optimize=level,
+        precision=precision,
+        disable=tuple(disable or ()),
+    )
+    show(result, as_json, "tables.converted")

@@ -1,0 +1,159 @@
+"""Options that several commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netferry.errors import UsageError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Weights = Annotated[Path | None, typer.Option("--weights", "-w", help="The weights, where they are a second file.")]
+Format = Annotated[str | None, typer.Option("--format", help="Source format; by default the content decides.")]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option("--input-shape", help="NAME=1,3,224,224: shape of an input that the file does not give."),
+]
+Plugin = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers layer readers.")]
+Limit = Annotated[list[str] | None, typer.Option("--limit", help="NAME=NUMBER: another bound than the default.")]
+Labels = Annotated[Path | None, typer.Option("--labels", help="Class names, one per line (or JSON).")]
+Mean = Annotated[
+    str | None, typer.Option("--mean", help="Mean to subtract, per channel (104,117,123), or a .binaryproto file.")
+]
+Scale = Annotated[str | None, typer.Option("--scale", help="Factor after the mean, one or per channel.")]
+Order = Annotated[str | None, typer.Option("--channel-order", help="rgb, bgr or gray.")]
+Resize = Annotated[str | None, typer.Option("--resize", help="stretch, shortest or none.")]
+Size = Annotated[str | None, typer.Option("--size", help="Height and width to resize to (256,256), before --crop.")]
+Crop = Annotated[str | None, typer.Option("--crop", help="Height and width of the centre crop (224,224).")]
+Stage = Annotated[list[str] | None, typer.Option("--stage", help="Caffe: a stage of the net state.")]
+Level = Annotated[int, typer.Option("--level", help="Caffe: the level of the net state.")]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Go on where the weights file lacks some.")]
+InputsNchw = Annotated[
+    str | None, typer.Option("--inputs-as-nchw", help="Keras: channels-last inputs to make channels-first (A,B or *).")
+]
+OutputsNchw = Annotated[
+    str | None,
+    typer.Option("--outputs-as-nchw", help="Keras: channels-last outputs to make channels-first (A,B or *)."),
+]
+RightPadded = Annotated[
+    bool,
+    typer.Option("--right-padded-masks", help="Keras: sequences are padded at the end only, so masks become lengths."),
+]
+Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to leave out of the optimization.")]
+Init = Annotated[int | None, typer.Option("--init", help="Seed for parameters that have no values.")]
+
+
+def parse_sizes(dims: list[str] | None) -> dict[str, int]:
+    """``--dim``: sizes of dynamic dimensions."""
+    sizes: dict[str, int] = {}
+    for text in dims or ():
+        name, _, number = text.rpartition("=")
+        if not name or not (number.isascii() and number.isdigit() and 0 < int(number) < 2**31):
+            raise UsageError(f"--dim is NAME=NUMBER, not {text!r}")
+        sizes[name] = int(number)
+    return sizes
+
+
+def reading_options(
+    format: str | None,
+    input_shape: list[str] | None,
+    limit: list[str] | None,
+    batch: str,
+    init: int | None,
+    skip_missing: bool,
+    stage: list[str] | None,
+    level: int,
+    plugin: list[Path] | None,
+) -> dict[str, Any]:
+    """The options of api.load from those of the command line."""
+    if batch != "dynamic" and not (batch.isascii() and batch.isdigit() and 0 < int(batch) < 2**31):
+        raise UsageError(f"--batch is dynamic or a number, not {batch!r}")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in input_shape or ():
+        name, _, dims = text.rpartition("=")
+        if not name or not all(d.strip().isdigit() for d in dims.split(",")):
+            raise UsageError(f"--input-shape is NAME=1,3,224,224, not {text!r}")
+        shapes[name] = tuple(int(d) for d in dims.split(","))
+    limits: dict[str, int] = {}
+    for text in limit or ():
+        name, _, number = text.partition("=")
+        if not number.isdigit():
+            raise UsageError(f"--limit is NAME=NUMBER, not {text!r}")
+        limits[name] = int(number)
+    return {
+        "format": format,
+        "batch": None if batch == "dynamic" else int(batch),
+        "input_shapes": shapes,
+        "init": init,
+        "skip_missing": skip_missing,
+        "stages": tuple(stage or ()),
+        "level": level,
+        "plugins": tuple(plugin or ()),
+        "limits": limits,
+    }
+
+
+def add_recipe(
+    reading: dict[str, Any],
+    source: Path,
+    weights: Path | None,
+    mean: str | None,
+    scale: str | None,
+    order: str | None,
+    resize: str | None,
+    size: str | None,
+    crop: str | None,
+) -> None:
+    """Preprocessing options, as changes to what the source says."""
+    values, file = parse_mean(mean)
+    reading["mean_file"] = file
+    changes = {
+        "mean": values,
+        "scale": parse_numbers(scale, "--scale"),
+        "color": order.upper() if order else None,
+        "resize": resize,
+        "size": parse_pair(size, "--size"),
+        "crop": parse_pair(crop, "--crop"),
+    }
+    reading["recipe"] = {k: v for k, v in changes.items() if v is not None}
+
+
+def parse_mean(text: str | None) -> tuple[tuple[float, ...] | None, Path | None]:
+    """``--mean``: numbers, or the path of a mean image."""
+    if text is None:
+        return None, None
+    try:
+        return tuple(float(v) for v in text.split(",")), None
+    except ValueError:
+        return None, Path(text)
+
+
+def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(v) for v in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} is one number or several with commas, not {text!r}") from None
+
+
+def parse_pair(text: str | None, option: str) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().replace("x", ",").split(",")
+    if len(parts) == 1:
+        parts *= 2
+    if len(parts) != 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
+        raise UsageError(f"{option} is HEIGHT,WIDTH, not {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def keras_options(inputs: str | None, outputs: str | None, right_padded: bool) -> dict[str, Any]:
+    """The options of api.load that concern Keras's layouts and masks."""
+    return {
+        "inputs_as_nchw": tuple(inputs.split(",")) if inputs else (),
+        "outputs_as_nchw": tuple(outputs.split(",")) if outputs else (),
+        "right_padded_masks": right_padded,
+    }
