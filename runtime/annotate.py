@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from netferry.errors import NetferryError, OutputError, UsageError, quoted
+from netferry.errors import NetferryError, UsageError, quoted
+from netferry.runtime.output import whole_file
 from netferry.runtime.predict import Candidate, Prediction
 from netferry.runtime.preprocess import Picture, load_picture
 
@@ -53,29 +53,9 @@ def annotate(
     else:
         shown = min(len(predictions), MAX_ON_SHEET)
         image = _sheet(sources[:shown], predictions[:shown], len(predictions) - shown)
-    _write(image, Path(out))
+    with whole_file(out) as file:
+        image.save(file, "PNG")
     return shown
-
-
-def _write(image: Image.Image, out: Path) -> None:
-    try:
-        handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name[:100]}.", suffix=".part")
-    except OSError as error:
-        raise OutputError(error.strerror or str(error), file=out) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            image.save(file, "PNG")
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)  # mkstemp makes files for their owner alone; give what open() would
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise OutputError(error.strerror or str(error), file=out) from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 def _rgb(picture: Picture) -> Image.Image:

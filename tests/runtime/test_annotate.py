@@ -78,14 +78,15 @@ def test_a_sheet_has_an_end(tmp_path: Path) -> None:
     [
         pytest.param([], "out.png", UsageError, id="nothing"),
         pytest.param([prediction()], "out.jpg", UsageError, id="suffix"),
-        pytest.param([prediction()], "none/out.png", OutputError, id="folder"),
+        pytest.param([prediction()], "file/out.png", OutputError, id="folder"),
         pytest.param([prediction()] * 2, "out.png", UsageError, id="count"),
     ],
 )
 def test_refuses(tmp_path: Path, predictions: list[Prediction], name: str, error: type[NetferryError]) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(error):
         annotate(predictions, tmp_path / name, [GREY])
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_old_file_survives_a_failure(tmp_path: Path) -> None:
