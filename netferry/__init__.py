@@ -21,22 +21,26 @@ if TYPE_CHECKING:
         layers,
         load,
         predict,
+        preview,
         save,
         to_torch,
         update_from,
         verify,
     )
     from netferry.errors import NetferryError
+    from netferry.runtime.data.folder import ImageFolder
     from netferry.schemas.model import Model
     from netferry.schemas.preprocessing import Preprocessing
 
 _HOMES = {
+    "ImageFolder": "netferry.runtime.data.folder",
     "Model": "netferry.schemas.model",
     "NetferryError": "netferry.errors",
     "Preprocessing": "netferry.schemas.preprocessing",
 }
 
 __all__ = [
+    "ImageFolder",
     "Model",
     "NetferryError",
     "Preprocessing",
@@ -47,6 +51,7 @@ __all__ = [
     "layers",
     "load",
     "predict",
+    "preview",
     "save",
     "to_torch",
     "update_from",

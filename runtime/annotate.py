@@ -97,7 +97,7 @@ def _font(size: int, texts: Sequence[str]) -> _Font:
     return ImageFont.load_default(size) if wide is None else ImageFont.truetype(wide, size)
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """The text, printable; without accents, and ``?`` for what then is not ASCII, where no font has the rest."""
     text = quoted(text)[1:-1]
     if text.isascii() or _wide_font() is not None:
@@ -108,7 +108,7 @@ def _drawable(text: str) -> str:
 
 def _said(candidate: Candidate) -> str:
     score = f"{candidate.score:.3f}" if abs(candidate.score) <= 1 else f"{candidate.score:.4g}"
-    return f"{_drawable(candidate.label)} ({score})"
+    return f"{drawable(candidate.label)} ({score})"
 
 
 def _wrapped(text: str, font: _Font, width: int, lines: int) -> list[str]:
@@ -156,8 +156,16 @@ def _single(picture: Picture, prediction: Prediction) -> Image.Image:
 
 
 def _sheet(pictures: Sequence[Picture], predictions: Sequence[Prediction], left_out: int) -> Image.Image:
-    leaves = [_drawable(Path(p.item).name) for p in predictions]
-    font, small = _font(18, [_said(p.best) for p in predictions if p.best]), _font(13, leaves)
+    captions = [None if p.best is None else _said(p.best) for p in predictions]
+    return sheet_of(pictures, captions, [Path(p.item).name for p in predictions], left_out)
+
+
+def sheet_of(
+    pictures: Sequence[Picture], captions: Sequence[str | None], names: Sequence[str], left_out: int = 0
+) -> Image.Image:
+    """Pictures in rows and columns, each with its caption and its name under it; None is one that cannot be read."""
+    leaves = [drawable(name) for name in names]
+    font, small = _font(18, [c for c in captions if c]), _font(13, leaves)
     gap, caption = 14, 70
     columns = next(c for c in range(1, 21) if c * c >= len(pictures)) if len(pictures) <= 36 else 8
     rows = -(-len(pictures) // columns)
@@ -165,17 +173,17 @@ def _sheet(pictures: Sequence[Picture], predictions: Sequence[Prediction], left_
     width = gap + columns * (_CELL + gap)
     sheet = Image.new("RGB", (width, gap + rows * (_CELL + caption + gap) + footer), _GROUND)
     draw = ImageDraw.Draw(sheet)
-    for number, (picture, prediction) in enumerate(zip(pictures, predictions, strict=True)):
+    for number, (picture, said) in enumerate(zip(pictures, captions, strict=True)):
         x = gap + number % columns * (_CELL + gap)
         y = gap + number // columns * (_CELL + caption + gap)
-        best, ink = prediction.best, _INK
-        if best is None:
+        ink = _INK
+        if said is None:
             draw.rectangle((x, y, x + _CELL - 1, y + _CELL - 1), (235, 235, 235))
             lines, ink = ["cannot be read"], _RED
         else:
             image = _fitted(_rgb(picture), _CELL, _CELL, _CELL)
             sheet.paste(image, (x + (_CELL - image.width) // 2, y + _CELL - image.height))
-            lines = _wrapped(_said(best), font, _CELL, 2)
+            lines = _wrapped(said, font, _CELL, 2)
         for row, line in enumerate(lines):
             draw.text((x, y + _CELL + 5 + 22 * row), line, ink, font)
         draw.text((x, y + _CELL + 7 + 22 * len(lines)), _wrapped(leaves[number], small, _CELL, 1)[0], _PALE, small)

@@ -3,6 +3,7 @@
 One file per verb or family of verbs; every room is imported inside the functions that need it.
 """
 
+from netferry.api.datasets import preview
 from netferry.api.predicting import predict
 from netferry.api.reading import load
 from netferry.api.showing import doctor, formats, inspect, layers
@@ -18,6 +19,7 @@ __all__ = [
     "layers",
     "load",
     "predict",
+    "preview",
     "save",
     "to_torch",
     "update_from",

@@ -18,6 +18,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "verify",
     "inspect",
     "predict",
+    "data",
 )
 for _module in _COMMANDS:
     import_module(f"netferry.cli.{_module}")

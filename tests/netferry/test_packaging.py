@@ -51,7 +51,7 @@ def test_import_rules_hold() -> None:
 def test_the_public_surface_is_what_all_says() -> None:
     from netferry import api
 
-    assert sorted(netferry.__all__) == sorted(["Model", "NetferryError", "Preprocessing", *api.__all__])
+    assert sorted(netferry.__all__) == sorted(["ImageFolder", "Model", "NetferryError", "Preprocessing", *api.__all__])
     assert api.__all__ == [
         "convert",
         "doctor",
@@ -60,6 +60,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "layers",
         "load",
         "predict",
+        "preview",
         "save",
         "to_torch",
         "update_from",
