@@ -36,14 +36,16 @@ def annotate(
     Args:
         predictions: what :func:`netferry.runtime.predict.predict` gave.
         out: the file to write, ``*.png``.
-        pictures: the pictures, in the same order; by default they are read from the predictions' paths.
+        pictures: the pictures, in the same order; by default the predictions' own, or read from their paths.
 
     Raises:
         UsageError: nothing to show, another number of pictures, or another suffix than .png.
         InputError: a picture cannot be read.
         OutputError: the file cannot be written.
     """
-    sources: Sequence[Picture] = [p.item for p in predictions] if pictures is None else pictures
+    sources: Sequence[Picture] = (
+        [p.item if p.source is None else p.source for p in predictions] if pictures is None else pictures
+    )
     if not predictions or len(sources) != len(predictions):
         raise UsageError(f"{len(predictions)} predictions and {len(sources)} pictures cannot be shown")
     if Path(out).suffix.lower() != ".png":

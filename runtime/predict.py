@@ -6,29 +6,21 @@ For serving: imports numpy, Pillow and onnxruntime, never onnx, onnx_ir nor torc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from netferry.errors import CheckFailed, MalformedFile, NetferryError, UsageError
-from netferry.runtime.pictures import expand, named
-from netferry.runtime.ports import (
-    LABELS_KEY,
-    PREPROCESSING_KEY,
-    SOURCE_KEY,
-    metadata_of,
-    picture_input,
-    score_output,
-    size_of,
-)
-from netferry.runtime.preprocess import Picture, preprocess
+from netferry.runtime.data import Data, Loaded, load_ahead, open_data
+from netferry.runtime.data.sources import Spec
+from netferry.runtime.feed import Feed, Tensors
+from netferry.runtime.ports import LABELS_KEY, metadata_of, score_output
 from netferry.runtime.session import Session
 from netferry.schemas.labels import check_labels
-from netferry.schemas.preprocessing import COLORS, Preprocessing
+from netferry.schemas.preprocessing import Preprocessing
 
-__all__ = ["Candidate", "Classifier", "Prediction", "expand", "predict"]
+__all__ = ["Candidate", "Classifier", "Prediction", "predict"]
 
 SUM_TOLERANCE = 1e-2
 """Scores that sum to one within this are probabilities; a softmax in float16 over 1,000 classes is off by 5e-3."""
@@ -55,6 +47,8 @@ class Prediction:
     """whether netferry turned the net's scores into probabilities (the net gave none)"""
     error: NetferryError | None = None
     """set where ``on_error="skip"`` went over a picture that cannot be read"""
+    source: Any = field(default=None, compare=False, repr=False)
+    """the picture or array itself, as the data gave it"""
 
     @property
     def best(self) -> Candidate | None:
@@ -71,7 +65,7 @@ class Prediction:
 
 def predict(
     session: Session,
-    items: Iterable[Picture],
+    items: Data | Iterable[Spec],
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] | None = None,
     top: int = 5,
@@ -84,8 +78,8 @@ def predict(
 
     Args:
         session: the model.
-        items: paths of pictures, folders (their pictures, sub-folders included, sorted), glob patterns, Pillow
-            images or arrays.
+        items: what :func:`netferry.runtime.data.open_data` takes: paths of pictures, folders, glob patterns, indexes,
+            tars, array files; Pillow images or arrays.
         preprocessing, labels: used instead of what the model carries.
         top: how many answers for each.
         batch: pictures in one run; by default 16, or what the model fixes.
@@ -99,16 +93,15 @@ def predict(
         CheckFailed: the run failed or the scores are not finite.
     """
     classifier = Classifier(session, preprocessing, labels, softmax=softmax)
-    return list(classifier.predict(expand(items), top, batch, on_error=on_error))
+    return list(classifier.predict(items, top, batch, on_error=on_error))
 
 
 class Classifier:
-    """A session with what makes it a picture classifier. May be shared between threads.
+    """A session with what makes it a classifier. May be shared between threads.
 
     Attributes:
-        input, output: the ports used.
-        recipe: how pictures become the input; ``recipe_from`` says whose it is: ``caller``, ``model`` or ``assumed``
-            (the model carries none: plain 0..255 values resized to the input; grey, RGB, or Caffe's own BGR).
+        feed: how items become the input; has the recipe.
+        output: the output with the scores.
         labels: class names, or None.
     """
 
@@ -120,30 +113,23 @@ class Classifier:
         *,
         softmax: bool | None = None,
         output: str | None = None,
+        changes: dict[str, Any] | None = None,
     ) -> None:
         self.session, self.softmax = session, softmax
-        recipes = metadata_of(session, PREPROCESSING_KEY)
+        self.feed = Feed(session, preprocessing, changes)
         known = metadata_of(session, LABELS_KEY)
-        self.input = picture_input(session, recipes)
         self.output = score_output(session, known, output)
-        self.recipe, self.recipe_from = self._recipe(preprocessing, recipes.get(self.input.name))
         self.labels = self._labels(labels, known.get(self.output.name))
-        self.size = size_of(self.input, self.recipe.layout)
-        self._check_channels()
 
-    def _recipe(self, given: Preprocessing | None, carried: Any) -> tuple[Preprocessing, str]:
-        if given is not None:
-            return given, "caller"
-        if carried is not None:
-            try:
-                return Preprocessing.from_dict(carried), "model"
-            except MalformedFile as error:
-                raise error.at(file=self.session.file, layer=self.input.name) from None
-        shape = self.input.shape
-        layout = "NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW"
-        channels = shape[3] if layout == "NHWC" else shape[1]
-        order = "BGR" if metadata_of(self.session, SOURCE_KEY).get("format") == "caffe" else "RGB"
-        return Preprocessing(color="GRAY" if channels == 1 else order, layout=layout), "assumed"
+    @property
+    def recipe(self) -> Preprocessing:
+        """How pictures become the input."""
+        return self.feed.recipe
+
+    @property
+    def recipe_from(self) -> str:
+        """Whose the recipe is: caller, model or assumed."""
+        return self.feed.recipe_from
 
     def _labels(self, given: Sequence[str] | None, carried: Any) -> list[str] | None:
         if given is not None:
@@ -157,99 +143,63 @@ class Classifier:
         except MalformedFile as error:
             raise error.at(file=self.session.file, layer=self.output.name) from None
 
-    def _check_channels(self) -> None:
-        channels = self.input.shape[3 if self.recipe.layout == "NHWC" else 1]
-        if isinstance(channels, int) and channels != COLORS[self.recipe.color]:
-            raise UsageError(
-                f"input {self.input} has {channels} channels, but the recipe makes {self.recipe.color} pictures "
-                f"({self.recipe.layout})",
-                file=self.session.file,
-                hint="choose the color (RGB, BGR, GRAY) and layout (NCHW, NHWC) that the model was trained with",
-            )
-
     def predict(
         self,
-        items: Iterable[Picture],
+        items: Data | Iterable[Spec],
         top: int = 5,
         batch: int | None = None,
         *,
-        on_error: Literal["fail", "skip"] = "fail",
+        on_error: str = "fail",
+        workers: int | None = None,
     ) -> Iterator[Prediction]:
-        """Yield a prediction per picture, in order; see :func:`predict`. Pictures are decoded while the net runs."""
-        if top < 1 or (batch is not None and batch < 1):
-            raise UsageError(f"top and batch must be at least 1, not {top} and {batch}")
-        fixed = self.input.shape[0]
-        size = fixed if isinstance(fixed, int) else batch or 16
-        with ThreadPoolExecutor(4) as pool:
-            waiting: list[tuple[str, Future[np.ndarray]]] = []
-            try:
-                for number, item in enumerate(items):
-                    waiting.append((named(item, number), pool.submit(self.tensor, item)))
-                    if len(waiting) == 2 * size:  # one batch runs while the next is decoded
-                        yield from self._run(waiting[:size], size, top, on_error)
-                        del waiting[:size]
-                while waiting:
-                    yield from self._run(waiting[:size], size, top, on_error)
-                    del waiting[:size]
-            finally:
-                for _, future in waiting:
-                    future.cancel()
+        """Yield a prediction per item, in order; see :func:`predict`. Pictures are decoded while the net runs."""
+        if top < 1:
+            raise UsageError(f"top must be at least 1, not {top}")
+        for loaded, scores in self.scored(items, batch, on_error=on_error, workers=workers):
+            if scores is None:
+                yield Prediction(loaded.item.id, error=loaded.error, source=loaded.item.source)
+            else:
+                probabilities, applied = self._as_probabilities(scores[None])
+                answers = self._best(probabilities[0], top)
+                yield Prediction(loaded.item.id, answers, applied, source=loaded.item.source)
 
-    def tensor(self, picture: Picture) -> np.ndarray:
-        """Return the input tensor of one picture, without the batch dimension, of the input's element type."""
-        array = preprocess(picture, self.recipe, self.size)
-        wanted = self.input.numpy
-        if wanted == np.uint8:
-            return np.clip(np.round(array), 0, 255).astype(np.uint8)
-        return array if wanted is None else array.astype(wanted, copy=False)
+    def scored(
+        self,
+        items: Data | Iterable[Spec],
+        batch: int | None = None,
+        *,
+        on_error: str = "fail",
+        workers: int | None = None,
+    ) -> Iterator[tuple[Loaded[Tensors], np.ndarray | None]]:
+        """Yield each item, in order, with the net's raw scores (classes,) in float64; None where it cannot be read."""
+        if batch is not None and batch < 1:
+            raise UsageError(f"batch must be at least 1, not {batch}")
+        data = items if isinstance(items, Data) else open_data(items)
+        size = self.feed.batch or batch or 16
+        for chunk in load_ahead(data, self.feed, size, workers=workers, on_error=on_error):
+            readable = [n for n, loaded in enumerate(chunk) if loaded.value is not None]
+            rows: dict[int, np.ndarray] = {}
+            values = [v for loaded in chunk if (v := loaded.value) is not None]
+            for members, outputs in self.feed.run(values, [self.output.name]):
+                scores = self._checked(outputs[self.output.name])
+                rows.update((readable[m], row) for m, row in zip(members, scores, strict=True))
+            yield from ((loaded, rows.get(n)) for n, loaded in enumerate(chunk))
 
-    def _run(
-        self, chunk: list[tuple[str, Future[np.ndarray]]], size: int, top: int, on_error: str
-    ) -> Iterator[Prediction]:
-        results: list[Prediction | None] = []
-        groups: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
-        for position, (name, future) in enumerate(chunk):
-            results.append(None)
-            try:
-                array = future.result()
-                groups.setdefault(array.shape, []).append((position, array))
-            except NetferryError as error:
-                if on_error != "skip" or isinstance(error, UsageError):
-                    raise
-                results[position] = Prediction(name, error=error)
-        for members in groups.values():  # one group, unless the input takes pictures of any size
-            scores = self.scores(np.stack([array for _, array in members]), size)
-            probabilities, applied = self._as_probabilities(scores)
-            for (position, _), row in zip(members, probabilities, strict=True):
-                results[position] = Prediction(chunk[position][0], self._best(row, top), applied)
-        yield from (r for r in results if r is not None)
-
-    def scores(self, tensors: np.ndarray, pad_to: int | None = None) -> np.ndarray:
-        """Return the net's raw scores (N, classes) in float64 for a batch of tensors.
+    def _checked(self, raw: np.ndarray) -> np.ndarray:
+        """Raw scores as (N, classes) in float64.
 
         Raises:
-            UsageError: the tensors do not fit the input; the output is not one row of scores per picture.
-            CheckFailed: the run failed, or scores are not finite.
+            UsageError: the output is not one row of scores per item; the labels are too few or too many.
+            CheckFailed: scores are not finite.
         """
-        count = len(tensors)
-        if isinstance(self.input.shape[0], int) and pad_to is not None and count < pad_to:
-            empty = np.zeros((pad_to - count, *tensors.shape[1:]), tensors.dtype)
-            tensors = np.concatenate([tensors, empty])
-        raw = self.session.run({self.input.name: tensors}, [self.output.name])[self.output.name]
-        shape = raw.shape
-        if (
-            raw.dtype.kind != "f"
-            or not raw.ndim
-            or shape[0] != len(tensors)
-            or raw.size != len(tensors) * max(shape[1:], default=1)
-        ):
+        if raw.dtype.kind != "f" or raw.size != len(raw) * max(raw.shape[1:], default=1):
             raise UsageError(
-                f"output {self.output} is not one score per class and picture: {len(tensors)} pictures gave "
-                f"{list(shape)}",
+                f"output {self.output} is not one score per class and picture: {len(raw)} pictures gave "
+                f"{list(raw.shape)}",
                 file=self.session.file,
                 hint="predict is for picture classifiers; features gives the values of any layer",
             )
-        scores = raw.reshape(len(tensors), -1)[:count].astype(np.float64)
+        scores = raw.reshape(len(raw), -1).astype(np.float64)
         if not np.isfinite(scores).all():
             raise CheckFailed("the scores are not finite (NaN or infinity)", file=self.session.file)
         if (

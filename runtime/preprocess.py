@@ -6,10 +6,12 @@ brought to 0..255 (65535 is 255), CMYK and palettes become RGB, and of several f
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,9 +19,9 @@ from PIL import Image, ImageOps
 from netferry.errors import InputError, LimitExceeded, NetferryError, UsageError, quoted
 from netferry.schemas.preprocessing import COLORS, Preprocessing
 
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray
-"""A path, a Pillow image, or an array H x W or H x W x C (C = 1 grey, 2 grey with alpha, 3 RGB, 4 RGB with alpha);
-uint8 and floats are on the scale 0..255, uint16 on 0..65535, bool is black and white."""
+Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+"""A path, the bytes of a picture's file, a Pillow image, or an array H x W or H x W x C (C = 1 grey, 2 grey with alpha,
+3 RGB, 4 RGB with alpha); uint8 and floats are on the scale 0..255, uint16 on 0..65535, bool is black and white."""
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded: twice Pillow's warning mark, half a gigabyte as RGB."""
@@ -78,21 +80,28 @@ def load_picture(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> list[Imag
     if isinstance(picture, Image.Image):
         _check_pixels(picture.size, max_pixels)
         return _decoded(lambda: _opaque(ImageOps.exif_transpose(picture)))
+    if isinstance(picture, bytes):
+        return _from_file(io.BytesIO(picture), max_pixels)
     path = Path(picture)
     try:
         if path.is_dir():
             raise InputError("is a folder, not a picture")
-        Image.init()
-        formats = [f for f in _FORMATS if f in Image.OPEN]
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; the limit is ours
-            image = _decoded(lambda: [Image.open(file, formats=formats)])[0]
-            _check_pixels(image.size, max_pixels)
-            return _decoded(lambda: _opaque(ImageOps.exif_transpose(image)))
+        with path.open("rb") as file:
+            return _from_file(file, max_pixels)
     except FileNotFoundError:
         raise InputError("no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(getattr(error, "strerror", None) or str(error)) from None
+
+
+def _from_file(file: IO[bytes], max_pixels: int) -> _Bands:
+    Image.init()
+    formats = [f for f in _FORMATS if f in Image.OPEN]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; the limit is ours
+        image = _decoded(lambda: [Image.open(file, formats=formats)])[0]
+        _check_pixels(image.size, max_pixels)
+        return _decoded(lambda: _opaque(ImageOps.exif_transpose(image)))
 
 
 def _decoded(decode: Callable[[], _Bands]) -> _Bands:

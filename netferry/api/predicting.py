@@ -54,7 +54,8 @@ def predict(
         ``predictions`` (item, softmax: whether netferry applied one, top: label, class, score), ``skipped``,
         ``device``, ``provider``, ``preprocessing`` and whose it is.
     """
-    from netferry.runtime.predict import Classifier, expand
+    from netferry.runtime.data import open_data
+    from netferry.runtime.predict import Classifier
     from netferry.runtime.session import Session
 
     changes = {
@@ -70,13 +71,10 @@ def predict(
         raise UsageError(f"on_error is fail or skip, not {on_error!r}")
     if mean_file is not None:
         reading["mean_file"] = mean_file
-    items = list(expand(pictures))
+    items = open_data(pictures)
     with as_onnx(source, weights, reading) as path:
         session = Session(path, device=device)
-        classifier = Classifier(session, labels=label_names(labels), output=output)
-        if changes:
-            recipe = classifier.recipe.with_(**changes)
-            classifier = Classifier(session, recipe, label_names(labels), output=output)
+        classifier = Classifier(session, labels=label_names(labels), output=output, changes=changes)
         found = list(classifier.predict(items, top, batch_size, on_error=on_error))
     if annotate is not None:
         from netferry.runtime.annotate import annotate as draw

@@ -14,7 +14,6 @@ from PIL import Image
 
 from fixtures import make
 from netferry.errors import CheckFailed, InputError, MalformedFile, NetferryError, UsageError
-from netferry.runtime.pictures import expand
 from netferry.runtime.predict import Classifier, predict
 from netferry.runtime.preprocess import preprocess
 from netferry.runtime.session import Session
@@ -182,17 +181,3 @@ def test_metadata_that_does_not_fit(metadata: dict[str, Any], error: type[Netfer
 def test_scores_that_are_not_numbers() -> None:
     with pytest.raises(CheckFailed, match="not finite"):
         predict(digits(), [np.full((20, 20), np.nan, np.float32)])
-
-
-def test_expand(tmp_path: Path) -> None:
-    for name in ("b/2.PNG", "b/1.jpg", "a.png", ".hidden.png", "notes.txt", ".dir/x.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    names = [Path(str(p)).relative_to(tmp_path).as_posix() for p in expand([tmp_path])]
-    assert names == ["a.png", "b/1.jpg", "b/2.PNG"]
-    assert [Path(str(p)).name for p in expand([f"{tmp_path}/*.png", tmp_path / "notes.txt"])] == ["a.png", "notes.txt"]
-    assert len(list(expand([f"{tmp_path}/**/*"]))) == 3
-    (tmp_path / "empty").mkdir()
-    for nothing in (tmp_path / "empty", tmp_path / "none.png", f"{tmp_path}/*.gif", f"{tmp_path}/*.txt", "a\0b"):
-        with pytest.raises(InputError):
-            list(expand([nothing]))

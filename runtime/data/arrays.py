@@ -1,0 +1,262 @@
+"""Arrays: .npy (mapped), .npz and streams (row by row), HDF5 (block by block). The first axis counts the items.
+
+Whole numbers in a picture's shape are pictures; floats, and whatever has no picture's shape, are the network's input as
+it is. ``arrays="picture"`` or ``"tensor"`` decides otherwise.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, UsageError, quoted
+from netferry.runtime.data.item import Item
+
+ARRAY_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
+DATA_NAMES = ("x", "data", "images", "image", "inputs", "input", "x_test", "x_train", "features", "arr_0")
+LABEL_NAMES = ("y", "labels", "label", "targets", "target", "y_test", "y_train", "classes")
+MAX_ROW = 1 << 30
+"""Largest single item, in bytes."""
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a file of arrays is wanted."""
+
+    arrays: str = "auto"
+    """``picture``, ``tensor``, or ``auto`` by type and shape"""
+    key: str | None = None
+    """the array with the items"""
+    inputs: Sequence[str] = ()
+    """names of the network's inputs: where the file holds an array for each, an item is a value for each"""
+
+    def __post_init__(self) -> None:
+        if self.arrays not in ("auto", "picture", "tensor"):
+            raise UsageError(f"arrays is auto, picture or tensor, not {quoted(self.arrays)}")
+
+    def ready(self, dtype: np.dtype[Any], shape: Sequence[int]) -> bool:
+        """Whether an item of this kind is the network's input as it is."""
+        if self.arrays != "auto":
+            return self.arrays == "tensor"
+        picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 2, 3, 4))
+        return dtype.kind not in "biu" or not picture
+
+
+class Rows:
+    """An array seen as its rows, with what is known before they are read."""
+
+    def __init__(self, shape: Sequence[int], dtype: np.dtype[Any], rows: Iterator[np.ndarray], file: object) -> None:
+        if not len(shape):
+            raise UsageError("a single number is no data", file=file)
+        if dtype.hasobject:
+            raise UnsafeFile("the array holds Python objects (pickle), which are never read", file=file)
+        size = dtype.itemsize
+        for dim in shape[1:]:
+            size *= dim
+        if size > MAX_ROW:
+            raise LimitExceeded(f"an item of {list(shape[1:])} {dtype} has {size:,} bytes", file=file)
+        self.count, self.shape, self.dtype, self.rows = shape[0], tuple(shape[1:]), dtype, rows
+
+
+def array_items(file: Path, choice: Choice) -> Iterator[Item]:
+    """Yield the items of a .npy, .npz or HDF5 file.
+
+    Raises:
+        InputError: it cannot be opened.
+        MalformedFile: not of that format, or cut short.
+        UnsafeFile: pickled objects, HDF5 links out of the file.
+        UsageError: which of several arrays is meant is not clear.
+        LimitExceeded: an item above MAX_ROW.
+    """
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(8)
+        if head.startswith(b"\x93NUMPY"):
+            yield from _named({"": _mapped(file)}, choice, file)
+        elif head.startswith(b"PK"):
+            with zipfile.ZipFile(file) as archive, ExitStack() as stack:
+                yield from _named(_members(archive, stack, file), choice, file)
+        elif head.startswith(b"\x89HDF\r\n\x1a\n"):
+            yield from _hdf5(file, choice)
+        else:
+            raise MalformedFile("neither .npy, .npz nor HDF5", file=file)
+    except zipfile.BadZipFile as error:
+        raise MalformedFile(f"the .npz cannot be read: {quoted(error)[1:-1]}", file=file) from None
+    except OSError as error:
+        raise InputError(error.strerror or str(error), file=file) from None
+
+
+def stream_items(stream: IO[bytes], choice: Choice, name: str) -> Iterator[Item]:
+    """Yield the items of a .npy stream; errors as :func:`array_items`."""
+    return _named({"": _streamed(stream, name)}, choice, name)
+
+
+def _named(arrays: Mapping[str, Rows], choice: Choice, file: Path | str) -> Iterator[Item]:
+    """Pair the array with the items and the one with the labels."""
+    labels = _labels(arrays, choice, file)
+    if len(choice.inputs) > 1 and choice.key is None and all(n in arrays for n in choice.inputs):
+        chosen = {n: arrays[n] for n in choice.inputs}
+        _same_length([*chosen.values(), *([labels] if labels else [])], file)
+        tags = _tags(labels)
+        for number, (values, label) in enumerate(zip(zip(*(r.rows for r in chosen.values()), strict=True), tags)):  # noqa: B905 - tags may be endless
+            yield Item(f"{file}#{number}", dict(zip(chosen, values, strict=True)), label, ready=True)
+        return
+    main = arrays[_main(arrays, choice, file)]
+    _same_length([main, *([labels] if labels else [])], file)
+    ready = choice.ready(main.dtype, main.shape)
+    for number, (row, label) in enumerate(zip(main.rows, _tags(labels))):  # noqa: B905 - tags may be endless
+        yield Item(f"{file}#{number}", row, label, ready)
+
+
+def _main(arrays: Mapping[str, Rows], choice: Choice, file: object) -> str:
+    if choice.key is not None:
+        if choice.key not in arrays:
+            raise UsageError(f"no array {quoted(choice.key)} (there are {_listed(arrays)})", file=file)
+        return choice.key
+    wanted = [n for n in arrays if n.lower() not in LABEL_NAMES] or list(arrays)
+    if len(wanted) == 1:
+        return wanted[0]
+    known = next((n for name in (*choice.inputs, *DATA_NAMES) for n in wanted if n.lower() == name.lower()), None)
+    if known is None:
+        raise UsageError(
+            f"which array holds the items is not clear (there are {_listed(arrays)})", file=file, hint="--array NAME"
+        )
+    return known
+
+
+def _labels(arrays: Mapping[str, Rows], choice: Choice, file: object) -> Rows | None:
+    found = next((n for name in LABEL_NAMES for n in arrays if n.lower() == name and n != choice.key), None)
+    if found is None or len(arrays) == 1:
+        return None
+    rows = arrays[found]
+    if rows.shape not in ((), (1,)) or rows.dtype.kind not in "iubUS":
+        return None  # one-hot or soft targets are no labels
+    return rows
+
+
+def _tags(labels: Rows | None) -> Iterator[str | None]:
+    if labels is None:
+        return repeat(None)
+    return (_text(row) for row in labels.rows)
+
+
+def _text(row: np.ndarray) -> str:
+    value = np.asarray(row).reshape(-1)[0]
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _same_length(rows: Sequence[Rows], file: object) -> None:
+    lengths = [r.count for r in rows]
+    if len(set(lengths)) > 1:
+        raise MalformedFile(f"the arrays have different lengths: {', '.join(map(str, lengths))}", file=file)
+
+
+def _mapped(file: Path) -> Rows:
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        kind = UnsafeFile if "allow_pickle" in str(error) or "Python objects" in str(error) else MalformedFile
+        raise kind(f"the array cannot be read: {quoted(error)[1:-1]}", file=file) from None
+    if not array.ndim:
+        raise UsageError("a single number is no data", file=file)
+    return Rows(array.shape, array.dtype, (np.array(row) for row in array), file)
+
+
+def _members(archive: zipfile.ZipFile, stack: ExitStack, file: Path) -> dict[str, Rows]:
+    names = [n for n in archive.namelist() if n.endswith(".npy")]
+    if len(set(names)) != len(names):
+        raise MalformedFile("an array is in the file twice", file=file)
+    found: dict[str, Rows] = {}
+    for name in names:
+        rows = _header(stack.enter_context(archive.open(name)), file, single=True)
+        if rows is not None:
+            found[name.removesuffix(".npy")] = rows
+    if not found:
+        raise InputError("no arrays in this file", file=file)
+    return found
+
+
+def _streamed(stream: IO[bytes], file: object) -> Rows:
+    rows = _header(stream, file)
+    assert rows is not None
+    return rows
+
+
+def _header(stream: IO[bytes], file: object, *, single: bool = False) -> Rows | None:
+    """Read the header of a .npy stream; its rows follow on demand. None for a single number, where those are let by."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise MalformedFile(f"the array cannot be read: {quoted(error)[1:-1]}", file=file) from None
+    if single and not shape:
+        return None
+    if fortran and len(shape) > 1:
+        raise UsageError(
+            "the array lies in Fortran order, which cannot be read row by row",
+            file=file,
+            hint="save it with numpy.ascontiguousarray, or as a .npy file of its own",
+        )
+    return Rows(shape, dtype, _read_rows(stream, shape, dtype, file), file)
+
+
+def _read_rows(stream: IO[bytes], shape: Sequence[int], dtype: np.dtype[Any], file: object) -> Iterator[np.ndarray]:
+    size = dtype.itemsize * int(np.prod([1, *shape[1:]], dtype=object))
+    for number in range(shape[0]):
+        try:
+            data = stream.read(size)
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise MalformedFile(f"the array cannot be read: {quoted(error)[1:-1]}", file=file) from None
+        if len(data) != size:
+            raise MalformedFile(f"the array ends in item {number} of {shape[0]}", file=file)
+        yield np.frombuffer(data, dtype).reshape(tuple(shape[1:]))
+
+
+def _hdf5(file: Path, choice: Choice) -> Iterator[Item]:
+    import h5py
+
+    with h5py.File(file, "r") as opened:
+        arrays: dict[str, Rows] = {}
+
+        def take(name: str, found: Any) -> None:  # visititems never follows soft or external links
+            if isinstance(found, h5py.Dataset) and found.shape:
+                if found.external or found.is_virtual:
+                    raise UnsafeFile(f"{quoted(name)} keeps its values in other files", file=file)
+                arrays[name] = Rows(found.shape, _plain(found), _blocks(found, file), file)
+
+        opened.visititems(take)
+        if not arrays:
+            raise InputError("no arrays in this file", file=file)
+        yield from _named(arrays, choice, file)
+
+
+def _plain(dataset: Any) -> np.dtype[Any]:
+    import h5py
+
+    return np.dtype("S1") if h5py.check_string_dtype(dataset.dtype) else cast(np.dtype[Any], dataset.dtype)
+
+
+def _blocks(dataset: Any, file: object) -> Iterator[np.ndarray]:
+    """The rows, read some megabytes at a time."""
+    row = max(1, dataset.dtype.itemsize * int(np.prod([1, *dataset.shape[1:]], dtype=object)))
+    step = max(1, _BLOCK // row)
+    for start in range(0, dataset.shape[0], step):
+        try:
+            block = dataset[start : start + step]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise MalformedFile(f"{quoted(dataset.name)} cannot be read: {quoted(error)[1:-1]}", file=file) from None
+        for value in block:
+            yield np.array(value)
+
+
+def _listed(arrays: Mapping[str, Rows]) -> str:
+    return ", ".join(f"{quoted(n)} {[r.count, *r.shape]}" for n, r in list(arrays.items())[:12])

@@ -1,0 +1,64 @@
+"""Pictures in folders and behind patterns, in one order."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from netferry.errors import InputError
+from netferry.runtime.data.item import Item
+
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm",
+     ".pnm", ".jp2", ".avif", ".tga", ".pcx")
+)  # fmt: skip
+"""What counts as a picture inside a folder; a file named by itself is taken whatever its name."""
+
+
+def is_picture(name: str | os.PathLike[str]) -> bool:
+    """Whether a file's name is a picture's."""
+    return os.path.splitext(os.fspath(name))[1].lower() in SUFFIXES
+
+
+def in_folder(folder: Path) -> Iterator[Item]:
+    """Yield the pictures of a folder, sorted by name, sub-folders included, hidden ones left out.
+
+    The label is the name of the first sub-folder on the way, as everybody's folder-per-class sets have it.
+
+    Raises:
+        InputError: there are none.
+    """
+    found: list[Path] = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        found += [Path(root, f) for f in files if not f.startswith(".") and is_picture(f)]
+    if not found:
+        raise InputError(f"no pictures in this folder ({' '.join(sorted(SUFFIXES))})", file=folder)
+    for path in sorted(found, key=lambda p: p.parts):
+        inside = path.relative_to(folder).parts
+        yield Item(os.fspath(path), path, inside[0] if len(inside) > 1 else None)
+
+
+def class_names(folder: Path) -> list[str]:
+    """Return the names of the sub-folders that hold pictures, sorted: the classes of a folder-per-class set."""
+    return sorted({item.label for item in in_folder(folder) if item.label is not None})
+
+
+def matching(pattern: str) -> list[Path]:
+    """Return the files that match a pattern (``*``, ``?``, ``[``; ``**`` for any depth), sorted; hidden ones left out.
+
+    Raises:
+        InputError: nothing matches.
+    """
+    found = [Path(p) for p in glob.iglob(pattern, recursive=True)]
+    files = [p for p in found if p.is_file()]
+    if not files:
+        raise InputError(f"{len(found)} folders match, no file" if found else "nothing matches", file=pattern)
+    return sorted(files, key=lambda p: p.parts)
+
+
+def labelled(pattern: str, path: Path) -> str | None:
+    """Its folder's name, where the pattern leaves the folder open (``*/*.jpg``), else None."""
+    return path.parent.name if glob.has_magic(os.path.dirname(pattern)) else None
