@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from netferry.errors import InputError, UsageError, quoted
-from netferry.runtime.pictures import expand
+from netferry.runtime.data.files import in_folder
 
 _TRAIN = ("train", "training")
 _VALIDATION = ("validation", "val", "valid", "dev")
@@ -140,7 +140,7 @@ class ImageFolder(Pictures):
         files: list[Path] = []
         targets: list[int] = []
         for index, name in enumerate(names):
-            found = [Path(str(p)) for p in expand([folder / name])]
+            found = [Path(item.id) for item in in_folder(folder / name)]
             files += found
             targets += [index] * len(found)
         super().__init__(folder, tuple(files), np.array(targets, np.int64), tuple(names))
