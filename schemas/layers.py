@@ -151,7 +151,7 @@ def layer_table(graph: ir.Graph) -> list[LayerRow]:
         name, kind = layer_of(node)
         row = rows.setdefault(name, LayerRow(name, kind))
         row.nodes.append(node)
-        for value in _read_by(node):
+        for value in read_by(node):
             if value.is_initializer():
                 held = {Role.LEARNABLE: row.learnables, Role.STATE: row.state}.get(role_of(value))
                 if held is not None and value not in held:
@@ -170,18 +170,21 @@ def layer_table(graph: ir.Graph) -> list[LayerRow]:
     return list(rows.values())
 
 
-def _read_by(node: ir.Node) -> Iterable[ir.Value]:
-    """Values that a node reads, those that its subgraphs read from outside included."""
+def read_by(node: ir.Node) -> Iterable[ir.Value]:
+    """Values that a node reads, those that its subgraphs read included."""
     for value in node.inputs:
         if value is not None:
             yield value
     for attribute in node.attributes.values():
-        for inner in _graphs(attribute):
+        for inner in graphs_of(attribute):
             for inside in inner:
-                yield from _read_by(inside)
+                yield from read_by(inside)
 
 
-def _graphs(attribute: ir.Attr) -> list[ir.Graph]:
+def graphs_of(attribute: ir.Attr) -> list[ir.Graph]:
+    """The subgraphs that an attribute holds."""
+    if attribute.is_ref():
+        return []
     if attribute.type == ir.AttributeType.GRAPH:
         return [attribute.as_graph()]
     if attribute.type == ir.AttributeType.GRAPHS:

@@ -122,6 +122,22 @@ def array_of(value: ir.Value | ir.TensorProtocol | None) -> np.ndarray | None:
     return tensor.numpy()
 
 
+def sample_of(value: ir.Value | ir.TensorProtocol | None, most: int) -> np.ndarray | None:
+    """Return at most ``most`` values of a constant, evenly spread, as a vector; None where it is no constant.
+
+    Of a tensor in a file only these are copied.
+    """
+    tensor: ir.TensorProtocol | None = value.const_value if isinstance(value, ir.Value) else value
+    if tensor is None or filler_of(tensor) is not None:
+        return None
+    flat = np.asarray(tensor.numpy()).reshape(-1)
+    sample = np.array(flat[:: max(1, -(-flat.size // most))])
+    if isinstance(tensor, ir.ExternalTensor):
+        del flat
+        tensor.release()
+    return sample
+
+
 def check_in_file(path: str | os.PathLike[str], offset: int, nbytes: int, what: str) -> None:
     """Raise :class:`MalformedFile` unless ``nbytes`` bytes lie at ``offset`` of the file."""
     from netferry.errors import MalformedFile

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,24 @@ if TYPE_CHECKING:
     from netferry.schemas.model import Model
 
 
-def inspect(source: StrPath | Model, weights: StrPath | None = None, **reading: Any) -> dict[str, Any]:
+def inspect(
+    source: StrPath | Model,
+    weights: StrPath | None = None,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    **reading: Any,
+) -> dict[str, Any]:
     """Return what a network consists of: inputs, outputs, totals, layer table, warnings.
 
     Args:
         source: a file (see :func:`load` for ``weights`` and the further options) or a model.
+        sizes: sizes of dynamic dimensions at which multiply-adds and memory are counted (``{"height": 224}``); the
+            batch is 1 by default.
     """
     from netferry.api.description import describe
 
     model = load(source, weights, **reading) if isinstance(source, (str, Path)) else source
-    return describe(model)
+    return describe(model, sizes=sizes)
 
 
 def formats() -> list[dict[str, Any]]:

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from netferry.cli.app import app, show
-from netferry.cli.options import Format, InputShape, Json, Level, Limit, Plugin, Stage, Weights, reading_options
+from netferry.cli.options import (
+    Dim,
+    Format,
+    InputShape,
+    Json,
+    Level,
+    Limit,
+    Plugin,
+    Stage,
+    Weights,
+    parse_sizes,
+    reading_options,
+)
 
 
 @app.command()
@@ -22,14 +34,15 @@ def inspect(
     level: Level = 0,
     plugin: Plugin = None,
     limit: Limit = None,
+    dim: Dim = None,
     as_json: Json = False,
 ) -> None:
-    """Show a network: inputs, outputs, layers, learnables. Example: netferry inspect fixtures/digits.prototxt"""
+    """Show a network: inputs, outputs, layers, costs, warnings. Example: netferry inspect fixtures/digits.prototxt"""
     from netferry import api
 
     reading = reading_options(format, input_shape, limit, "dynamic", None, False, stage, level, plugin)
-    result = api.inspect(source, weights or second, **reading)
-    show(result, as_json, "tables.inspected")
+    result = api.inspect(source, weights or second, sizes=parse_sizes(dim), **reading)
+    show(result, as_json, "tables_inspect.inspected")
 
 
 @app.command()

@@ -42,6 +42,9 @@ RightPadded = Annotated[
     typer.Option("--right-padded-masks", help="Keras: sequences are padded at the end only, so masks become lengths."),
 ]
 Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to leave out of the optimization.")]
+Dim = Annotated[
+    list[str] | None, typer.Option("--dim", help="NAME=NUMBER: size of a dynamic dimension, as in height=224.")
+]
 Init = Annotated[int | None, typer.Option("--init", help="Seed for parameters that have no values.")]
 
 

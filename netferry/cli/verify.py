@@ -9,6 +9,7 @@ import typer
 
 from netferry.cli.app import app, show
 from netferry.cli.options import (
+    Dim,
     Format,
     InputShape,
     InputsNchw,
@@ -35,9 +36,7 @@ def verify(
     atol: Annotated[float, typer.Option(help="Largest difference allowed.", min=0)] = 1e-6,
     rtol: Annotated[float, typer.Option(help="Or: relative to the output's largest magnitude.", min=0)] = 1e-4,
     seeds: Annotated[int, typer.Option(help="How many sets of inputs.", min=1)] = 2,
-    dim: Annotated[
-        list[str] | None, typer.Option("--dim", help="NAME=NUMBER: size of a dynamic dimension, as in height=224.")
-    ] = None,
+    dim: Dim = None,
     bisect: Annotated[bool, typer.Option("--bisect", help="Name the first layer whose values differ.")] = False,
     python: Annotated[
         str | None, typer.Option("--python", help="Interpreter that has the source's framework; this one by default.")

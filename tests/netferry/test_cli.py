@@ -118,4 +118,4 @@ def test_unread_layers_are_kept_on_request(tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_text(CUBE)
     said("convert", tmp_path / "net.prototxt", "-o", tmp_path / "net.onnx", "--allow-placeholders")
     facts = said("inspect", tmp_path / "net.onnx")
-    assert any("placeholder" in warning for warning in facts["warnings"])
+    assert "placeholders" in {warning["kind"] for warning in facts["warnings"]}
