@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netferry.errors import LimitExceeded, Uninitialised, UsageError, quoted
 from netferry.schemas.initialise import fill
@@ -14,6 +14,9 @@ from netferry.schemas.ir import ir
 from netferry.schemas.layers import LayerRow, Role, count, layer_of, layer_table, role_of, static_shape
 from netferry.schemas.preprocessing import Preprocessing
 from netferry.schemas.tensors import array_tensor, computed_tensor, filler_of
+
+if TYPE_CHECKING:
+    from netferry.schemas.head import Head
 
 PLACEHOLDER_DOMAIN = "netferry.placeholder"
 """Domain of nodes that stand for layers nobody could read."""
@@ -71,6 +74,8 @@ class Model:
         labels: class names per output name.
         preprocessing: recipe per input name.
         notes: what readers and passes did.
+        frozen: initializers that training leaves alone (:meth:`freeze`).
+        lr_factors: factors of the learning rate by initializer (:meth:`set_lr_factor`).
     """
 
     def __init__(
@@ -87,6 +92,8 @@ class Model:
         self.labels = labels or {}
         self.preprocessing = preprocessing or {}
         self.notes = notes or []
+        self.frozen: set[str] = set()
+        self.lr_factors: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<Model {self.graph.name!r} from {self.source.format}: {len(self.graph)} nodes>"
@@ -195,6 +202,40 @@ class Model:
             raise UsageError(f"layer {quoted(name)} has {len(node.outputs)} outputs, {len(values)} were given")
         builder.replace(node, values)
 
+    def copy(self) -> Model:
+        """Return a model of its own; large weights are shared until one of the two changes them."""
+        made = Model(
+            self.ir.clone(),
+            source=self.source,
+            labels={name: list(labels) for name, labels in self.labels.items()},
+            preprocessing=dict(self.preprocessing),
+            notes=list(self.notes),
+        )
+        made.frozen, made.lr_factors = set(self.frozen), dict(self.lr_factors)
+        return made
+
+    # what learns ------------------------------------------------------------------------------------------------
+
+    def head(self, output: str | None = None) -> Head:
+        """(layer, names of its learnables) of the last layer that mixes features; see :mod:`netferry.schemas.head`."""
+        return _rule("head.head_of")(self, output)
+
+    def with_head(self, classes: Sequence[str] | int, **options: Any) -> Model:
+        """Return a model that decides between other classes; see :func:`netferry.schemas.rehead.with_head`."""
+        return _rule("rehead.with_head")(self, classes, **options)
+
+    def freeze(self, except_: Sequence[str] | None = None) -> list[str]:
+        """Freeze all layers but some (the head); see :func:`netferry.schemas.learning.freeze`."""
+        return _rule("learning.freeze")(self, except_)
+
+    def unfreeze(self, from_: str | None = None) -> list[str]:
+        """Let layers learn again; see :func:`netferry.schemas.learning.unfreeze`."""
+        return _rule("learning.unfreeze")(self, from_)
+
+    def set_lr_factor(self, layer: str, parameter: str | None, factor: float) -> list[str]:
+        """Multiply a parameter's learning rate; see :func:`netferry.schemas.learning.set_lr_factor`."""
+        return _rule("learning.set_lr_factor")(self, layer, parameter, factor)
+
     # verbs that need other rooms: netferry.api knows them all ---------------------------------------------------
 
     def save(self, target: Any, **options: Any) -> dict[str, Any]:
@@ -212,6 +253,11 @@ class Model:
     def nodes(self) -> Iterator[ir.Node]:
         """All nodes, those of subgraphs included."""
         return self.graph.all_nodes()
+
+
+def _rule(name: str) -> Callable[..., Any]:
+    file, _, function = name.partition(".")
+    return getattr(import_module(f"netferry.schemas.{file}"), function)
 
 
 def _verb(name: str) -> Callable[..., Any]:

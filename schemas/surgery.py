@@ -13,10 +13,10 @@ class InsertionBuilder(Builder):
 
     Args:
         graph: the graph to change.
-        before: new nodes go in front of this one.
+        before: new nodes go in front of this one; None puts them at the end.
     """
 
-    def __init__(self, graph: ir.Graph, *, before: ir.Node) -> None:
+    def __init__(self, graph: ir.Graph, *, before: ir.Node | None) -> None:
         super().__init__(graph.name or "graph")
         self.graph = graph
         self._before = before
@@ -25,10 +25,14 @@ class InsertionBuilder(Builder):
         for node in graph.all_nodes():
             self._node_names.add(node.name or "")
             self._taken.update(v.name or "" for v in node.outputs)
-        self._node_names.discard(before.name or "")
+        if before is not None:
+            self._node_names.discard(before.name or "")
 
     def _append(self, node: ir.Node) -> None:
-        self.graph.insert_before(self._before, node)
+        if self._before is None:
+            self.graph.append(node)
+        else:
+            self.graph.insert_before(self._before, node)
         for value in node.outputs:
             value.name = None
         self._fresh.append(node)

@@ -134,7 +134,7 @@ def test_the_sheet_shows_sixteen_by_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "n", "error"),
     [("sheet.jpg", 16, UsageError), ("sheet.png", 0, UsageError), ("sheet.png", 401, UsageError),
-     ("missing/sheet.png", 16, OutputError)],
+     ("data/a/00.png/sheet.png", 16, OutputError)],
 )  # fmt: skip
 def test_sheets_that_cannot_be(tmp_path: Path, name: str, n: int, error: type[Exception]) -> None:
     found = ImageFolder(make(tmp_path / "data", {"a": 2}))
