@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import secrets
 from collections import Counter
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +14,7 @@ from typing import Any
 
 from netferry.errors import InputError, OutputError
 from netferry.schemas.model import Model
+from netferry.schemas.publish import write_whole
 
 REPORT_VERSION = 1
 _PACKAGES = ("onnx", "onnx-ir", "numpy", "protobuf")
@@ -103,16 +103,7 @@ class Report:
                 raise OutputError("the report would replace a file of the conversion", file=path)
         document = self.as_dict(hashes=True)
         text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-        scratch = path.parent / f".netferry-{secrets.token_hex(8)}.tmp"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(text, "utf-8")
-            os.replace(scratch, path)
-        except OSError as error:
-            raise OutputError(f"the report cannot be written: {error.strerror}", file=path) from error
-        finally:
-            with suppress(OSError):
-                scratch.unlink(missing_ok=True)
+        write_whole(path, text)
         return document
 
 

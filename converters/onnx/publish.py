@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from netferry.schemas.publish import announce, scratch_name
 
 try:
     import fcntl
@@ -34,6 +35,7 @@ class Scratch:
                 if not parent.is_dir():
                     parent.mkdir(exist_ok=True)
                     self._made.append(parent)
+                    announce(parent)
         except BaseException:
             self.__exit__()
             raise
@@ -50,8 +52,9 @@ class Scratch:
 
     def path(self, name: str | None = None) -> Path:
         """Return a path for a hidden file; whatever is there is removed in the end."""
-        file = self.folder / (name or f".netferry-{secrets.token_hex(8)}.tmp")
+        file = self.folder / (name or scratch_name())
         self._files.append(file)
+        announce(file)
         return file
 
     @contextmanager

@@ -21,6 +21,7 @@ from netferry.errors import NetferryError, OutputError
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs
 from netferry.schemas.model import Model, Note
+from netferry.schemas.publish import announce
 
 EXTERNAL_ABOVE = 1_800_000_000
 """bytes of a file above which its weights go to a second file by themselves"""
@@ -128,12 +129,14 @@ class _Job:
             done = False
             try:
                 if not there:
+                    announce(place)
                     self.scratch.move(data, place, last=False)
                 file = self._write_model(_pointing(self.structure, name, offsets))
                 self.result["timings"]["write"] = round(time.perf_counter() - started, 6)
                 with self.scratch.synced(file):
                     self._run(file)
                 self._finish(file)
+                announce(place, done=True)
                 done = True
             finally:
                 if not done and not there:

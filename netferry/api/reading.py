@@ -35,6 +35,7 @@ def load(
     init: int | None = None,
     plugins: Sequence[StrPath] = (),
     limits: Mapping[str, int] | None = None,
+    sandbox: bool = False,
 ) -> Model:
     """Read a network of any supported format.
 
@@ -56,10 +57,16 @@ def load(
         init: seed for parameters that have no values.
         plugins: Python files that register further layer readers.
         limits: other bounds than the defaults of :class:`netferry.converters.options.Limits`.
+        sandbox: read in a confined child process, so that a file that crashes a native library (HDF5, protobuf) is an
+            error here; the parameters need values.
 
     Raises:
         NetferryError: the one root of all errors; see netferry.errors.
     """
+    if sandbox:
+        from netferry.api import confined
+
+        return confined.load({k: v for k, v in locals().items() if k not in ("sandbox", "confined")})
     from netferry.converters import formats
     from netferry.converters.options import Limits, ReadOptions
     from netferry.converters.plugins import load_installed, load_plugin

@@ -109,6 +109,7 @@ def convert(
     precision: str | None = None,
     disable: Sequence[str] = (),
     verify: bool = False,
+    sandbox: bool = False,
     **reading: Any,
 ) -> dict[str, Any]:
     """Read ``source`` (see :func:`load` for the further options) and write it as ONNX (see :func:`save`).
@@ -120,10 +121,16 @@ def convert(
         report: write the machine-readable conversion report here.
         verify: run the source in its own framework too and write nothing where the results differ; the error names
             the first diverging layer (see :func:`verify`).
+        sandbox: do it in a confined child process, so that a crash of a native library is an error here.
 
     Returns:
         The report (schemas/report.schema.json); the sources' hashes are computed only where ``report`` is given.
     """
+    if sandbox:
+        from netferry.api import confined
+
+        given = {k: v for k, v in locals().items() if k not in ("sandbox", "reading", "confined")}
+        return confined.call("convert", given | reading)
     from netferry import __version__
     from netferry.api.changing import change
     from netferry.schemas.report import Report

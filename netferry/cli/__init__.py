@@ -10,8 +10,8 @@ from typing import NoReturn
 
 import typer
 
-from netferry.cli.app import app, print_json
-from netferry.errors import NetferryError
+from netferry.cli.app import app, report
+from netferry.errors import LimitExceeded, NetferryError
 
 _COMMANDS = (  # one module per family of commands, in the order of --help
     "convert",
@@ -37,17 +37,16 @@ def main() -> None:
     except NetferryError as error:
         if os.environ.get("NETFERRY_DEBUG"):
             raise
-        if "--json" in sys.argv:
-            print_json(error.as_dict())
-        print(f"error: {error}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(report(error))
     except typer.Abort:
         sys.exit(130)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except MemoryError:
+        if os.environ.get("NETFERRY_DEBUG"):
+            raise
+        sys.exit(report(LimitExceeded("the memory that is allowed is used up (--sandbox-limit memory=GIB)")))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

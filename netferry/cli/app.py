@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from netferry import __version__
+from netferry.errors import NetferryError
+from netferry.sandbox import Bounds, available, enter
 
 _EPILOG = (
     "Exit codes: 0 done · 1 other · 2 usage · 3 file cannot be opened · 4 malformed or unknown file · 5 over a limit · "
@@ -33,15 +36,32 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_OUTSIDE = {"formats", "layers", "doctor", "zoo", "retrain", "run", "view"}
+"""commands that stay in the one process: they read no file of strangers, or need devices, network or children"""
+
+
 @app.callback()
 def _root(
+    context: typer.Context,
     _version_option: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox/--no-sandbox", help="Read files in a confined process that may crash.")
+    ] = True,
+    sandbox_limit: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=NUMBER: memory (GiB), cpu (seconds), file (GiB), files; 0 means no limit."),
+    ] = None,
 ) -> None:
     if debug:
         os.environ["NETFERRY_DEBUG"] = "1"
+    bounds = Bounds.of(sandbox_limit or ())
+    asks_for_help = any(word in ("-h", "--help") for word in sys.argv)
+    if sandbox and available() and not asks_for_help and context.invoked_subcommand not in _OUTSIDE:
+        network = any("://" in word or word.startswith("--ray") for word in sys.argv)
+        enter(sys.argv[1:], bounds, network=network, report=report)
 
 
 def show(result: Any, as_json: bool, table: str, *columns: str) -> None:
@@ -56,3 +76,13 @@ def show(result: Any, as_json: bool, table: str, *columns: str) -> None:
 def print_json(document: Any) -> None:
     """Print a document as JSON on stdout."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=True, default=str))
+
+
+def report(error: NetferryError) -> int:
+    """Show an error, as JSON too where that was asked for; returns its exit code."""
+    if "--json" in sys.argv:
+        print_json(error.as_dict())
+    print(f"error: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    return error.exit_code

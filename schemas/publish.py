@@ -1,0 +1,67 @@
+"""Files that appear whole or not at all: written beside their place, brought to the disk, then renamed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from netferry.errors import OutputError
+
+JOURNAL = "NETFERRY_JOURNAL"
+"""environment variable with the descriptor of a supervisor (netferry/sandbox.py), which cleans up after a crash"""
+
+
+@contextmanager
+def whole(target: str | os.PathLike[str], *, make_folder: bool = True) -> Iterator[Path]:
+    """Give the path of a hidden file beside ``target``; it takes the target's place when the block ends well.
+
+    Args:
+        target: the file to write; a link is followed.
+        make_folder: make missing folders on the way.
+
+    Raises:
+        OutputError: it cannot be written there (a folder, no space, no permission).
+    """
+    place = Path(os.path.realpath(target))
+    if place.is_dir():
+        raise OutputError("is a folder", file=target, hint="name a file in it")
+    scratch = place.parent / scratch_name()
+    try:
+        if make_folder:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        announce(scratch)
+        yield scratch
+        with scratch.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, place)
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror or error}", file=target) from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def write_whole(target: str | os.PathLike[str], content: bytes | str) -> None:
+    """Write a small file (text as UTF-8), whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written there.
+    """
+    with whole(target) as scratch:
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def scratch_name() -> str:
+    """Return a fresh name for a hidden file in the making."""
+    return f".netferry-{secrets.token_hex(8)}.tmp"
+
+
+def announce(path: str | os.PathLike[str], *, done: bool = False) -> None:
+    """Tell the supervisor, if there is one, of a file or folder in the making, or that it is here to stay."""
+    descriptor = os.environ.get(JOURNAL)
+    if descriptor:
+        with suppress(OSError, ValueError):  # a full journal only means less cleaning up after a crash
+            os.write(int(descriptor), b"+-"[done : done + 1] + os.fsencode(os.path.abspath(path)) + b"\0")
