@@ -5,7 +5,6 @@ The one module beside the table of formats that knows two of them: it hands the 
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from netferry.errors import NetferryError
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs, all_nodes
 from netferry.schemas.model import Model, Source
+from netferry.schemas.publish import temporary_folder
 from netferry.schemas.tensors import array_of, array_tensor
 
 
@@ -27,7 +27,7 @@ def read(path: Path, options: ReadOptions) -> Model:
         NetferryError: as :func:`netferry.converters.tensorflow.export.export` and the ONNX reader.
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
+    with temporary_folder() as folder:
         try:
             made = export(path, options, Path(folder))
             model = read_onnx(made.file, options)

@@ -177,6 +177,9 @@ def _supervise(
 
 def clean(journal: int) -> None:
     """Remove the files that a killed child had in the making."""
+    import tempfile
+    from shutil import rmtree
+
     told = b""
     with suppress(OSError):
         while piece := os.read(journal, 1 << 16):
@@ -187,9 +190,15 @@ def clean(journal: int) -> None:
             unfinished[entry[1:]] = None
         else:
             unfinished.pop(entry[1:], None)
+    temporary = os.fsencode(tempfile.gettempdir())
     for path in reversed(unfinished):
         with suppress(OSError):
-            os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+            if os.path.islink(path) or not os.path.isdir(path):
+                os.unlink(path)
+            elif os.path.dirname(path) == temporary and os.path.basename(path).startswith(b"netferry-"):
+                rmtree(path, ignore_errors=True)
+            else:
+                os.rmdir(path)
 
 
 def end_with(alive: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from netferry.errors import CheckFailed, MissingExtra, OutputError, UsageError
+from netferry.errors import CheckFailed, MissingExtra, UsageError
 from netferry.runtime.session import Session
 from netferry.runtime.verify import compare
+from netferry.schemas.publish import temporary_folder, write_whole
 
 Feeds = Mapping[str, np.ndarray]
 Score = Callable[[Session], float]
@@ -76,8 +76,8 @@ def quantize(
         raise UsageError("quantizing needs calibration inputs, there are none")
     source, target = Path(source), Path(target)
     before = Session(source, "cpu")
-    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
-        file = Path(folder) / "int8.onnx"
+    with temporary_folder() as folder:
+        file = folder / "int8.onnx"
         _run(source, file, feeds, operators, keep_nodes, folder)
         after = Session(file, "cpu")
         difference, agreement = _apart(before, after, feeds)
@@ -86,19 +86,13 @@ def quantize(
             target, source.stat().st_size, file.stat().st_size, len(feeds), difference, agreement, *scores
         )
         _judge(found, max_drop)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            scratch = target.with_name(f".{target.name}.part")
-            scratch.write_bytes(file.read_bytes())
-            scratch.replace(target)
-        except OSError as error:
-            raise OutputError(f"cannot be written: {error.strerror or error}", file=target) from error
+        write_whole(target, file.read_bytes())
     return found
 
 
 def _run(
     source: Path, file: Path, feeds: list[dict[str, np.ndarray]], operators: Sequence[str] | None,
-    keep_nodes: Sequence[str], folder: str,
+    keep_nodes: Sequence[str], folder: Path,
 ) -> None:  # fmt: skip
     try:
         from onnxruntime import quantization
@@ -113,7 +107,7 @@ def _run(
         def get_next(self) -> dict[str, np.ndarray]:
             return next(self._left, None)  # type: ignore[return-value]  # None ends it, whatever the base class says
 
-    prepared = Path(folder) / "prepared.onnx"
+    prepared = folder / "prepared.onnx"
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,14 @@ def write_whole(target: str | os.PathLike[str], content: bytes | str) -> None:
 def scratch_name() -> str:
     """Return a fresh name for a hidden file in the making."""
     return f".netferry-{secrets.token_hex(8)}.tmp"
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder for passing files, removed in the end, also by the supervisor of a killed process."""
+    with tempfile.TemporaryDirectory(prefix="netferry-") as name:
+        announce(name)
+        yield Path(name)
 
 
 def announce(path: str | os.PathLike[str], *, done: bool = False) -> None:

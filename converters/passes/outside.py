@@ -11,7 +11,6 @@ import importlib.util
 import logging
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from google.protobuf.message import DecodeError
 
 from netferry.converters.passes.editing import Edit, fixed
 from netferry.schemas.ir import ir
+from netferry.schemas.publish import temporary_folder
 from netferry.schemas.tensors import array_of, filler_of
 
 _NEVER_FOLDED = {"DequantizeLinear", "QuantizeLinear", "Identity"}
@@ -60,7 +60,7 @@ def _onnxscript(edit: Edit) -> bool:
 def _onnxsim(edit: Edit) -> bool:
     if importlib.util.find_spec("onnxsim") is None or not _suits(edit):
         return False
-    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
+    with temporary_folder() as folder:
         before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
         before.write_bytes(_whole(edit.model.ir).SerializeToString())
         command = [sys.executable, "-I", "-c", _CHILD, str(before), str(after)]

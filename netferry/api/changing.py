@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from netferry.errors import CheckFailed, UsageError
 from netferry.schemas.model import Model, Note
+from netferry.schemas.publish import temporary_folder
 
 TOLERANCE = {"none": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 """largest difference allowed, over the largest value, by precision"""
@@ -43,7 +43,7 @@ def change(
         return report
     if optimize not in ("none", "safe", "full"):
         raise UsageError(f"optimize is none, safe or full, not {optimize!r}")
-    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
+    with temporary_folder() as folder:
         compare = _comparison(model, save, Path(folder)) if check else None
         if optimize in ("safe", "full"):
             from netferry.converters.passes.optimize import optimize as run_passes

@@ -63,7 +63,6 @@ def call(verb: str, options: Mapping[str, Any], bounds: sandbox.Bounds | None = 
             with os.fdopen(answer, "rb") as pipe:  # stdin stays open: its end tells the child that we are gone
                 answer = -1
                 text = pipe.read()
-            child.stdin.close()
             code = child.wait()
         if code < 0:
             sandbox.clean(journal)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from netferry.api.reading import StrPath, label_names, load
 from netferry.api.writing import save
 from netferry.errors import UsageError
+from netferry.schemas.publish import temporary_folder
 
 if TYPE_CHECKING:
     from netferry.schemas.model import Model
@@ -103,7 +103,7 @@ def as_onnx(source: StrPath | Model, weights: StrPath | None, reading: Mapping[s
             yield Path(source)
             return
         source = load(source, weights, **reading)
-    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
+    with temporary_folder() as folder:
         path = Path(folder) / "model.onnx"
         save(source, path, check="structure")
         yield path

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from netferry.errors import MissingExtra, UnsafeFile, UnsupportedError, quoted
 from netferry.runtime.sides import Outcome
+from netferry.schemas.publish import temporary_folder
 
 _EXTRAS = {"opencv": "opencv", "keras": "tensorflow", "tensorflow": "tensorflow"}
 
@@ -46,7 +46,7 @@ class Framework:
             UnsupportedError: the framework does not read the file, dies or takes too long.
         """
         files = self.request["files"]
-        with tempfile.TemporaryDirectory(prefix="netferry-") as name:
+        with temporary_folder() as name:
             folder = Path(name)
             arrays = {f"{n}:{i}": _plain(v) for n, case in enumerate(cases) for i, v in enumerate(case.values())}
             request = {**self.request, "cases": [list(case) for case in cases], "tap": tap}
