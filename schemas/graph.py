@@ -244,7 +244,7 @@ class Builder:
             proto.input.append(f"i{i}")
             types[f"i{i}"] = _type_proto(value)
             tensor = value.const_value
-            if tensor is not None and tensor.size <= 64 and isinstance(tensor, ir.Tensor):
+            if tensor is not None and tensor.size <= 64 and isinstance(tensor, (ir.Tensor, ir.TensorProtoTensor)):
                 data[f"i{i}"] = ir.serde.serialize_tensor(tensor)
         proto.output.extend(f"o{i}" for i in range(len(node.outputs)))
         for attribute in node.attributes.values():

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from netferry.converters import passes
 from netferry.converters.passes.opset_function import body_version, write_out
-from netferry.converters.passes.opset_rules import LIFT, LOWER, Cannot, Names, Rewriter, discard
+from netferry.converters.passes.opset_rules import LIFT, LOWER, REMOVED, Cannot, Names, Rewriter, discard
 from netferry.converters.passes.opset_schema import (
     bad_form,
     bad_types,
@@ -30,7 +30,11 @@ from netferry.schemas.ir import ir
 from netferry.schemas.layers import layer_of
 from netferry.schemas.model import Model, Note
 
-LOWEST, HIGHEST, LOWEST_TARGET = 7, 28, 11
+LOWEST, HIGHEST, LOWEST_TARGET = 1, 28, 11
+RUNS_FROM = 7
+"""the least opset that runtimes of today read"""
+REMOVED_BECOMES = 11
+"""the opset that the rules for removed operators write"""
 
 for _module in pkgutil.iter_modules(passes.__path__):
     if _module.name.startswith(("opset_down_", "opset_up_")):
@@ -43,7 +47,7 @@ def to_opset(model: Model, target: int) -> list[Note]:
     On failure the model is as it was (an equal copy of its graph is put back).
 
     Args:
-        model: a model at opset 7 to 28.
+        model: a model at opset 1 to 28.
         target: 11 to 28; onnxruntime 1.31 reads up to 26.
 
     Returns:
@@ -59,7 +63,8 @@ def to_opset(model: Model, target: int) -> list[Note]:
     source = model.opset
     if not LOWEST <= source <= HIGHEST:
         raise UnsupportedOpset(f"the model's opset {source} is out of range ({LOWEST} to {HIGHEST})", file=_file(model))
-    if source == target and all(_version(f) == target for f in model.ir.functions.values()):
+    same = source == target and all(_version(f) == target for f in model.ir.functions.values())
+    if same and not any(_is_removed(node, source) for node in model.graph.all_nodes()):
         return []
     kept = model.ir.clone()
     failures = _convert(model.ir, target)
@@ -103,6 +108,29 @@ class _Journey:
         nodes = [n for n in nodes if n.domain in ("", "ai.onnx")]
         for node in nodes:
             self.origin.setdefault(node, (layer_of(node)[0], node.op_type))
+        if source >= RUNS_FROM and not any(_is_removed(node, source) for node in nodes):
+            return self._across(nodes, source, target)
+        # Old operators: inference knows little of them. Node by node the graph becomes one whose types are known.
+        first, ahead, rewritten = max(source, RUNS_FROM), [], []
+        for node in nodes:
+            node.attributes.pop("consumed_inputs", None)
+            old = _is_removed(node, source)
+            made = self._from_removed(node) if old else self._across([node], source, first)
+            for one in made:
+                Rewriter(self.root, one, REMOVED_BECOMES if old else first, self.names).infer()
+            (rewritten if old else ahead).extend(made)
+        return [*self._across(ahead, first, target), *self._across(rewritten, REMOVED_BECOMES, target)]
+
+    def _from_removed(self, node: ir.Node) -> list[ir.Node]:
+        try:
+            b = Rewriter(self.root, node, REMOVED_BECOMES, self.names)
+            return self._settle(b, REMOVED[node.op_type](b))
+        except (Cannot, MalformedFile) as error:
+            reason = error.reason if isinstance(error, MalformedFile) else str(error)
+            self.failures.append((*self.origin[node], f"{node.op_type}: {reason}", 0))
+            return []
+
+    def _across(self, nodes: list[ir.Node], source: int, target: int) -> list[ir.Node]:
         down = target < source
         for version in range(source, target, -1) if down else range(source + 1, target + 1):
             ahead: list[ir.Node] = []
@@ -204,6 +232,11 @@ def _replace(b: Rewriter, values: Sequence[ir.Value | None]) -> None:
             owner.remove(one, safe=True)
     for value in dropped:
         discard(value)
+
+
+def _is_removed(node: ir.Node, opset: int) -> bool:
+    """Whether the node's operator was an experiment of 2017 that its opset does not define (any more, or yet)."""
+    return node.domain in ("", "ai.onnx") and node.op_type in REMOVED and raw_schema(node.op_type, opset) is None
 
 
 def _version(root: ir.Graph | ir.Function) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from netferry.errors import MalformedFile
 from netferry.schemas.graph import Builder, Dim, Operand
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import ROLE, Role
@@ -215,6 +216,21 @@ class Rewriter(Builder):
         """Cast where the type differs."""
         return value if value.dtype == to else self.op("Cast", value, to=int(to))
 
+    def infer(self) -> None:
+        """Fill in types and shapes that the node's outputs lack, where ONNX's inference of the one node knows them."""
+        known = [(value, value.type, value.shape) for value in self.node.outputs]
+        if all(kind is not None and shape is not None for _, kind, shape in known):
+            return
+        if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in self.node.attributes.values()):
+            return
+        try:
+            self._infer(self.node)
+        except (MalformedFile, onnx.defs.SchemaError):
+            return
+        for value, kind, shape in known:
+            value.type = value.type if kind is None else kind
+            value.shape = value.shape if shape is None else shape
+
 
 def fixed_array(value: ir.Value) -> np.ndarray | None:
     """Values of an initializer that no caller can override, or of a Constant node; None for anything else."""
@@ -254,6 +270,8 @@ def discard(value: ir.Value) -> None:
 Rule = Callable[[Rewriter], "ir.Value | Sequence[ir.Value] | None"]
 LOWER: dict[tuple[str, int], Rule] = {}
 LIFT: dict[tuple[str, int], Rule] = {}
+REMOVED: dict[str, Rule] = {}
+"""operators that were experimental and are gone, or came back with other attributes"""
 
 
 def _into(table: dict[tuple[str, int], Rule], ops: str, versions: Sequence[int]) -> Callable[[Rule], Rule]:
@@ -278,3 +296,15 @@ def lower(ops: str, *versions: int) -> Callable[[Rule], Rule]:
 def lift(ops: str, *versions: int) -> Callable[[Rule], Rule]:
     """Register a rule that turns ``ops`` as of the opset before ``version`` into nodes of ``version``."""
     return _into(LIFT, ops, versions)
+
+
+def removed(op: str) -> Callable[[Rule], Rule]:
+    """Register a rule that writes an experimental operator of old opsets as nodes of opset 11."""
+
+    def register(rule: Rule) -> Rule:
+        if op in REMOVED:
+            raise AssertionError(f"two rules for {op}")
+        REMOVED[op] = rule
+        return rule
+
+    return register

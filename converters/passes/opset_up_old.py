@@ -18,9 +18,18 @@ def _input(b: Rewriter, i: int, name: str, value: Any) -> None:
 
 
 @lift("BatchNormalization", 9)
-def spatial(b: Rewriter) -> None:
-    """One mean per channel; one per activation is gone since 9."""
-    b.only("spatial", 1, "spatial=0 is gone")
+def spatial(b: Rewriter) -> ir.Value | None:
+    """One mean per channel; one per activation (``spatial=0``) is written out: (x - mean) / sqrt(var + eps) * s + b."""
+    per_activation = not b.attribute("spatial", 1) and b.rank(b.data(1)) > 1
+    b.set(spatial=None)
+    if not per_activation:
+        return None
+    if any(v.uses() or v.is_graph_output() for v in b.node.outputs[1:]):
+        raise Cannot("outputs of the old training form are gone")
+    x, scale, bias, mean, variance = (b.data(i) for i in range(5))
+    deviation = b.op("Sqrt", b.op("Add", variance, b.like(b.attribute("epsilon", 1e-5), x)))
+    normal = b.op("Div", b.op("Sub", x, mean), deviation)
+    return b.op("Add", b.op("Mul", normal, scale), bias)
 
 
 @lift("Upsample", 9)
@@ -32,7 +41,8 @@ def upsample_scales(b: Rewriter) -> None:
 @lift("Upsample", 10)
 def upsample(b: Rewriter) -> ir.Value:
     """Upsample became Resize."""
-    return b.op("Resize", b.data(), b.data(1), mode=b.attribute("mode", "nearest"))
+    mode = b.attribute("mode", "nearest")
+    return b.op("Resize", b.data(), b.data(1), mode="linear" if mode == "bilinear" else mode)
 
 
 @lift("Slice", 10)
