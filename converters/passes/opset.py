@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Sequence
+from typing import Any
 
 from netferry.converters import passes
 from netferry.converters.passes.opset_function import body_version, write_out
@@ -33,6 +34,8 @@ from netferry.schemas.model import Model, Note
 LOWEST, HIGHEST, LOWEST_TARGET = 1, 28, 11
 RUNS_FROM = 7
 """the least opset that runtimes of today read"""
+_FREE_INITIALIZERS, _LISTED_UP_TO = 4, 8
+"""the IR version from which initializers need not be inputs, and the last opset whose files have an older one"""
 REMOVED_BECOMES = 11
 """the opset that the rules for removed operators write"""
 
@@ -61,10 +64,12 @@ def to_opset(model: Model, target: int) -> list[Note]:
     if not LOWEST_TARGET <= target <= HIGHEST:
         raise UsageError(f"opset {target} is out of range ({LOWEST_TARGET} to {HIGHEST})")
     source = model.opset
+    if source == 0 and all(node.domain not in ("", "ai.onnx") for node in model.graph.all_nodes()):
+        return []  # other domains only: nothing is said in standard operators
     if not LOWEST <= source <= HIGHEST:
         raise UnsupportedOpset(f"the model's opset {source} is out of range ({LOWEST} to {HIGHEST})", file=_file(model))
     same = source == target and all(_version(f) == target for f in model.ir.functions.values())
-    if same and not any(_is_removed(node, source) for node in model.graph.all_nodes()):
+    if same and unreadable(model) is None:
         return []
     kept = model.ir.clone()
     failures = _convert(model.ir, target)
@@ -90,6 +95,9 @@ def _convert(model: ir.Model, target: int) -> list[tuple[str, str, str, int]]:
         failures += journey.failures
         root.opset_imports.pop("ai.onnx", None)
         root.opset_imports[""] = target
+    if model.ir_version < _FREE_INITIALIZERS and target > _LISTED_UP_TO and not failures:
+        for value in [v for v in model.graph.inputs if v.is_initializer()]:
+            model.graph.inputs.remove(value)  # listed because the format demanded it, not for callers to set
     return failures
 
 
@@ -108,17 +116,17 @@ class _Journey:
         nodes = [n for n in nodes if n.domain in ("", "ai.onnx")]
         for node in nodes:
             self.origin.setdefault(node, (layer_of(node)[0], node.op_type))
-        if source >= RUNS_FROM and not any(_is_removed(node, source) for node in nodes):
+        if source >= RUNS_FROM and all(level_of(node, source) == source for node in nodes):
             return self._across(nodes, source, target)
         # Old operators: inference knows little of them. Node by node the graph becomes one whose types are known.
         first, ahead, rewritten = max(source, RUNS_FROM), [], []
         for node in nodes:
             node.attributes.pop("consumed_inputs", None)
-            old = _is_removed(node, source)
-            made = self._from_removed(node) if old else self._across([node], source, first)
+            level = level_of(node, source)
+            made = self._from_removed(node) if level is None else self._across([node], level, first)
             for one in made:
-                Rewriter(self.root, one, REMOVED_BECOMES if old else first, self.names).infer()
-            (rewritten if old else ahead).extend(made)
+                Rewriter(self.root, one, REMOVED_BECOMES if level is None else first, self.names).infer()
+            (rewritten if level is None else ahead).extend(made)
         return [*self._across(ahead, first, target), *self._across(rewritten, REMOVED_BECOMES, target)]
 
     def _from_removed(self, node: ir.Node) -> list[ir.Node]:
@@ -234,9 +242,50 @@ def _replace(b: Rewriter, values: Sequence[ir.Value | None]) -> None:
         discard(value)
 
 
-def _is_removed(node: ir.Node, opset: int) -> bool:
-    """Whether the node's operator was an experiment of 2017 that its opset does not define (any more, or yet)."""
-    return node.domain in ("", "ai.onnx") and node.op_type in REMOVED and raw_schema(node.op_type, opset) is None
+def level_of(node: ir.Node, opset: int) -> int | None:
+    """The opset whose form a node has: its graph's, or the nearest one below that knows the node's attributes.
+
+    Files of 2017 to 2019 carry attributes that their opset had given up (``is_test``, ``broadcast``, ``spatial``).
+    None stands for an experimental operator that is gone.
+    """
+    if node.domain not in ("", "ai.onnx"):
+        return opset
+    schema = raw_schema(node.op_type, opset)
+    if node.op_type in REMOVED and schema is None:
+        return None
+    unknown = [name for name in node.attributes if schema is not None and name not in schema.attributes]
+    if schema is None or not (unknown or _lacks_inputs(node, schema)) or unknown == ["consumed_inputs"]:
+        return opset
+    while schema is not None and schema.since_version > 1:
+        older = schema.since_version - 1
+        schema = raw_schema(node.op_type, older)
+        if schema is not None and set(node.attributes) <= {*schema.attributes, "consumed_inputs"}:
+            return older
+    return opset
+
+
+def _lacks_inputs(node: ir.Node, schema: Any) -> bool:
+    """Whether inputs are missing that were attributes before (all attributes of a Reshape 1 are its shape)."""
+    return len(node.inputs) < schema.min_input
+
+
+def unreadable(model: Model) -> str | None:
+    """Why runtimes of today do not read the model at its own opset, or None where they do."""
+    opset = model.opset
+    if not any(node.domain in ("", "ai.onnx") for node in model.graph.all_nodes()):
+        return None
+    if opset < RUNS_FROM:
+        return f"opset {opset}"
+    for node in model.graph.all_nodes():
+        level = level_of(node, opset)
+        if level is None:
+            return f"the operator {node.op_type}, which is gone"
+        if level != opset or "consumed_inputs" in node.attributes:
+            return f"{node.op_type} in the form of opset {min(level, opset - 1)}"
+        mode = node.attributes.get("mode")
+        if node.op_type == "Upsample" and mode is not None and mode.value == "bilinear":
+            return "Upsample with mode=bilinear"
+    return None
 
 
 def _version(root: ir.Graph | ir.Function) -> int:

@@ -120,10 +120,7 @@ def _wanted_shape(b: Rewriter) -> ir.Value:
     if given is None:
         return b.const(np.array(b.attribute("shape", []), np.int64), "shape")
     further = b.attribute("extra_shape", [])
-    if b.attribute("input_as_shape", 0):
-        shape = b.cast(given, ir.DataType.INT64)
-    else:
-        shape = b.op("Shape", given)
+    shape = b.cast(given, ir.DataType.INT64) if b.attribute("input_as_shape", 0) else b.op("Shape", given)
     return b.op("Concat", shape, np.array(further, np.int64), axis=0) if further else shape
 
 

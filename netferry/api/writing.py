@@ -30,7 +30,8 @@ def save(
     Args:
         model: the model.
         target: the file to write.
-        opset: 11 to 26; the graph's own by default.
+        opset: 11 to 26; the graph's own by default, unless that is one that no runtime of today reads (below 7, or
+            with operators of 2017 that are gone): then 21, with a note.
         ir_version: the lowest that carries the content by default.
         external_data: weights in a second file: True, False, or None for "where the file would pass 1.8 GB".
         check: ``structure`` (full check and strict shape inference), ``run`` (also loaded and run by onnxruntime at
@@ -50,8 +51,7 @@ def save(
 
     if check not in ("auto", "structure", "run"):
         raise UsageError(f"check is auto, structure or run, not {check!r}")
-    if opset is not None:
-        _at_opset(model, opset)
+    _at_opset(model, opset)
     run = _run_check(model, check, allow_placeholders)
     if before_publishing is not None:
         run = _both(run, before_publishing)
@@ -66,10 +66,19 @@ def save(
     )
 
 
-def _at_opset(model: Model, opset: int) -> None:
-    from netferry.converters.passes.opset import to_opset
+def _at_opset(model: Model, opset: int | None) -> None:
+    """Take the model to an opset; to its own (None), unless that is one that nobody runs any more."""
+    from netferry.converters.passes.opset import to_opset, unreadable
+    from netferry.schemas.graph import CANONICAL_OPSET
+    from netferry.schemas.model import Note
 
-    if opset != model.opset:
+    if opset is None:
+        why = unreadable(model)
+        if why is None:
+            return
+        opset = max(model.opset, CANONICAL_OPSET)
+        model.notes.append(Note("assumed", f"no runtime reads {why}: written at opset {opset}"))
+    if opset != model.opset or unreadable(model) is not None:
         model.notes.extend(to_opset(model, opset))
 
 
@@ -146,7 +155,7 @@ def convert(
         "external_data": external_data,
         "check": check,
     }
-    if opset is not None and (optimize != "none" or precision is not None):
+    if optimize != "none" or precision is not None:
         _at_opset(model, opset)
     changed = change(
         model,
