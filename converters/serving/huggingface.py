@@ -1,0 +1,97 @@
+"""Hugging Face's layout for ONNX models (optimum, transformers.js): ``onnx/model.onnx``, ``config.json`` with id2label,
+``preprocessor_config.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netferry.converters.serving.contents import Contents, Unit, as_json
+from netferry.schemas.preprocessing import Preprocessing
+
+RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
+"""PIL.Image.Resampling, as the configuration files have it"""
+
+
+def units(contents: Contents) -> list[Unit]:
+    """Return the folder."""
+    files: dict[str, bytes | Path] = {f"onnx/{file.name}": file for file in contents.files}
+    labels = next(iter(contents.labels.values()), None)
+    config: dict[str, Any] = {"model_type": "onnx", "architectures": ["ONNXModel"]}
+    if labels:
+        config["num_labels"] = len(labels)
+        config["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        config["label2id"] = {label: i for i, label in enumerate(labels)}
+    for name, recipe in contents.preprocessing.items():
+        size = next((t.shape for t in contents.inputs if t.name == name), None)
+        sides = _sides(recipe, size)
+        if sides is not None:
+            config["image_size"] = sides[0] if sides[0] == sides[1] else list(sides)
+        config["num_channels"] = 1 if recipe.color == "GRAY" else 3
+        files["preprocessor_config.json"] = as_json(preprocessor(recipe, sides))
+        break
+    files["config.json"] = as_json(config)
+    files["README.md"] = _card(contents, bool(labels and contents.preprocessing)).encode()
+    return [Unit("", files)]
+
+
+def preprocessor(recipe: Preprocessing, sides: tuple[int, int] | None) -> dict[str, Any]:
+    """Return the recipe as an image processor's configuration: ``(pixel * rescale_factor - mean) / std``.
+
+    A mean image becomes its mean per channel, the nearest that these files can say; the ONNX file has all of it.
+    """
+    channels = 1 if recipe.color == "GRAY" else 3
+    mean = _each(
+        recipe.mean if recipe.mean_image is None else tuple(recipe.mean_image.mean((1, 2)).tolist()), 0, channels
+    )
+    scale = _each(recipe.scale, 1, channels)
+    crop = recipe.crop or (sides if recipe.resize == "shortest" else None)
+    wanted = recipe.size or sides
+    out: dict[str, Any] = {
+        "image_processor_type": "CLIPImageProcessor" if recipe.resize == "shortest" else "ViTImageProcessor",
+        "do_convert_rgb": recipe.color != "GRAY",
+        "do_resize": recipe.resize != "none" and wanted is not None,
+        "resample": RESAMPLE[recipe.interpolation],
+        "do_center_crop": crop is not None,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [m / 255 for m in mean],
+        "image_std": [1 / (255 * s) if s else 1.0 for s in scale],
+    }
+    if out["do_resize"] and wanted is not None:
+        square = {"shortest_edge": min(wanted)} if recipe.resize == "shortest" else None
+        out["size"] = square or {"height": wanted[0], "width": wanted[1]}
+    if crop is not None:
+        out["crop_size"] = {"height": crop[0], "width": crop[1]}
+    if recipe.color == "BGR":
+        out["do_flip_channel_order"] = True
+    return out
+
+
+def _each(values: tuple[float, ...], default: float, channels: int) -> list[float]:
+    return np.broadcast_to(np.asarray(values or (default,), float), channels).tolist()
+
+
+def _sides(recipe: Preprocessing, shape: tuple[int | str | None, ...] | None) -> tuple[int, int] | None:
+    """Height and width that the network takes, where it fixes them."""
+    if shape is None or len(shape) != 4:
+        return recipe.crop or recipe.size
+    height, width = shape[1:3] if recipe.layout == "NHWC" else shape[2:4]
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else recipe.crop or recipe.size
+
+
+def _card(contents: Contents, pictures: bool) -> str:
+    task = "pipeline_tag: image-classification\n" if pictures else ""
+    rows = "\n".join(
+        f"| {kind} | `{t.name.replace('|', ' ').replace('`', ' ')}` | {t.dtype} | {list(t.shape or ())} |"
+        for kind, tensors in (("input", contents.inputs), ("output", contents.outputs))
+        for t in tensors
+    )
+    return (
+        f"---\nlibrary_name: onnx\n{task}tags:\n- onnx\n---\n\n# {contents.name}\n\n"
+        f"Converted from {contents.source.get('format', 'ONNX')} by netferry {contents.netferry}.\n\n"
+        f"| | name | element type | shape |\n| --- | --- | --- | --- |\n{rows}\n"
+    )

@@ -1,0 +1,175 @@
+"""``package``: a network of any format laid out as a serving stack wants it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netferry.api.reading import StrPath, load
+from netferry.api.writing import save
+from netferry.errors import NetferryError, OutputError, UnsupportedOption, UsageError
+
+if TYPE_CHECKING:
+    from netferry.converters.serving.contents import Picture
+    from netferry.schemas.model import Model
+
+PREPROCESSING = ("auto", "none", "ensemble")
+
+
+def package(
+    source: StrPath | Model,
+    out: StrPath,
+    weights: StrPath | None = None,
+    *,
+    to: str = "dir",
+    name: str | None = None,
+    preprocessing: str = "auto",
+    max_batch: int | None = None,
+    storage_uri: str | None = None,
+    overwrite: bool = False,
+    check: str = "auto",
+    **reading: Any,
+) -> dict[str, Any]:
+    """Lay a network out for a serving stack: complete and valid, whole or not at all.
+
+    Packaging the same network again changes nothing; another one under the same name counts the version up.
+
+    Args:
+        source: a file (see :func:`netferry.load` for ``weights`` and the further options) or a model.
+        out: the folder: Triton's model repository, KServe's storage folder, MLflow's model folder …
+        to: triton, kserve, mlflow, huggingface or dir.
+        name: what the model is called in the stack; the file's name by default.
+        preprocessing: for Triton: ``ensemble`` puts a model of standard operators in front that takes uint8 pictures
+            (an error where the model carries no recipe), ``none`` leaves that to the caller, ``auto`` does what goes.
+        max_batch: for Triton: the largest batch that it forms, 32 by default.
+        storage_uri: for KServe: where the cluster finds the folder.
+        overwrite: replace files that were edited, and use a folder that holds other files.
+        check: as for :func:`netferry.save`.
+
+    Returns:
+        ``target``, ``name``, ``out``, ``units`` (folder, version, unchanged, files), ``inputs``, ``outputs``,
+        ``notes``.
+
+    Raises:
+        UsageError: no such stack, a name it does not take. UnsupportedError: an element type it does not have.
+        OutputError: the folder is another's, or its files were edited.
+    """
+    from netferry import __version__
+    from netferry.converters.serving import TARGETS, layout, publish
+    from netferry.converters.serving.contents import contents_of, model_name
+
+    if to not in TARGETS:
+        raise UsageError(f"a package is for {', '.join(TARGETS)}, not {to!r}")
+    if preprocessing not in PREPROCESSING:
+        raise UsageError(f"preprocessing is {', '.join(PREPROCESSING)}, not {preprocessing!r}")
+    if preprocessing == "ensemble" and to != "triton":
+        raise UsageError(f"an ensemble is for triton; {to} has no such thing")
+    if max_batch is not None and max_batch < 1:
+        raise UsageError(f"max_batch is at least 1, not {max_batch}")
+    model = load(source, weights, **reading) if isinstance(source, (str, Path)) else source
+    stem = Path(source).stem if isinstance(source, (str, Path)) else model.graph.name or ""
+    called = model_name(name, stem)
+    target = Path(out)
+    notes: list[str] = []
+    with _staging(target) as folder:
+        written = save(model, folder / "net" / "model.onnx", check=check)
+        files = tuple(Path(o["file"]) for o in written["outputs"])
+        files = tuple(sorted(files, key=lambda f: f.name != "model.onnx"))
+        picture = None
+        if to == "triton" and preprocessing != "none":
+            picture = _picture(model, folder, preprocessing, notes)
+        options: Mapping[str, Any] = {"max_batch": max_batch, "storage_uri": storage_uri}
+        contents = contents_of(model, called, files, __version__, picture=picture, options=options)
+        if to == "kserve" and storage_uri is None:
+            from netferry.converters.serving.kserve import storage_uri as assumed
+
+            notes.append(f"the storage URI {assumed(contents)} is assumed; --storage-uri names the right one")
+        facts = {
+            "netferry": __version__,
+            "target": to,
+            "name": called,
+            "source": contents.source,
+            "inputs": [i.as_dict() for i in contents.inputs],
+            "outputs": [o.as_dict() for o in contents.outputs],
+        }
+        placed = publish(layout(to, contents), target, staging=folder, facts=facts, overwrite=overwrite)
+    return {
+        "target": to,
+        "name": called,
+        "out": str(target),
+        "units": placed,
+        "inputs": facts["inputs"],
+        "outputs": facts["outputs"],
+        "checks": written["checks"],
+        "notes": [*notes, *(note.message for note in model.notes if note.kind == "warning")],
+    }
+
+
+def _staging(target: Path) -> tempfile.TemporaryDirectory[str] | _Folder:
+    return _Folder(target)
+
+
+class _Folder:
+    """A hidden folder on the disk of ``target``, beside it; gone in the end, as are parents made for it in vain."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target.absolute()
+        self._made: list[Path] = []
+
+    def __enter__(self) -> Path:
+        parent = self.target.parent
+        try:
+            for folder in reversed([parent, *parent.parents]):
+                if not folder.exists():
+                    folder.mkdir()
+                    self._made.append(folder)
+            if self.target.is_dir() and self.target.stat().st_dev != parent.stat().st_dev:
+                parent = self.target  # a volume of its own
+            self._folder = tempfile.TemporaryDirectory(dir=parent, prefix=".netferry-")
+        except OSError as error:
+            raise OutputError(error.strerror or str(error), file=self.target) from None
+        return Path(self._folder.name)
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+        for folder in reversed(self._made):
+            try:
+                folder.rmdir()  # empty only where nothing came of it
+            except OSError:
+                break
+
+
+def _picture(model: Model, folder: Path, wanted: str, notes: list[str]) -> Picture | None:
+    """The preprocessing as a model of its own; None where ``auto`` finds none, or none that ONNX can say."""
+    from netferry.converters.preprocessing import preprocessing_model
+    from netferry.converters.serving.contents import Picture
+    from netferry.schemas.ir import ir
+
+    carried = [i for i in model.inputs if i.name in model.preprocessing and i.shape is not None and len(i.shape) == 4]
+    if not carried:
+        if wanted == "ensemble":
+            raise UsageError(
+                "the model carries no preprocessing to put in front of it",
+                hint="give it with --mean, --scale, --channel-order, --resize, --size, --crop",
+            )
+        notes.append("the model carries no preprocessing: callers send the network's own input")
+        return None
+    info = carried[0]
+    recipe = model.preprocessing[info.name]
+    assert info.shape is not None
+    height, width = info.shape[1:3] if recipe.layout == "NHWC" else info.shape[2:4]
+    size = (height if isinstance(height, int) else None, width if isinstance(width, int) else None)
+    taken = {i.name for i in model.inputs} | {o.name for o in model.outputs}
+    name = next(n for n in ("picture", "netferry_picture", "netferry_picture_") if n not in taken)
+    try:
+        made = preprocessing_model(recipe, info.name, size, dtype=ir.DataType[info.dtype.upper()], picture=name)
+        written = save(made, folder / "pictures" / "model.onnx")
+    except (UnsupportedOption, NetferryError) as error:
+        if wanted == "ensemble":
+            raise
+        notes.append(f"no ensemble: {error}")
+        return None
+    # rank and fixed sides as the network declares them: what the two say of the tensor between them must be equal
+    return Picture(tuple(Path(o["file"]) for o in written["outputs"]), made.inputs[0], info)
