@@ -64,7 +64,7 @@ def _ensemble(contents: Contents, limit: int) -> str:
             [(o.name, o.name) for o in contents.outputs],
         ),
     ]
-    return f"{head}ensemble_scheduling {{\n  step [\n{','.join(steps)}\n  ]\n}}\n"
+    return head + "ensemble_scheduling {\n  step [\n" + ",\n".join(steps) + "\n  ]\n}\n"
 
 
 def _step(model: str, inputs: list[tuple[str, str]], outputs: list[tuple[str, str]]) -> str:

@@ -4,6 +4,7 @@ One file per verb or family of verbs; every room is imported inside the function
 """
 
 from netferry.api.datasets import preview
+from netferry.api.packaging import package
 from netferry.api.predicting import predict
 from netferry.api.reading import load
 from netferry.api.showing import doctor, formats, inspect, layers
@@ -18,6 +19,7 @@ __all__ = [
     "inspect",
     "layers",
     "load",
+    "package",
     "predict",
     "preview",
     "save",

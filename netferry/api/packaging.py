@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath, load
 from netferry.api.writing import save
-from netferry.errors import NetferryError, OutputError, UnsupportedOption, UsageError
+from netferry.errors import OutputError, UnsupportedOption, UsageError
 
 if TYPE_CHECKING:
     from netferry.converters.serving.contents import Picture
@@ -73,7 +73,7 @@ def package(
     called = model_name(name, stem)
     target = Path(out)
     notes: list[str] = []
-    with _staging(target) as folder:
+    with _Folder(target) as folder:
         written = save(model, folder / "net" / "model.onnx", check=check)
         files = tuple(Path(o["file"]) for o in written["outputs"])
         files = tuple(sorted(files, key=lambda f: f.name != "model.onnx"))
@@ -105,10 +105,6 @@ def package(
         "checks": written["checks"],
         "notes": [*notes, *(note.message for note in model.notes if note.kind == "warning")],
     }
-
-
-def _staging(target: Path) -> tempfile.TemporaryDirectory[str] | _Folder:
-    return _Folder(target)
 
 
 class _Folder:
@@ -166,7 +162,7 @@ def _picture(model: Model, folder: Path, wanted: str, notes: list[str]) -> Pictu
     try:
         made = preprocessing_model(recipe, info.name, size, dtype=ir.DataType[info.dtype.upper()], picture=name)
         written = save(made, folder / "pictures" / "model.onnx")
-    except (UnsupportedOption, NetferryError) as error:
+    except UnsupportedOption as error:
         if wanted == "ensemble":
             raise
         notes.append(f"no ensemble: {error}")

@@ -19,6 +19,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "inspect",
     "predict",
     "data",
+    "package",
 )
 for _module in _COMMANDS:
     import_module(f"netferry.cli.{_module}")

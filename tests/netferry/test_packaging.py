@@ -59,6 +59,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "inspect",
         "layers",
         "load",
+        "package",
         "predict",
         "preview",
         "save",
