@@ -80,6 +80,12 @@ def _tensorflow(head: bytes, path: Path) -> bool:
     return path.suffix != ".onnx" and kind_of(head, path) is not None
 
 
+def _darknet(head: bytes, path: Path) -> bool:
+    if path.suffix == ".weights":
+        return not head.startswith((_HDF5, b"PK\x03\x04"))
+    return _is_text(head) and re.match(rb"(\xef\xbb\xbf)?(\s|[#;][^\n]*\n)*\[\s*net(work)?\s*\]", head) is not None
+
+
 FORMATS: tuple[Format, ...] = (
     Format(
         "tensorflow",
@@ -87,6 +93,14 @@ FORMATS: tuple[Format, ...] = (
         ("saved_model.pb", ".pb", ".tflite"),
         "netferry.converters.through_onnx",
         _tensorflow,
+    ),
+    Format(
+        "darknet",
+        "Darknet networks: classifiers, detectors, text nets, of AlexeyAB's fork too",
+        (".cfg", ".weights"),
+        "netferry.converters.darknet.read",
+        _darknet,
+        "netferry.converters.darknet.registry",
     ),
     Format(
         "caffe",

@@ -51,4 +51,10 @@ class ReadOptions:
     """outputs of a channels-last source that become channels-first ("*": all)"""
     right_padded_masks: bool = False
     """Keras: steps are masked only at the end of a sequence; recurrent layers then need no sorting of steps"""
+    decode_boxes: bool = False
+    """Darknet: detection heads become boxes and scores, suppressed"""
+    score_threshold: float = 0.25
+    """with ``decode_boxes``: only boxes with a higher score"""
+    overlap: float = 0.45
+    """with ``decode_boxes``: a box that overlaps a better one of its class by more (IoU) goes"""
     limits: Limits = field(default_factory=Limits)

@@ -32,6 +32,9 @@ def load(
     inputs_as_nchw: Sequence[str] = (),
     outputs_as_nchw: Sequence[str] = (),
     right_padded_masks: bool = False,
+    decode_boxes: bool = False,
+    score_threshold: float = 0.25,
+    overlap: float = 0.45,
     init: int | None = None,
     plugins: Sequence[StrPath] = (),
     limits: Mapping[str, int] | None = None,
@@ -54,6 +57,9 @@ def load(
         inputs_as_nchw, outputs_as_nchw: inputs and outputs of a channels-last source (Keras) that become
             channels-first; "*" for all.
         right_padded_masks: Keras: the caller's sequences are padded at the end only.
+        decode_boxes: Darknet: the outputs of detection heads become ``boxes`` (left, top, right, bottom as parts of the
+            picture), ``scores``, ``classes`` and ``images``, suppressed per class.
+        score_threshold, overlap: with ``decode_boxes``: the least score, and the IoU beyond which a box goes.
         init: seed for parameters that have no values.
         plugins: Python files that register further layer readers.
         limits: other bounds than the defaults of :class:`netferry.converters.options.Limits`.
@@ -90,6 +96,9 @@ def load(
         inputs_as_nchw=tuple(inputs_as_nchw),
         outputs_as_nchw=tuple(outputs_as_nchw),
         right_padded_masks=right_padded_masks,
+        decode_boxes=decode_boxes,
+        score_threshold=score_threshold,
+        overlap=overlap,
         limits=bounds,
     )
     path = Path(source)
@@ -123,6 +132,11 @@ def _change_recipe(model: Model, recipe: Mapping[str, Any]) -> None:
 
 def _set_labels(model: Model, labels: StrPath | Sequence[str]) -> None:
     names = label_names(labels) or []
+    classes: dict[str, int] = model.source.details.get("classes", {})
+    detected = [name for name, count in classes.items() if count == len(names)]
+    if detected:  # outputs that hold class numbers, or scores among other things
+        model.labels.update(dict.fromkeys(detected, names))
+        return
     for output in model.outputs:
         size = next((d for d in reversed(output.shape or ()) if isinstance(d, int) and d > 1), None)
         if size is None or size == len(names):
@@ -138,4 +152,10 @@ def label_names(labels: StrPath | Sequence[str] | None) -> list[str] | None:
 
     if labels is None:
         return None
-    return read_labels(Path(labels)) if isinstance(labels, (str, Path)) else list(labels)
+    if not isinstance(labels, (str, Path)):
+        return list(labels)
+    if Path(labels).suffix == ".data":
+        from netferry.converters.darknet.names import read_data
+
+        return read_data(Path(labels))
+    return read_labels(Path(labels))

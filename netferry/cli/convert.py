@@ -10,6 +10,7 @@ import typer
 from netferry.cli.app import app, show
 from netferry.cli.options import (
     Crop,
+    DecodeBoxes,
     Disable,
     Format,
     Init,
@@ -22,10 +23,12 @@ from netferry.cli.options import (
     Mean,
     Order,
     OutputsNchw,
+    Overlap,
     Plugin,
     Resize,
     RightPadded,
     Scale,
+    ScoreThreshold,
     Size,
     SkipMissing,
     Stage,
@@ -38,7 +41,7 @@ from netferry.cli.options import (
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="The network: .prototxt, .caffemodel, .onnx …")],
+    source: Annotated[Path, typer.Argument(help="The network: .prototxt, .h5, .cfg, .onnx …")],
     second: Annotated[Path | None, typer.Argument(help="The weights, where they are a second file.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The ONNX file to write.")] = None,
     weights: Weights = None,
@@ -61,6 +64,9 @@ def convert(
     inputs_as_nchw: InputsNchw = None,
     outputs_as_nchw: OutputsNchw = None,
     right_padded_masks: RightPadded = False,
+    decode_boxes: DecodeBoxes = False,
+    score_threshold: ScoreThreshold = 0.25,
+    overlap: Overlap = 0.45,
     plugin: Plugin = None,
     limit: Limit = None,
     allow_placeholders: Annotated[
@@ -86,6 +92,8 @@ def convert(
     target = output or source.with_suffix(".onnx")
     reading = reading_options(format, input_shape, limit, batch, init, skip_missing, stage, level, plugin)
     reading["labels"] = labels
+    if decode_boxes:
+        reading.update(decode_boxes=True, score_threshold=score_threshold, overlap=overlap)
     reading.update(keras_options(inputs_as_nchw, outputs_as_nchw, right_padded_masks))
     add_recipe(reading, source, weights or second, mean, scale, channel_order, resize, size, crop)
     result = api.convert(

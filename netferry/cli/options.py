@@ -41,6 +41,16 @@ RightPadded = Annotated[
     bool,
     typer.Option("--right-padded-masks", help="Keras: sequences are padded at the end only, so masks become lengths."),
 ]
+DecodeBoxes = Annotated[
+    bool, typer.Option("--decode-boxes", help="Darknet: detections as boxes, scores and classes, suppressed.")
+]
+ScoreThreshold = Annotated[
+    float, typer.Option("--score-threshold", help="With --decode-boxes: the least score.", min=0, max=1)
+]
+Overlap = Annotated[
+    float,
+    typer.Option("--overlap", help="With --decode-boxes: boxes that overlap a better one by more go.", min=0, max=1),
+]
 Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to leave out of the optimization.")]
 Dim = Annotated[
     list[str] | None, typer.Option("--dim", help="NAME=NUMBER: size of a dynamic dimension, as in height=224.")

@@ -1,0 +1,1 @@
+"""Darknet: ``.cfg`` and ``.weights``, classification, detection and text nets, labels from ``.names`` and ``.data``."""

@@ -1,0 +1,46 @@
+"""Class names that a ``.data`` file points to: ``names`` (detectors) or ``labels`` (classifiers)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, quoted
+from netferry.schemas.labels import MAX_BYTES, read_labels
+
+
+def read_data(path: Path) -> list[str]:
+    """Return the class names of a ``.data`` file.
+
+    The path in the file is looked for from the file's folder on; Darknet's own lists say ``data/coco.names`` of the
+    folder that it runs in, so the plain name beside the ``.data`` file counts too. No path leaves the folder.
+
+    Raises:
+        InputError: the file, or the names that it points to, cannot be opened.
+        MalformedFile: it names no list.
+        UnsafeFile: the list lies outside the folder.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
+    if len(raw) > MAX_BYTES:
+        raise LimitExceeded(f"a .data file may have {MAX_BYTES:,} bytes", file=path)
+    settings: dict[str, str] = {}
+    for line in raw.decode("utf-8", "replace").splitlines():
+        key, equals, value = "".join(line.split()).partition("=")
+        if equals and key and key[0] not in "#;":
+            settings.setdefault(key, value)
+    name = settings.get("names") or settings.get("labels")
+    if not name:
+        raise MalformedFile("names no list of classes (names=, labels=)", file=path)
+    folder = path.resolve().parent
+    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UnsafeFile(f"points outside its folder: {quoted(name)}", file=path)
+    for candidate in (folder / name, folder / Path(name).name):
+        found = candidate.resolve()
+        if found.is_file():
+            if not found.is_relative_to(folder):
+                raise UnsafeFile(f"points outside its folder: {quoted(name)}", file=path)
+            return read_labels(found)
+    raise InputError(f"names {quoted(name)}, which is not in its folder", file=path)
