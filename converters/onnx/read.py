@@ -17,12 +17,14 @@ from netferry.converters.onnx.external import DataFiles
 from netferry.converters.onnx.inputs import fix_shapes
 from netferry.converters.onnx.sound import check_declared, check_message
 from netferry.converters.onnx.sparse import keep, sparse_names, take_out
+from netferry.converters.onnx.training import keep_training
+from netferry.converters.onnx.untyped import complete_types
 from netferry.converters.onnx.wire import OnnxFile
 from netferry.converters.options import ReadOptions
 from netferry.errors import InputError, MalformedFile, NetferryError, UnsupportedError, UsageError, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs, all_nodes, restore
-from netferry.schemas.model import Model, Note, Source
+from netferry.schemas.model import Model, Source
 
 
 def read(path: Path, options: ReadOptions) -> Model:
@@ -69,15 +71,16 @@ def _read(path: Path, options: ReadOptions) -> Model:
         raise MalformedFile(f"not an ONNX model: {error}") from None
     del structure
     check_message(proto, options.limits)
-    notes = [Note("dropped", "training information")] if proto.training_info else []
+    complete_types(proto)
     sparse = take_out(proto)
     graph = _deserialized(proto)
     keep(graph, proto, sparse)
     check_declared(graph, sparse_names(graph))
     data = DataFiles(path)
     _place_weights(graph, data, token)
+    keep_training(graph, proto, data)
     version = " ".join(part for part in (proto.producer_name, proto.producer_version) if part) or None
-    model = Model(graph, source=Source("onnx", (str(path), *data.files), version), notes=notes)
+    model = Model(graph, source=Source("onnx", (str(path), *data.files), version))
     if graph.ir_version < 3 and not graph.opset_imports:
         graph.opset_imports[""] = 1
     restore(model)

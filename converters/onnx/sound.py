@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import onnx
 
-from netferry.converters.onnx.sparse import refuse_nested
 from netferry.converters.onnx.structure import all_proto_graphs
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, quoted
@@ -49,8 +48,6 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
         _once((v.name for v in graph.input), "the input")
         for tensor in graph.initializer:
             _check_tensor(tensor, limits)
-        if graph is not proto.graph:
-            refuse_nested(graph)
     for node in proto_nodes(proto):
         for attribute in node.attribute:
             for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:

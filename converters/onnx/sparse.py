@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import onnx
 import onnx.checker
 
-from netferry.errors import UnsupportedError, quoted
 from netferry.schemas.ir import ir
 
 _INITIALIZERS, _ATTRIBUTES, _WHERE = "netferry.sparse_initializers", "netferry.sparse_attributes", "netferry.sparse_at"
@@ -33,21 +32,12 @@ def keep(model: ir.Model, proto: onnx.ModelProto, kept: Kept) -> int:
     A sparse initializer is a dense value for those who use it: it gets its type and shape.
     """
     count = 0
-    if proto.graph.sparse_initializer:
-        model.graph.meta[_INITIALIZERS] = [t.SerializeToString() for t in proto.graph.sparse_initializer]
-        shapes = {t.values.name: t for t in proto.graph.sparse_initializer}
-        for node in model.graph.all_nodes():
-            for value in node.inputs:
-                if (
-                    value is not None
-                    and value.name in shapes
-                    and value.producer() is None
-                    and not value.is_graph_input()
-                ):
-                    tensor = shapes[value.name]
-                    value.type = ir.TensorType(ir.DataType(tensor.values.data_type))
-                    value.shape = ir.Shape(list(tensor.dims))
-        count += len(shapes)
+    for (_, message), (_, graph) in zip(_graphs(proto), _ir_graphs(model), strict=True):
+        if isinstance(message, onnx.GraphProto) and message.sparse_initializer and isinstance(graph, ir.Graph):
+            graph.meta[_INITIALIZERS] = [t.SerializeToString() for t in message.sparse_initializer]
+            model.graph.meta[_WHERE] = True
+            _declare(graph, {t.values.name: t for t in message.sparse_initializer})
+            count += len(message.sparse_initializer)
     if kept:
         for place, node in _ir_nodes(model):
             if place in kept:
@@ -57,27 +47,36 @@ def keep(model: ir.Model, proto: onnx.ModelProto, kept: Kept) -> int:
     return count
 
 
+def _declare(graph: ir.Graph, tensors: dict[str, onnx.SparseTensorProto]) -> None:
+    """Give values that stand for sparse initializers their type and shape."""
+    for node in graph.all_nodes():
+        for value in node.inputs:
+            if value is None or value.name not in tensors or value.producer() is not None or value.is_graph_input():
+                continue
+            tensor = tensors[value.name]
+            value.type = ir.TensorType(ir.DataType(tensor.values.data_type))
+            value.shape = ir.Shape(list(tensor.dims))
+
+
 def put_back(model: ir.Model, proto: onnx.ModelProto) -> None:
     """Write what :func:`keep` kept into the message of the same model."""
-    for data in model.graph.meta.get(_INITIALIZERS, ()):
-        proto.graph.sparse_initializer.add().ParseFromString(data)
     if not model.graph.meta.get(_WHERE):
         return
+    for (_, message), (_, graph) in zip(_graphs(proto), _ir_graphs(model), strict=True):
+        if isinstance(message, onnx.GraphProto):
+            for data in graph.meta.get(_INITIALIZERS, ()):
+                message.sparse_initializer.add().ParseFromString(data)
     for (_, message), (_, node) in zip(_nodes(proto), _ir_nodes(model), strict=True):
         for i, data in reversed(node.meta.get(_ATTRIBUTES, ())):
             message.attribute.insert(i, onnx.AttributeProto.FromString(data))
 
 
 def sparse_names(model: ir.Model) -> set[str]:
-    """Names of the sparse initializers of the main graph."""
-    kept = model.graph.meta.get(_INITIALIZERS, ())
+    """Names of the sparse initializers of all graphs."""
+    if not model.graph.meta.get(_WHERE):
+        return set()
+    kept = [data for _, graph in _ir_graphs(model) for data in graph.meta.get(_INITIALIZERS, ())]
     return {onnx.SparseTensorProto.FromString(data).values.name for data in kept}
-
-
-def refuse_nested(graph: onnx.GraphProto) -> None:
-    """Raise :class:`UnsupportedError` for sparse initializers of a subgraph: they would be lost in silence."""
-    if graph.sparse_initializer:
-        raise UnsupportedError(f"subgraph {quoted(graph.name)} has sparse initializers, which netferry cannot keep")
 
 
 def seen_dense(proto: onnx.ModelProto, location: str) -> onnx.ModelProto:
@@ -86,14 +85,17 @@ def seen_dense(proto: onnx.ModelProto, location: str) -> onnx.ModelProto:
     For those who use it a sparse tensor is a dense value; onnx's shape inference does not know that.
     """
     constants = [node for _, node in _nodes(proto) for a in node.attribute if a.name == "sparse_value"]
-    if not proto.graph.sparse_initializer and not constants:
+    graphs = [g for _, g in _graphs(proto) if isinstance(g, onnx.GraphProto) and g.sparse_initializer]
+    if not graphs and not constants:
         return proto
     out = onnx.ModelProto()
     out.CopyFrom(proto)
-    for tensor in out.graph.sparse_initializer:
-        onnx.checker.check_sparse_tensor(tensor)
-        out.graph.initializer.append(_dense(tensor, location))
-    del out.graph.sparse_initializer[:]
+    for _, graph in _graphs(out):
+        if isinstance(graph, onnx.GraphProto):
+            for tensor in graph.sparse_initializer:
+                onnx.checker.check_sparse_tensor(tensor)
+                graph.initializer.append(_dense(tensor, location))
+            del graph.sparse_initializer[:]
     for _, node in _nodes(out):
         for attribute in node.attribute:
             if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
@@ -111,25 +113,34 @@ def _dense(tensor: onnx.SparseTensorProto, location: str) -> onnx.TensorProto:
     return out
 
 
-def _nodes(proto: onnx.ModelProto) -> Iterator[tuple[tuple[int, ...], onnx.NodeProto]]:
-    """Nodes with their place (position in each graph around), outer ones first; the same order as _ir_nodes."""
-    graphs: list[tuple[tuple[int, ...], onnx.GraphProto | onnx.FunctionProto]] = [((-1,), proto.graph)]
-    graphs += [((i,), function) for i, function in enumerate(proto.functions)]
-    while graphs:
-        at, graph = graphs.pop()
+_Place = tuple[int, ...]
+
+
+def _graphs(proto: onnx.ModelProto) -> Iterator[tuple[_Place, onnx.GraphProto | onnx.FunctionProto]]:
+    """Graphs and functions with their place (position in each graph around), in the same order as _ir_graphs."""
+    pending: list[tuple[_Place, onnx.GraphProto | onnx.FunctionProto]] = [((-1,), proto.graph)]
+    pending += [((i,), function) for i, function in enumerate(proto.functions)]
+    while pending:
+        at, graph = pending.pop()
+        yield at, graph
+        for i, node in enumerate(graph.node):
+            inner = [g for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs)]
+            pending += [((*at, i, k), g) for k, g in enumerate(inner)]
+
+
+def _nodes(proto: onnx.ModelProto) -> Iterator[tuple[_Place, onnx.NodeProto]]:
+    for at, graph in _graphs(proto):
         for i, node in enumerate(graph.node):
             yield (*at, i), node
-            inner = [g for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs)]
-            graphs += [((*at, i, k), g) for k, g in enumerate(inner)]
 
 
-def _ir_nodes(model: ir.Model) -> Iterator[tuple[tuple[int, ...], ir.Node]]:
-    graphs: list[tuple[tuple[int, ...], ir.Graph | ir.Function]] = [((-1,), model.graph)]
-    graphs += [((i,), function) for i, function in enumerate(model.functions.values())]
-    while graphs:
-        at, graph = graphs.pop()
+def _ir_graphs(model: ir.Model) -> Iterator[tuple[_Place, ir.Graph | ir.Function]]:
+    pending: list[tuple[_Place, ir.Graph | ir.Function]] = [((-1,), model.graph)]
+    pending += [((i,), function) for i, function in enumerate(model.functions.values())]
+    while pending:
+        at, graph = pending.pop()
+        yield at, graph
         for i, node in enumerate(graph):
-            yield (*at, i), node
             inner: list[ir.Graph] = []
             for a in node.attributes.values():
                 if a.is_ref():
@@ -138,4 +149,10 @@ def _ir_nodes(model: ir.Model) -> Iterator[tuple[tuple[int, ...], ir.Node]]:
                     inner.append(a.as_graph())
                 elif a.type == ir.AttributeType.GRAPHS:
                     inner.extend(a.as_graphs())
-            graphs += [((*at, i, k), g) for k, g in enumerate(inner)]
+            pending += [((*at, i, k), g) for k, g in enumerate(inner)]
+
+
+def _ir_nodes(model: ir.Model) -> Iterator[tuple[_Place, ir.Node]]:
+    for at, graph in _ir_graphs(model):
+        for i, node in enumerate(graph):
+            yield (*at, i), node

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import onnx
 
 from netferry.converters.onnx.sparse import put_back
+from netferry.converters.onnx.training import put_training_back
 from netferry.converters.onnx.wire import BIG
 from netferry.errors import CheckFailed, InputError, MalformedFile, NetferryError, quoted
 from netferry.schemas.ir import ir
@@ -75,6 +76,7 @@ def structure_of(model: Model, *, ir_version: int, producer_version: str) -> Str
         finally:
             model.ir.ir_version = before
     put_back(model.ir, proto)
+    put_training_back(model, proto)
     proto.producer_name, proto.producer_version = "netferry", producer_version
     facts = model_metadata(model, producer_version)
     if ir_version < NODE_METADATA_IR:

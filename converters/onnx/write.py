@@ -76,7 +76,9 @@ def write(
     try:
         with Scratch(target.parent) as scratch:
             scratch.path(structure.token)
-            left_out = check_structure(structure, scratch.folder)
+            # only where the file is also loaded and run does a source's own fault pass
+            source = (lambda: None) if run_check is None else (lambda: _source_structure(model, structure.token))
+            left_out = check_structure(structure, scratch.folder, source)
             result["checks"].append(_check("structure", f"left out: {left_out}" if left_out else None))
             checked = time.perf_counter()
             job = _Job(model, structure, target, scratch, run_check, result)
@@ -241,6 +243,17 @@ def _pointing(structure: Structure, name: str, offsets: list[int]) -> onnx.Model
             for key, value in (("location", name), ("offset", offsets[index]), ("length", sizes[index])):
                 tensor.external_data.add(key=key, value=str(value))
     return proto
+
+
+def _source_structure(model: Model, token: str) -> bytes | None:
+    """The structure of the ONNX file that the model was read from, None where there is none."""
+    if model.source.format != "onnx" or not model.source.files:
+        return None
+    try:
+        with OnnxFile(Path(model.source.files[0]), Limits()) as file:
+            return file.structure(token)
+    except (NetferryError, OSError):
+        return None
 
 
 def _refuse(target: Path, model: Model) -> None:

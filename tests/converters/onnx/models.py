@@ -141,6 +141,41 @@ def indices_of(*at: int) -> TensorProto:
     return numpy_helper.from_array(np.array(at), "at")
 
 
+def nested_sparse() -> onnx.ModelProto:
+    """Sparse initializers in a branch of an If."""
+    model = branches()
+    then = model.graph.node[0].attribute[0].g
+    del then.initializer[:]
+    values = numpy_helper.from_array(np.array([1, 2], np.float32), "w")
+    then.sparse_initializer.append(helper.make_sparse_tensor(values, indices_of(3, 40), [32, 40]))
+    return model
+
+
+def training() -> onnx.ModelProto:
+    """Training information with a binding, an algorithm and its own initializer."""
+    model = linear()
+    info = model.training_info.add()
+    info.algorithm.CopyFrom(
+        parse_model("""<ir_version: 10, opset_import: ["": 21]>
+        step (float[32] g) => (float[32] new) { d = Mul(g, rate)  new = Sub(b, d) }""").graph
+    )
+    info.algorithm.initializer.append(numpy_helper.from_array(np.float32(0.1).reshape(()), "rate"))
+    info.algorithm.initializer.append(numpy_helper.from_array(weights(3000), "large"))
+    info.update_binding.add(key="b", value="new")
+    return model
+
+
+def untyped() -> onnx.ModelProto:
+    """IR version 1: attributes that do not say their type."""
+    model = parse_model("""<ir_version: 3, opset_import: ["": 8]>
+        net (float[N, 32] x) => (float[M, K] y) { t = Transpose<perm = [1, 0]>(x)  c = Clip<min = -1.0>(t)
+                                                  y = Softmax<axis = 1>(c) }""")
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            attribute.ClearField("type")
+    return model
+
+
 def chain(count: int) -> onnx.ModelProto:
     nodes = [helper.make_node("Neg", [f"v{i}"], [f"v{i + 1}"], name=f"n{i}") for i in range(count)]
     info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N"]) for n in ("v0", f"v{count}")]
@@ -151,7 +186,8 @@ def chain(count: int) -> onnx.ModelProto:
 ALL: dict[str, Callable[[], onnx.ModelProto]] = {
     "linear": linear, "ir3": lambda: _with_inputs(linear(3, 8)), "opset13": lambda: linear(7, 13),
     "branches": branches, "functions": functions, "strings": strings, "types": types, "typed-data": typed,
-    "odd-shapes": odd_shapes, "labelled": labelled, "sparse": sparse, "nameless-nodes": lambda: _nameless(linear()),
+    "odd-shapes": odd_shapes, "labelled": labelled, "sparse": sparse, "training": training,
+    "nameless-nodes": lambda: _nameless(linear()),
 }  # fmt: skip
 
 

@@ -11,6 +11,8 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+import netferry
+from netferry.errors import CheckFailed
 from netferry.schemas.ir import ir
 from tests.converters.onnx import models
 from tests.converters.onnx.models import load, save, stored
@@ -152,3 +154,50 @@ def test_producer_and_origin(tmp_path: Path) -> None:
     assert again.source.version == "netferry 0.1.0"
     assert again.source.files == (str(tmp_path / "net.onnx"),)
     assert again.source.details["origin"] == {"format": "onnx", "version": "pytorch 2.3", "files": ["from.onnx"]}
+
+
+def test_training_information_goes_through(tmp_path: Path) -> None:
+    source = models.training()
+    save(load(stored(tmp_path / "from.onnx", source)), tmp_path / "net.onnx")
+    assert list(onnx.load(tmp_path / "net.onnx").training_info) == list(source.training_info)
+
+
+@pytest.mark.parametrize("change", ["opset", "gone"])
+def test_training_information_that_no_longer_fits_is_dropped_and_told(change: str, tmp_path: Path) -> None:
+    source = models.training()
+    if change == "gone":
+        source.training_info[0].update_binding[0].key = "elsewhere"
+    model = load(stored(tmp_path / "from.onnx", source))
+    netferry.save(model, tmp_path / "net.onnx", opset=17 if change == "opset" else None)
+    assert not onnx.load(tmp_path / "net.onnx").training_info
+    assert [n.message for n in model.notes if n.kind == "dropped"]
+
+
+def test_sparse_initializers_of_a_branch_survive(tmp_path: Path) -> None:
+    source = models.nested_sparse()
+    save(load(stored(tmp_path / "from.onnx", source)), tmp_path / "net.onnx")
+    save(load(tmp_path / "net.onnx"), tmp_path / "again.onnx")
+    _same_content(source, onnx.load(tmp_path / "net.onnx"))
+    assert (tmp_path / "net.onnx").read_bytes() == (tmp_path / "again.onnx").read_bytes()
+
+
+def test_attributes_of_the_first_files_get_their_type(tmp_path: Path) -> None:
+    save(load(stored(tmp_path / "from.onnx", models.untyped())), tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    x = models.weights(2, 32)
+    clipped = np.maximum(x.T, -1)
+    want = np.exp(clipped) / np.exp(clipped).sum(1, keepdims=True)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], want, rtol=1e-5)
+
+
+def test_shapes_that_were_never_true_are_told_not_refused(tmp_path: Path) -> None:
+    source = models.linear()
+    source.graph.value_info.append(onnx.helper.make_tensor_value_info("h", onnx.TensorProto.FLOAT, ["N", 7]))
+    report = netferry.convert(stored(tmp_path / "from.onnx", source), tmp_path / "net.onnx")
+    check = next(c for c in report["checks"] if c["name"] == "structure")
+    assert "fails on the source file too" in check["detail"]
+    _agree(tmp_path / "from.onnx", tmp_path / "net.onnx")
+    model = load(tmp_path / "from.onnx")
+    model.graph.node("n0").outputs[0].shape = ir.Shape(["N", 8])
+    with pytest.raises(CheckFailed, match="do not fit"):
+        save(model, tmp_path / "other.onnx")
