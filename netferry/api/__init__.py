@@ -7,6 +7,7 @@ from netferry.api.datasets import preview
 from netferry.api.packaging import package
 from netferry.api.predicting import predict
 from netferry.api.reading import load
+from netferry.api.scanning import scan
 from netferry.api.showing import doctor, formats, inspect, layers
 from netferry.api.training import to_torch, update_from
 from netferry.api.verifying import verify
@@ -23,6 +24,7 @@ __all__ = [
     "predict",
     "preview",
     "save",
+    "scan",
     "to_torch",
     "update_from",
     "verify",

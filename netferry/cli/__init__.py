@@ -17,6 +17,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "convert",
     "verify",
     "inspect",
+    "scan",
     "predict",
     "data",
     "package",

@@ -63,6 +63,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "predict",
         "preview",
         "save",
+        "scan",
         "to_torch",
         "update_from",
         "verify",
