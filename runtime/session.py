@@ -56,7 +56,7 @@ class Session:
         threads: threads of one run on the processor; None lets onnxruntime choose.
         weights_folder: where the external weights of a model given as bytes lie.
         once: the session will run only a few times: weights are not packed anew for speed, which for large networks
-            takes longer than the runs.
+            takes longer than the runs, and threads that wait do so without spinning.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -100,6 +100,7 @@ class Session:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         if once:
             options.add_session_config_entry("session.disable_prepacking", "1")
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session, self.device = _open(ort, source, asked, options, self.file)
         self.provider: str = self._session.get_providers()[0]
         self.inputs = tuple(_port(p) for p in self._session.get_inputs())

@@ -155,6 +155,7 @@ class _Job:
         with self.scratch.writing(file) as fd:
             sink = Sink(fd)
             try:
+                sink.reserve(length_of(pieces))
                 sink.pieces(pieces, structure.tensors)
                 sink.flush()
             finally:

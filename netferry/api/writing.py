@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +90,19 @@ def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
 
     if check == "auto" and find_spec("onnxruntime") is None:
         return None
+    from threading import Thread
+
     from netferry.runtime.verify import run_check
 
+    Thread(target=_import_runtime).start()  # while the weights are written
     return run_check
+
+
+def _import_runtime() -> None:
+    from contextlib import suppress
+
+    with suppress(Exception):  # the check itself says what is missing
+        import_module("onnxruntime")
 
 
 def _both(run: Any, further: Callable[..., Any]) -> Callable[..., dict[str, Any]]:

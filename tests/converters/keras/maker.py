@@ -81,7 +81,8 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
     learnable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     state = sum(int(np.prod(w.shape)) for w in model.non_trainable_weights if not unknown(w))
     weights = "weights.h5" if GENERATION == 2 else "model.weights.h5"
-    return {"learnable": learnable, "state": state, "weights": weights, "layers": census(model)}
+    noise = rounding(model, rng, arrays["3:in0"]) if request.get("calibrate") else 0.0
+    return {"learnable": learnable, "state": state, "weights": weights, "layers": census(model), "noise": noise}
 
 
 def census(model: Any) -> dict[str, int]:
@@ -129,6 +130,13 @@ def calibrate(model: Any, rng: np.random.Generator, scale: float) -> None:
             layer.momentum = momentum
             spread = rng.uniform(0.8, 1.25, layer.moving_variance.shape)
             layer.moving_variance.assign(np.asarray(layer.moving_variance) * spread + 1e-3)
+
+
+def rounding(model: Any, rng: np.random.Generator, x: np.ndarray) -> float:
+    """How far Keras's own result moves, relative to its largest value, when each input moves by about one rounding."""
+    moved = (x * (1 + 1e-7 * rng.choice([-1.0, 1.0], x.shape))).astype(np.float32)
+    before, after = (np.asarray(model(v, training=False)) for v in (x, moved))
+    return float(np.abs(after - before).max() / np.abs(before).max())
 
 
 def flat(value: Any) -> list[Any]:

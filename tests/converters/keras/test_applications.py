@@ -73,7 +73,9 @@ class Application:
         assert operators["Transpose"] <= 1
         assert operators["Identity"] == operators["Cast"] == operators["Shape"] == 0
         assert operators.total() <= clean_nodes(facts["layers"]), operators
-        self.compare(model, arrays, nchw=False)
+        # a network of 100 layers and more with random weights amplifies roundings: Keras agrees with itself no better
+        tolerance = max(1e-4, 3 * facts["noise"])
+        self.compare(model, arrays, nchw=False, tolerance=tolerance)
         turned = read(self.folder / "model.h5", ReadOptions(inputs_as_nchw=("*",)))
         assert Counter(n.op_type for n in turned.graph) == operators - Counter(["Transpose"])
         optimize(turned, "full")
@@ -83,9 +85,9 @@ class Application:
         assert not [n.name for n in behind if n is not None and n.op_type == "Conv" and len(n.outputs[0].uses()) == 1]
         if name in CLEAN:
             assert left.total() <= CLEAN[name], left
-        self.compare(turned, arrays, nchw=True)
+        self.compare(turned, arrays, nchw=True, tolerance=tolerance)
 
-    def compare(self, model: Model, arrays: dict[str, np.ndarray], *, nchw: bool, tolerance: float = 1e-4) -> None:
+    def compare(self, model: Model, arrays: dict[str, np.ndarray], *, nchw: bool, tolerance: float) -> None:
         file = self.folder / f"out{int(nchw)}.onnx"
         write(model, file, producer_version="test")
         options = onnxruntime.SessionOptions()
