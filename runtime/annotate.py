@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from netferry.errors import NetferryError, UsageError, quoted
-from netferry.runtime.output import whole_file
 from netferry.runtime.predict import Candidate, Prediction
 from netferry.runtime.preprocess import Picture, load_picture
+from netferry.schemas.publish import whole
 
 MAX_ON_SHEET = 400
 """More pictures than this do not fit a sheet that anybody can look at; the sheet says how many it leaves out."""
@@ -55,8 +55,8 @@ def annotate(
     else:
         shown = min(len(predictions), MAX_ON_SHEET)
         image = _sheet(sources[:shown], predictions[:shown], len(predictions) - shown)
-    with whole_file(out) as file:
-        image.save(file, "PNG")
+    with whole(out) as scratch:
+        image.save(scratch, "PNG")
     return shown
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import numpy as np
 
 from netferry.errors import MissingExtra, UsageError, quoted
-from netferry.runtime.output import whole_file
+from netferry.schemas.publish import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,9 +106,7 @@ def write_figure(figure: Figure, out: str | os.PathLike[str], dpi: int = 150) ->
         UsageError: another suffix. OutputError: it cannot be written there.
     """
     check_plot_name(out)
-    data = figure_bytes(figure, Path(out).suffix.lower()[1:], dpi)
-    with whole_file(out) as file:
-        file.write(data)
+    write_whole(out, figure_bytes(figure, Path(out).suffix.lower()[1:], dpi))
 
 
 def check_plot_name(out: str | os.PathLike[str]) -> None:

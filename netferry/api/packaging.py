@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from netferry.api.reading import StrPath, load
 from netferry.api.writing import save
 from netferry.errors import OutputError, UnsupportedOption, UsageError
+from netferry.schemas.publish import announce
 
 if TYPE_CHECKING:
     from netferry.converters.serving.contents import Picture
@@ -124,6 +125,7 @@ class _Folder:
             if self.target.is_dir() and self.target.stat().st_dev != parent.stat().st_dev:
                 parent = self.target  # a volume of its own
             self._folder = tempfile.TemporaryDirectory(dir=parent, prefix=".netferry-")
+            announce(self._folder.name)
         except OSError as error:
             raise OutputError(error.strerror or str(error), file=self.target) from None
         return Path(self._folder.name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath, label_names, load
+from netferry.api.remote import Transfers
 from netferry.api.writing import save
 from netferry.errors import UsageError
 from netferry.schemas.publish import temporary_folder
@@ -41,7 +42,7 @@ def predict(
 
     Args:
         source: an ONNX file, a file of another format (converted in memory), or a model.
-        pictures: files, folders, globs.
+        pictures: files, folders, globs; like the other files here they may be URLs (s3, gs, http, file).
         top: how many labels per picture.
         labels: class names, where the model carries none.
         annotate: write the pictures with label and score here.
@@ -71,16 +72,20 @@ def predict(
         raise UsageError(f"on_error is fail or skip, not {on_error!r}")
     if mean_file is not None:
         reading["mean_file"] = mean_file
-    items = open_data(pictures)
-    with as_onnx(source, weights, reading) as path:
-        session = Session(path, device=device)
-        classifier = Classifier(session, labels=label_names(labels), output=output, changes=changes)
-        found = list(classifier.predict(items, top, batch_size, on_error=on_error))
-    if annotate is not None:
-        from netferry.runtime.annotate import annotate as draw
+    with Transfers() as files:
+        items = open_data(files.inputs(pictures))
+        labels, sheet = files.input(labels), files.output(annotate)
+        if "mean_file" in reading:
+            reading["mean_file"] = files.input(reading["mean_file"])
+        with as_onnx(files.input(source), files.input(weights), reading) as path:
+            session = Session(path, device=device)
+            classifier = Classifier(session, labels=label_names(labels), output=output, changes=changes)
+            found = list(classifier.predict(items, top, batch_size, on_error=on_error))
+        if annotate is not None:
+            from netferry.runtime.annotate import annotate as draw
 
-        draw(found, annotate)
-    return {
+            draw(found, sheet)
+    result = {
         "model": str(source) if isinstance(source, (str, Path)) else source.graph.name,
         "device": session.device,
         "provider": session.provider,
@@ -89,6 +94,7 @@ def predict(
         "predictions": [p.as_dict() for p in found if p.error is None],
         "skipped": [p.as_dict() for p in found if p.error is not None],
     }
+    return files.named(result) if files.used else result
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath, load
+from netferry.api.remote import Transfers
 from netferry.errors import UsageError
+from netferry.schemas.publish import write_whole
 
 if TYPE_CHECKING:
     from netferry.schemas.model import Model
@@ -143,6 +146,8 @@ def convert(
             the first diverging layer (see :func:`verify`).
         sandbox: do it in a confined child process, so that a crash of a native library is an error here.
 
+    ``source``, ``weights``, ``target``, ``report``, ``labels`` and ``mean_file`` may be URLs (s3, gs, http, file).
+
     Returns:
         The report (schemas/report.schema.json); the sources' hashes are computed only where ``report`` is given.
     """
@@ -151,6 +156,39 @@ def convert(
 
         given = {k: v for k, v in locals().items() if k not in ("sandbox", "reading", "confined")}
         return confined.call("convert", given | reading)
+    with Transfers() as files:
+        for name in ("labels", "mean_file"):
+            if name in reading:
+                reading[name] = files.input(reading[name])
+        kept, place = files.output(report), files.output(target)
+        document = _converted(
+            files.input(source), place, files.input(weights), kept, opset, ir_version, external_data, check,
+            allow_placeholders, optimize, precision, disable, verify, reading,
+        )  # fmt: skip
+        if files.used:
+            document = files.named(document)
+            if kept is not None:
+                write_whole(kept, json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+    return document
+
+
+def _converted(
+    source: StrPath,
+    target: StrPath,
+    weights: StrPath | None,
+    report: StrPath | None,
+    opset: int | None,
+    ir_version: int | None,
+    external_data: bool | None,
+    check: str,
+    allow_placeholders: bool,
+    optimize: str,
+    precision: str | None,
+    disable: Sequence[str],
+    verify: bool,
+    reading: dict[str, Any],
+) -> dict[str, Any]:
+    """The work of :func:`convert`, on local files."""
     from netferry import __version__
     from netferry.api.changing import change
     from netferry.schemas.report import Report

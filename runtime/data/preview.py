@@ -10,8 +10,8 @@ import numpy as np
 from netferry.errors import NetferryError, UsageError, quoted
 from netferry.runtime.annotate import drawable, sheet_of
 from netferry.runtime.data.folder import Pictures
-from netferry.runtime.output import whole_file
 from netferry.runtime.preprocess import load_picture
+from netferry.schemas.publish import whole
 
 MOST = 400
 """More pictures than this do not fit a sheet that anybody can look at."""
@@ -42,8 +42,8 @@ def preview(pictures: Pictures, out: str | os.PathLike[str], n: int = 16, *, see
     files = [pictures.files[i] for i in rows]
     labels = [caption(pictures, int(i)) for i in rows]
     captions = [drawable(label) if _readable(file) else None for file, label in zip(files, labels, strict=True)]
-    with whole_file(out) as file:
-        sheet_of(files, captions, [f.name for f in files]).save(file, "PNG")
+    with whole(out) as scratch:
+        sheet_of(files, captions, [f.name for f in files]).save(scratch, "PNG")
     return [(str(file), label) for file, label in zip(files, labels, strict=True)]
 
 
