@@ -217,15 +217,20 @@ def _errors(url: str, kind: type[NetferryError]) -> Iterator[None]:
         yield
     except NetferryError:
         raise
-    except FileNotFoundError:
-        raise kind("no such file", file=shown(url)) from None
+    except FileNotFoundError as error:
+        cause = error.__cause__  # fsspec says so of a server that does not answer, too
+        if cause is None or (getattr(cause, "status", 404) == 404 and not isinstance(cause, OSError)):
+            raise kind("no such file", file=shown(url)) from None
+        raise kind(f"the transfer failed: {_said(cause, url)}", file=shown(url)) from error
     except PermissionError as error:
         raise kind("access denied", file=shown(url), hint="are the credentials set?") from error
     except Exception as error:  # aiohttp's, botocore's and google's classes share no base
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise kind(
-            f"the transfer failed: {quoted(said.replace(url, shown(url)), 300)[1:-1]}", file=shown(url)
-        ) from error
+        raise kind(f"the transfer failed: {_said(error, url)}", file=shown(url)) from error
+
+
+def _said(error: BaseException, url: str) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return quoted(text.replace(url, shown(url)), 300)[1:-1]
 
 
 def _send(folder: Path, url: str) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from netferry.cli.app import app, show
 from netferry.cli.options import (
+    URL,
     Crop,
     DecodeBoxes,
     Disable,
@@ -34,6 +35,7 @@ from netferry.cli.options import (
     Stage,
     Weights,
     add_recipe,
+    beside,
     keras_options,
     reading_options,
 )
@@ -41,9 +43,9 @@ from netferry.cli.options import (
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="The network: .prototxt, .h5, .cfg, .onnx …")],
-    second: Annotated[Path | None, typer.Argument(help="The weights, where they are a second file.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The ONNX file to write.")] = None,
+    source: Annotated[Path, typer.Argument(help="The network: .prototxt, .h5, .cfg, .onnx …", **URL)],
+    second: Annotated[Path | None, typer.Argument(help="The weights, where they are a second file.", **URL)] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The ONNX file to write.", **URL)] = None,
     weights: Weights = None,
     opset: Annotated[int | None, typer.Option(help="11 to 26; 21 by default.", min=1)] = None,
     ir_version: Annotated[int | None, typer.Option(help="The lowest that carries the content by default.")] = None,
@@ -83,13 +85,13 @@ def convert(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare with the source in its own framework before the file appears.")
     ] = False,
-    report: Annotated[Path | None, typer.Option(help="Write the conversion report (JSON) here.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the conversion report (JSON) here.", **URL)] = None,
     as_json: Json = False,
 ) -> None:
     """Convert a network to ONNX. Example: netferry convert fixtures/digits.prototxt fixtures/digits.caffemodel"""
     from netferry import api
 
-    target = output or source.with_suffix(".onnx")
+    target = output or beside(source, ".onnx")
     reading = reading_options(format, input_shape, limit, batch, init, skip_missing, stage, level, plugin)
     reading["labels"] = labels
     if decode_boxes:

@@ -9,8 +9,26 @@ import typer
 
 from netferry.errors import UsageError
 
+
+def location(text: str) -> Path:
+    """A path, or a URL as it is (the API takes both; a Path would swallow a slash)."""
+    return text if "://" in text else Path(text)  # pyright: ignore[reportReturnType]
+
+
+def beside(source: Path, suffix: str) -> Path:
+    """The default output: the source's name with another suffix; for a URL in the working folder."""
+    if "://" in str(source):
+        from urllib.parse import unquote, urlsplit
+
+        return Path(Path(unquote(urlsplit(str(source)).path)).name or "model").with_suffix(suffix)
+    return source.with_suffix(suffix)
+
+
+URL: Any = {"parser": location, "metavar": "PATH|URL"}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Weights = Annotated[Path | None, typer.Option("--weights", "-w", help="The weights, where they are a second file.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", "-w", help="The weights, where they are a second file.", **URL)
+]
 Format = Annotated[str | None, typer.Option("--format", help="Source format; by default the content decides.")]
 InputShape = Annotated[
     list[str] | None,
@@ -18,7 +36,7 @@ InputShape = Annotated[
 ]
 Plugin = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers layer readers.")]
 Limit = Annotated[list[str] | None, typer.Option("--limit", help="NAME=NUMBER: another bound than the default.")]
-Labels = Annotated[Path | None, typer.Option("--labels", help="Class names, one per line (or JSON).")]
+Labels = Annotated[Path | None, typer.Option("--labels", help="Class names, one per line (or JSON).", **URL)]
 Mean = Annotated[
     str | None, typer.Option("--mean", help="Mean to subtract, per channel (104,117,123), or a .binaryproto file.")
 ]
@@ -140,7 +158,7 @@ def parse_mean(text: str | None) -> tuple[tuple[float, ...] | None, Path | None]
     try:
         return tuple(float(v) for v in text.split(",")), None
     except ValueError:
-        return None, Path(text)
+        return None, location(text)
 
 
 def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:

@@ -9,6 +9,7 @@ import typer
 
 from netferry.cli.app import app, show
 from netferry.cli.options import (
+    URL,
     Crop,
     Format,
     Init,
@@ -33,10 +34,10 @@ from netferry.cli.options import (
 
 @app.command()
 def package(
-    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.")],
-    second: Annotated[Path | None, typer.Argument(help="The weights, where they are a second file.")] = None,
+    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
+    second: Annotated[Path | None, typer.Argument(help="The weights, where they are a second file.", **URL)] = None,
     to: Annotated[str, typer.Option("--to", help="triton, kserve, mlflow, huggingface or dir.")] = "dir",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("package"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", **URL)] = Path("package"),
     name: Annotated[str | None, typer.Option(help="The model's name in the stack; the file's by default.")] = None,
     preprocessing: Annotated[
         str, typer.Option(help="Triton: ensemble (uint8 pictures in), none, or auto: ensemble where there is a recipe.")

@@ -9,6 +9,7 @@ import typer
 
 from netferry.cli.app import app, show
 from netferry.cli.options import (
+    URL,
     Crop,
     Format,
     InputShape,
@@ -31,12 +32,12 @@ from netferry.cli.options import (
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.")],
+    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
     pictures: Annotated[list[str], typer.Argument(help="Pictures, folders, globs.")],
     weights: Weights = None,
     top: Annotated[int, typer.Option(help="How many labels per picture.", min=1)] = 5,
     labels: Labels = None,
-    annotate: Annotated[Path | None, typer.Option(help="Write the pictures with label and score here (PNG).")] = None,
+    annotate: Annotated[Path | None, typer.Option(help="Write the pictures with labels here (PNG).", **URL)] = None,
     mean: Mean = None,
     scale: Scale = None,
     channel_order: Order = None,

@@ -1,0 +1,176 @@
+"""URLs in place of files, against a server on this machine."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import netferry
+from netferry.api.remote import Transfers, is_url, name_of, shown
+from netferry.errors import InputError, LimitExceeded, MissingExtra, OutputError, UsageError
+from tests.shared import REPOSITORY
+
+pytest.importorskip("fsspec", reason="needs the extra 'remote'")
+pytest.importorskip("aiohttp", reason="needs the extra 'remote'")
+FIXTURES = REPOSITORY / "fixtures"
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Files of a folder; PUT stores, but for names with 'locked'."""
+
+    def log_message(self, *_: object) -> None: ...
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"] or 0)) if "Content-Length" in self.headers else b""
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                content += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        if "locked" in self.path:
+            self.send_response(403)
+        else:
+            Path(self.translate_path(self.path)).write_bytes(content)
+            self.send_response(201)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    for file in [*FIXTURES.glob("digits*"), *FIXTURES.glob("digit_*.png")]:
+        (folder / file.name).write_bytes(file.read_bytes())
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: Handler(*a, directory=str(folder)))
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{made.server_port}", folder
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def test_convert_reads_and_writes_urls(server: tuple[str, Path]) -> None:
+    url, folder = server
+    report = netferry.convert(
+        f"{url}/digits.prototxt", f"{url}/made.onnx", f"{url}/digits.caffemodel", report=f"{url}/report.json",
+        labels=f"{url}/digits_labels.txt", mean_file=f"{url}/digits_mean.binaryproto", external_data=True,
+    )  # fmt: skip
+    assert sorted(o["file"] for o in report["outputs"]) == [f"{url}/made.onnx", f"{url}/made.onnx.data"]
+    assert json.loads((folder / "report.json").read_text()) == report
+    assert [f["file"] for f in report["source"]["files"]][:2] == [f"{url}/digits.prototxt", f"{url}/digits.caffemodel"]
+    # the weights beside the file come along when it is read again
+    found = netferry.predict(f"{url}/made.onnx", [f"{url}/digit_7_09.png", f"{url}/digit_5_*.png"], scale=[1 / 256])
+    names = [p["item"] for p in found["predictions"]]
+    assert names == [f"{url}/digit_{n}.png" for n in ("7_09", "5_01", "5_11", "5_12")]
+    assert [p["top"][0]["label"] for p in found["predictions"]] == ["seven", "five", "five", "five"]
+
+
+def test_nothing_is_sent_where_the_work_fails(server: tuple[str, Path]) -> None:
+    url, folder = server
+    before = sorted(p.name for p in folder.iterdir())
+    with pytest.raises(netferry.NetferryError):
+        netferry.convert(f"{url}/digits.prototxt", f"{url}/made.onnx", report=f"{url}/report.json")
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "error", "message"),
+    [
+        pytest.param("/nothing.prototxt", "/o.onnx", InputError, "no such file", id="missing"),
+        pytest.param("/digits.prototxt", "/locked.onnx", OutputError, "locked.onnx", id="not-writable"),
+    ],
+)
+def test_errors_name_the_url(
+    server: tuple[str, Path], source: str, target: str, error: type[Exception], message: str
+) -> None:
+    url, _ = server
+    with pytest.raises(error) as raised:
+        netferry.convert(url + source, url + target, f"{url}/digits.caffemodel")
+    assert message in str(raised.value)
+    assert url in str(raised.value)
+
+
+def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(InputError, match="transfer failed"), Transfers() as files:
+        files.input("http://127.0.0.1:9/net.onnx")
+
+
+def test_downloads_are_bounded(server: tuple[str, Path]) -> None:
+    with pytest.raises(LimitExceeded, match="bytes would be fetched"), Transfers(limit=1000) as files:
+        files.input(f"{server[0]}/digits.caffemodel")
+
+
+def test_fetched_files_are_gone_afterwards(server: tuple[str, Path]) -> None:
+    with Transfers() as files:
+        local = files.input(f"{server[0]}/digits.prototxt")
+        assert local.read_bytes() == (FIXTURES / "digits.prototxt").read_bytes()
+    assert not local.parent.exists()
+
+
+def test_file_urls(tmp_path: Path) -> None:
+    target = tmp_path / "a b" / "net.onnx"
+    netferry.convert(
+        (FIXTURES / "digits.prototxt").as_uri(), target.as_uri(), (FIXTURES / "digits.caffemodel").as_uri()
+    )
+    assert target.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("url", ["ssh://host/x.onnx", "http://x/y::ssh://z", "file://host/x", "ftp://h/x"])
+def test_other_schemes_are_refused(url: str) -> None:
+    with pytest.raises(UsageError), Transfers() as files:
+        files.input(url)
+
+
+@pytest.mark.parametrize(("url", "package"), [("s3://bucket/x.onnx", "s3fs"), ("gs://bucket/x.onnx", "gcsfs")])
+def test_a_missing_package_is_named(url: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=package) as raised, Transfers() as files:
+        files.input(url)
+    assert raised.value.hint == "pip install 'netferry[remote]'"
+
+
+def test_secrets_are_not_shown() -> None:
+    assert shown("https://me:secret@host/a/b.onnx?X-Amz-Signature=1#x") == "https://host/a/b.onnx"
+    assert name_of("https://host/a/b%20c.onnx?sig=1") == "b c.onnx"
+    assert name_of("https://host/%2e%2e") == "download"
+    assert is_url("s3://b/k")
+    assert not is_url(r"C:\x")
+    assert not is_url(Path("a"))
+
+
+def test_object_stores_have_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through fsspec's file system in memory: what s3 and gs do beyond http."""
+    import fsspec
+
+    monkeypatch.setattr("netferry.api.remote.SCHEMES", ("memory",))
+    store: Any = fsspec.filesystem("memory")
+    store.pipe({"/bucket/pictures/a/x.png": b"1", "/bucket/pictures/b/y.png": b"22"})
+    with Transfers() as files:
+        folder = files.input("memory://bucket/pictures")
+        assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.png")} == {
+            "a/x.png": b"1", "b/y.png": b"22",
+        }  # fmt: skip
+        assert files.named({"item": folder / "a" / "x.png"}) == {"item": "memory://bucket/pictures/a/x.png"}
+        files.output("memory://bucket/made/deep/r.json").write_text("{}")
+    assert store.cat("/bucket/made/deep/r.json") == b"{}"
+    store.rm("/bucket", recursive=True)
+
+
+def test_the_command_line_takes_urls(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, _ = server
+    done = subprocess.run(
+        [sys.executable, "-m", "netferry", "convert", f"{url}/digits.prototxt", f"{url}/digits.caffemodel"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(REPOSITORY), "PATH": "/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "digits.onnx").exists()
