@@ -24,7 +24,7 @@ def fill(filler: dict[str, Any], shape: Sequence[int], name: str, seed: int) -> 
         UnsupportedOption: unknown filler type.
     """
     kind = str(filler.get("type", "msra"))
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8", "surrogatepass"))])
     number = _number(filler)
     count = int(np.prod(shape, dtype=np.int64))
     fan_in = float(filler.get("fan_in") or (count / shape[0] if len(shape) > 1 else max(count, 1)))

@@ -253,7 +253,7 @@ class _Parser:
             data = b""
             while self._token.kind == "string":
                 data += self._unescaped(self._next())
-            return Scalar(data.decode("utf-8", "surrogateescape"), True, line, column)
+            return Scalar(data.decode("utf-8", "backslashreplace"), True, line, column)
         sign = "-" if self._take("-") else ""
         token = self._token
         if token.kind in ("number", "word"):

@@ -42,7 +42,7 @@ class WireFile(ProtoFile):
             raise self.fail("a string is expected", f.start)
         if f.end - f.start > self.limits.name_bytes:
             raise LimitExceeded(f"a name of {f.end - f.start} bytes (limit name_bytes)", file=self.path)
-        return self.read(f.start, f.end - f.start).decode("utf-8", "surrogateescape")
+        return self.read(f.start, f.end - f.start).decode("utf-8", "backslashreplace")
 
     def varints(self, f: Field) -> list[int]:
         """A repeated integer field, packed or not; values are signed 64-bit."""

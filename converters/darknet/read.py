@@ -76,4 +76,4 @@ def _text(path: Path, limits: Limits) -> str:
     size = path.stat().st_size
     if size > limits.text_bytes:
         raise LimitExceeded(f"a text of {size} bytes (limit text_bytes={limits.text_bytes})")
-    return path.read_bytes().decode("utf-8", "surrogateescape")
+    return path.read_bytes().decode("utf-8", "backslashreplace")
