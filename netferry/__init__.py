@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from netferry.api import (
         convert,
         doctor,
+        export,
         formats,
         inspect,
         layers,
@@ -48,6 +49,7 @@ __all__ = [
     "Preprocessing",
     "convert",
     "doctor",
+    "export",
     "formats",
     "inspect",
     "layers",

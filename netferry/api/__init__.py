@@ -4,6 +4,7 @@ One file per verb or family of verbs; every room is imported inside the function
 """
 
 from netferry.api.datasets import preview
+from netferry.api.exporting import export
 from netferry.api.packaging import package
 from netferry.api.predicting import predict
 from netferry.api.reading import load
@@ -16,6 +17,7 @@ from netferry.api.writing import convert, save
 __all__ = [
     "convert",
     "doctor",
+    "export",
     "formats",
     "inspect",
     "layers",

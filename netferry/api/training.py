@@ -26,7 +26,7 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
         UnsupportedLayer: operators that have no counterpart, all of them.
         Uninitialised: parameters have no values.
     """
-    _require_torch()
+    require_torch()
     from netferry.converters.passes.opset import to_opset
     from netferry.runtime.torch.build import LOWEST_OPSET, build
     from netferry.schemas.model import Model as Copy
@@ -39,13 +39,14 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
 
 def update_from(model: Model, module: Module) -> list[str]:
     """Write a trained module's parameters and statistics back into the model; see runtime/torch/writeback.py."""
-    _require_torch()
+    require_torch()
     from netferry.runtime.torch.writeback import update_from as write_back
 
     return write_back(model, module)
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
+    """Raise :class:`MissingExtra` where torch is not installed."""
     from importlib.util import find_spec
 
     from netferry.errors import MissingExtra

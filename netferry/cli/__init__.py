@@ -17,6 +17,7 @@ from netferry.errors import LimitExceeded, NetferryError
 
 _COMMANDS = (  # one module per family of commands, in the order of --help
     "convert",
+    "export",
     "verify",
     "inspect",
     "scan",

@@ -174,7 +174,7 @@ class GraphBuilder(Calls):
         x = self._input(node, data)
         if found.before is not None:
             name, settings = found.before
-            x = self.graph.call_function(getattr(glue, name), (x,), settings)
+            x = self.stamp(self.graph.call_function(getattr(glue, name), (x,), settings), node)
         if found.recurrent is not None:
             self._recurrent(node, path, x, found.recurrent)
             return

@@ -12,7 +12,7 @@ from netferry.runtime.torch import host
 from netferry.runtime.torch.dtypes import TORCH_OF
 from netferry.runtime.torch.folding import fold
 from netferry.runtime.torch.registry import Op, operators
-from netferry.runtime.torch.values import Held, Unsupported, Values, literal
+from netferry.runtime.torch.values import FLOATS, Held, Unsupported, Values, literal
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import layer_of
 from netferry.schemas.tensors import array_of
@@ -36,7 +36,11 @@ class Calls(Values):
         return self.as_tensor_node(self.lookup(value), value)
 
     def stamp(self, made: fx.Node, node: ir.Node) -> fx.Node:
+        """Note on an fx node what the writer of source code wants to know of the operator."""
+        value = node.outputs[0]
         made.meta["netferry.layer"] = layer_of(node)[0]
+        made.meta["netferry.floating"] = value.dtype in FLOATS
+        made.meta["netferry.rank"] = None if value.shape is None else len(value.shape)
         return made
 
     def _fold(self, node: ir.Node) -> bool:
@@ -57,11 +61,12 @@ class Calls(Values):
             x = self._input(node, 0)
             bounds = tuple(_attribute(node, name, default) for name, default in (("start", 0), ("end", None)))
             bounds = () if bounds == (0, None) else bounds
-            made = self.graph.call_function(host.shape, (x, *bounds))
+            made = self.stamp(self.graph.call_function(host.shape, (x, *bounds)), node)
             self.held[value] = Held("host", made, rank=1)
             return True
         if node.op_type == "Size":
-            self.held[value] = Held("host", self.graph.call_function(host.size, (self._input(node, 0),)), rank=0)
+            made = self.stamp(self.graph.call_function(host.size, (self._input(node, 0),)), node)
+            self.held[value] = Held("host", made, rank=0)
             return True
         form = host.HOST.get(node.op_type)
         if form is None:
@@ -85,6 +90,7 @@ class Calls(Values):
         )
         settings = {name: attributes[name] for name in form.attributes if name in attributes}
         made = self.stamp(self.graph.call_function(form.function, args, settings), node)
+        made.meta["netferry.rank"] = rank
         self.held[value] = Held("host", made, rank=rank)
         return True
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from netferry.runtime.torch import host
 from netferry.runtime.torch.naming import path_parts, wanted_path
 from netferry.schemas.ir import ir
-
-if TYPE_CHECKING:
-    pass
 
 CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 
@@ -37,21 +36,7 @@ class Loop(nn.Module):
         self.body, self.carried, self.outputs = body, carried, outputs
 
     def forward(self, most: Any, condition: Any, *values: Any) -> tuple[Any, ...]:
-        limit = None if most is None else int(most)
-        states, captured = list(values[: self.carried]), values[self.carried :]
-        device = next((v.device for v in values if isinstance(v, Tensor)), None)
-        found: list[list[Tensor]] = [[] for _ in range(self.outputs - self.carried)]
-        alive: Any = True if condition is None else condition
-        step = 0
-        while (limit is None or step < limit) and bool(alive):
-            number = torch.tensor(step, dtype=torch.int64, device=device)
-            flag = alive if isinstance(alive, Tensor) else torch.tensor(bool(alive), device=device)
-            alive, *results = self.body(number, flag, *states, *captured)
-            states = results[: self.carried]
-            for kept, value in zip(found, results[self.carried :], strict=True):
-                kept.append(value)
-            step += 1
-        return (*states, *(torch.stack(kept) if kept else torch.empty(0, device=device) for kept in found))
+        return run_loop(self.body, most, condition, *values, carried=self.carried, outputs=self.outputs)
 
 
 class Scan(nn.Module):
@@ -59,31 +44,10 @@ class Scan(nn.Module):
 
     def __init__(self, body: nn.Module, settings: dict[str, Any]) -> None:
         super().__init__()
-        self.body = body
-        self.states: int = settings["states"]
-        self.inputs: int = settings["inputs"]
-        self.axes: list[int] = settings["axes"]
-        self.backward: list[int] = settings["backward"]
-        self.out_axes: list[int] = settings["out_axes"]
-        self.out_backward: list[int] = settings["out_backward"]
+        self.body, self.settings = body, settings
 
     def forward(self, *values: Any) -> tuple[Any, ...]:
-        states = list(values[: self.states])
-        inputs = values[self.states : self.states + self.inputs]
-        captured = values[self.states + self.inputs :]
-        rows = [x.unbind(axis) for x, axis in zip(inputs, self.axes, strict=True)]
-        rows = [r[::-1] if back else r for r, back in zip(rows, self.backward, strict=True)]
-        found: list[list[Tensor]] = [[] for _ in self.out_axes]
-        for items in zip(*rows, strict=True):
-            results = self.body(*states, *items, *captured)
-            states = list(results[: self.states])
-            for kept, value in zip(found, results[self.states :], strict=True):
-                kept.append(value)
-        joined = [
-            torch.stack(kept[::-1] if back else kept, axis)
-            for kept, axis, back in zip(found, self.out_axes, self.out_backward, strict=True)
-        ]
-        return (*states, *joined)
+        return run_scan(self.body, *values, **self.settings)
 
 
 class SequenceMap(nn.Module):
@@ -94,12 +58,67 @@ class SequenceMap(nn.Module):
         self.body, self.inputs = body, inputs
 
     def forward(self, *values: Any) -> tuple[Any, ...]:
-        given, captured = values[: self.inputs], values[self.inputs :]
-        rows = []
-        for i in range(len(given[0])):
-            items = [v[i] if isinstance(v, (list, tuple)) else v for v in given]
-            rows.append(self.body(*items, *captured))
-        return tuple(list(column) for column in zip(*rows, strict=True))
+        return run_map(self.body, *values, inputs=self.inputs)
+
+
+def run_loop(
+    body: Callable[..., Any], most: Any, condition: Any, *values: Any, carried: int, outputs: int
+) -> tuple[Any, ...]:
+    """ONNX's Loop: ``carried`` values go from step to step, the further outputs of all steps are stacked."""
+    limit = None if most is None else int(most)
+    states, captured = list(values[:carried]), values[carried:]
+    device = next((v.device for v in values if isinstance(v, Tensor)), None)
+    found: list[list[Tensor]] = [[] for _ in range(outputs - carried)]
+    alive: Any = True if condition is None else condition
+    step = 0
+    while (limit is None or step < limit) and bool(alive):
+        number = torch.tensor(step, dtype=torch.int64, device=device)
+        flag = alive if isinstance(alive, Tensor) else torch.tensor(bool(alive), device=device)
+        alive, *results = body(number, flag, *states, *captured)
+        states = results[:carried]
+        for kept, value in zip(found, results[carried:], strict=True):
+            kept.append(value)
+        step += 1
+    return (*states, *(torch.stack(kept) if kept else torch.empty(0, device=device) for kept in found))
+
+
+def run_scan(
+    body: Callable[..., Any],
+    *values: Any,
+    states: int,
+    inputs: int,
+    axes: list[int],
+    backward: list[int],
+    out_axes: list[int],
+    out_backward: list[int],
+) -> tuple[Any, ...]:
+    """ONNX's Scan: the body gets a slice of each input per step; its further outputs are stacked."""
+    carried = list(values[:states])
+    scanned = values[states : states + inputs]
+    captured = values[states + inputs :]
+    rows = [x.unbind(axis) for x, axis in zip(scanned, axes, strict=True)]
+    rows = [r[::-1] if back else r for r, back in zip(rows, backward, strict=True)]
+    found: list[list[Tensor]] = [[] for _ in out_axes]
+    for items in zip(*rows, strict=True):
+        results = body(*carried, *items, *captured)
+        carried = list(results[:states])
+        for kept, value in zip(found, results[states:], strict=True):
+            kept.append(value)
+    joined = [
+        torch.stack(kept[::-1] if back else kept, axis)
+        for kept, axis, back in zip(found, out_axes, out_backward, strict=True)
+    ]
+    return (*carried, *joined)
+
+
+def run_map(body: Callable[..., Any], *values: Any, inputs: int) -> tuple[Any, ...]:
+    """ONNX's SequenceMap: the body gets one tensor of each sequence (and tensors as they are) at a time."""
+    given, captured = values[:inputs], values[inputs:]
+    rows = []
+    for i in range(len(given[0])):
+        items = [v[i] if isinstance(v, (list, tuple)) else v for v in given]
+        rows.append(body(*items, *captured))
+    return tuple(list(column) for column in zip(*rows, strict=True))
 
 
 def control_node(builder: Any, node: ir.Node) -> None:
@@ -133,7 +152,10 @@ def control_node(builder: Any, node: ir.Node) -> None:
             continue
         held = builder.lookup(value)
         plain = node.op_type == "If" or (node.op_type == "Loop" and i < 2)
-        inputs.append(held.node if plain and held.kind == "host" else builder.as_tensor_node(held, value))
+        if plain and held.kind == "host":  # a list of one number would be true whatever it holds
+            inputs.append(builder.graph.call_function(host.as_number, (held.node,)) if held.rank else held.node)
+        else:
+            inputs.append(builder.as_tensor_node(held, value))
     args = (*inputs, *(n for group in captured for n in group))
     made = builder.stamp(builder.graph.call_module(path, args), node)
     builder.unpack(node, made)

@@ -19,7 +19,7 @@ ONNX_OF = {kind: number for number, kind in TORCH_OF.items()}
 _WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}
 _LOWEST = -(2**63)
 
-F = TypeVar("F", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def torch_dtype(number: int) -> torch.dtype:
@@ -34,7 +34,7 @@ def convert(x: Tensor, kind: torch.dtype) -> Tensor:
     return x.to(kind)
 
 
-def unsigned(*, order: bool = False) -> Callable[[F], F]:
+def unsigned(*, order: bool = False) -> Callable[[Function], Function]:
     """Let an operator's function take uint16, uint32 and uint64, which torch barely computes with.
 
     The function gets int32 or int64 instead; results of that type become the unsigned type again, modulo its range.
@@ -42,7 +42,7 @@ def unsigned(*, order: bool = False) -> Callable[[F], F]:
     extremes: the sign bit is turned, which keeps the order.
     """
 
-    def wrap(function: F) -> F:
+    def wrap(function: Function) -> Function:
         @functools.wraps(function)
         def call(*args: Any, **settings: Any) -> Any:
             for x in args:

@@ -28,7 +28,7 @@ class Unsupported(Exception):
     """One node cannot be said in torch; the argument says why."""
 
 
-_FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
 
 
 @dataclass
@@ -123,7 +123,7 @@ class Values:
 
     def _initializer(self, value: ir.Value) -> Held:
         role = role_of(value)
-        if role == Role.CONSTANT or value.dtype not in _FLOATS:
+        if role == Role.CONSTANT or value.dtype not in FLOATS:
             array = array_of(value)
             if array is None:
                 raise Unsupported(f"{value.name} has no values")

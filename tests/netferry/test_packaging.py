@@ -55,6 +55,7 @@ def test_the_public_surface_is_what_all_says() -> None:
     assert api.__all__ == [
         "convert",
         "doctor",
+        "export",
         "formats",
         "inspect",
         "layers",

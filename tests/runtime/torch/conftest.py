@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +19,13 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     if importlib.util.find_spec("torch") is None and module_path.parent == Path(__file__).parent:
         return _Skipped.from_parent(parent, path=module_path)
     return None
+
+
+@pytest.fixture(scope="session")
+def alone() -> Iterator[object]:
+    """A process that has torch and nothing of ours."""
+    from tests.runtime.torch.alone import Alone
+
+    process = Alone()
+    yield process
+    process.close()

@@ -1,0 +1,3 @@
+"""A module as source: a readable ``model.py`` that needs nothing but torch, with its weights beside it."""
+
+from __future__ import annotations
