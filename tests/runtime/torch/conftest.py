@@ -29,3 +29,9 @@ def alone() -> Iterator[object]:
     process = Alone()
     yield process
     process.close()
+
+
+if importlib.util.find_spec("torch") is not None:  # the judge of Keras networks
+    from tests.converters.keras.conftest import case3, keras_of
+
+    __all__ = ["case3", "keras_of"]
