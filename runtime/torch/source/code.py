@@ -71,6 +71,8 @@ class Code:
         self.weights: dict[str, Tensor] = {}
         """what the weights file holds"""
         self.tied: dict[str, str] = {}
+        self.anchored = False
+        """whether the code asks which device the network is on"""
         self._dicts: set[str] = set()
         self._methods: dict[str, str] = {}
         self._lines: list[str] = []
@@ -78,7 +80,6 @@ class Code:
     def text(self) -> str:
         """The whole file."""
         self._collect(self.module)
-        layers = self._layers()
         forward = self._forward(self.module, "", "forward")
         bodies: list[str] = []
         written = set[str]()
@@ -86,6 +87,7 @@ class Code:
             for path, method in waiting:  # writing one may ask for others inside it
                 bodies += self._body(path, method)
                 written.add(path)
+        layers = self._layers()
         about = "\n".join(self.about)
         imports = ["import json", "import math", "from pathlib import Path", *self.helpers.import_lines()]
         head = [
@@ -108,6 +110,8 @@ class Code:
 
     def _layers(self) -> list[str]:
         lines = ["    def __init__(self) -> None:", "        super().__init__()"]
+        if self.anchored:
+            lines.append('self.register_buffer("anchor", torch.empty(0), persistent=False)  # where the network lies')
         seen: dict[int, str] = {}
         for path, module in self.module.named_modules():
             if path:
@@ -155,7 +159,7 @@ class Code:
             self.weights[full] = tensor
             return []
         if name == "anchor":
-            return [] if path else ['self.register_buffer("anchor", torch.empty(0), persistent=False)']
+            return []
         if not saved and tensor.numel() <= _SMALL and not tensor.is_complex():
             values = f"torch.tensor({literal(tensor.tolist())}, dtype={tensor.dtype})"
             if 0 in tensor.shape:
@@ -185,8 +189,8 @@ class Code:
             if node.op == "call_module" and isinstance(inner := module.get_submodule(str(node.target)), _CONTROL):
                 if function := {Loop: run_loop, Scan: run_scan, SequenceMap: run_map}.get(type(inner)):
                     self.helpers.name(function)
-                for body in inner.children():
-                    self._collect(body)  # type: ignore[arg-type]
+                for name in ("then_branch", "else_branch") if isinstance(inner, If) else ("body",):
+                    self._collect(getattr(inner, name))
             elif node.op == "call_function" and node.target.__module__.startswith("netferry."):  # type: ignore[union-attr]
                 call_text(
                     node,
@@ -257,6 +261,7 @@ class _Writer:
         """A node as code, its operands as variables or expressions."""
         if node.op == "get_attr":
             path = str(node.target)
+            self.code.anchored = self.code.anchored or path == "anchor"
             return "self.anchor" if path == "anchor" else self.code._at(self._full(path))
         if node.op == "call_module":
             return self._call_module(node)

@@ -1,4 +1,4 @@
-"""Real models of three formats as torch modules: outputs as onnxruntime's, learnable values as the source's."""
+"""Real models of three formats as torch modules, and as source alone: outputs as onnxruntime's, learnable values as the source's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from netferry import api
 from netferry.schemas.layers import count
+from tests.runtime.torch.alone import Alone
 from tests.shared import shared
 
 MODELS = [
@@ -35,7 +36,7 @@ SIZES = {"input": 576}
 
 
 @pytest.mark.parametrize(("source", "weights"), MODELS)
-def test_agrees_with_onnxruntime(source: str, weights: str | None, tmp_path: Path) -> None:
+def test_agrees_with_onnxruntime(alone: Alone, source: str, weights: str | None, tmp_path: Path) -> None:
     model = api.load(shared("data", source), None if weights is None else shared("data", weights))
     module = api.to_torch(model).eval()
     rng = np.random.default_rng(0)
@@ -51,7 +52,10 @@ def test_agrees_with_onnxruntime(source: str, weights: str | None, tmp_path: Pat
     with torch.no_grad():
         made = module(*(torch.from_numpy(x) for x in feeds.values()))
     made = made if isinstance(made, tuple) else (made,)
-    for got, expected in zip(made, session.run(None, feeds), strict=True):
+    api.export(model, tmp_path / "source", to="torch-source", check="none")
+    written = alone.run(tmp_path / "source", [[torch.from_numpy(x) for x in feeds.values()]])[0]
+    for got, source_made, expected in zip(made, written, session.run(None, feeds), strict=True):
         want = np.asarray(expected)
-        np.testing.assert_allclose(got.numpy(), want, rtol=0, atol=1e-5 * max(float(np.abs(want).max()), 1e-6))
+        for one in (got, source_made):
+            np.testing.assert_allclose(one.numpy(), want, rtol=0, atol=1e-5 * max(float(np.abs(want).max()), 1e-6))
     assert sum(p.numel() for p in module.parameters()) == sum(count(v) for v in model.parameters().values())
