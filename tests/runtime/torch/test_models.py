@@ -1,4 +1,4 @@
-"""Real models of three formats as torch modules, and as source alone: outputs as onnxruntime's, learnables as the source's."""
+"""Real models of three formats as torch modules and as source: outputs as onnxruntime's, learnables as before."""
 
 from __future__ import annotations
 
