@@ -17,6 +17,7 @@ def inspect(
     weights: StrPath | None = None,
     *,
     sizes: Mapping[str, int] | None = None,
+    html: StrPath | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
     """Return what a network consists of: inputs, outputs, totals, layer table, warnings.
@@ -25,11 +26,33 @@ def inspect(
         source: a file (see :func:`load` for ``weights`` and the further options) or a model.
         sizes: sizes of dynamic dimensions at which multiply-adds and memory are counted (``{"height": 224}``); the
             batch is 1 by default.
+        html: write one HTML page here that draws the network: zoom, search, settings and weight histograms of each
+            layer, without anything from elsewhere.
+
+    Raises:
+        UsageError: ``sizes`` names a dimension that the model does not have.
+        LimitExceeded: the network is too large to draw.
+        OutputError: the page cannot be written, or would replace a file of the network.
     """
     from netferry.api.description import describe
 
     model = load(source, weights, **reading) if isinstance(source, (str, Path)) else source
-    return describe(model, sizes=sizes)
+    described = describe(model, sizes=sizes)
+    if html is not None:
+        _write_page(model, described, Path(html))
+    return described
+
+
+def _write_page(model: Model, described: Mapping[str, Any], target: Path) -> None:
+    from netferry import __version__
+    from netferry.converters.html.page import page
+    from netferry.errors import OutputError
+    from netferry.runtime.output import write_text
+
+    for file in model.source.files:
+        if target.exists() and Path(file).exists() and target.samefile(file):
+            raise OutputError("the page would replace a file of the network", file=target)
+    write_text(target, page(model, described, version=__version__))
 
 
 def formats() -> list[dict[str, Any]]:

@@ -35,13 +35,14 @@ def inspect(
     plugin: Plugin = None,
     limit: Limit = None,
     dim: Dim = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page that draws the network here.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show a network: inputs, outputs, layers, costs, warnings. Example: netferry inspect fixtures/digits.prototxt"""
     from netferry import api
 
     reading = reading_options(format, input_shape, limit, "dynamic", None, False, stage, level, plugin)
-    result = api.inspect(source, weights or second, sizes=parse_sizes(dim), **reading)
+    result = api.inspect(source, weights or second, sizes=parse_sizes(dim), html=html, **reading)
     show(result, as_json, "tables_inspect.inspected")
 
 

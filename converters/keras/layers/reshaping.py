@@ -126,8 +126,7 @@ def zero_padding(b: Builder, l: Layer, x: KT) -> KT:
         return b.op("Pad", x.to(b, order), b.const(pads, "pads"))
 
     def remake(order: Order) -> ir.Value:
-        x.to(b, order)  # the Transpose belongs to the layer that asks for it
-        with b.layer(l.path, l.type):
+        with b.layer(l.path, l.type):  # the Transpose too: a layer must not read what reads it
             return padded(order)
 
     made = x.like(padded(x.order))
