@@ -19,6 +19,7 @@
     ├── CheckFailed                  9   the result is not valid, or does not agree
     ├── MissingExtra                10   an optional package is not installed
     ├── DeviceError                 11   the asked-for device cannot be used
+    │   └── OutOfMemory             11   the device's memory does not suffice
     └── OutputError                 12   the result could not be written
 
 The number is the exit code of the command line. 130 and 143 mean interrupted (SIGINT, SIGTERM).
@@ -219,6 +220,10 @@ class DeviceError(NetferryError):
     """The asked-for device cannot be used; the reason names the cause."""
 
     exit_code = 11
+
+
+class OutOfMemory(DeviceError):
+    """The device's memory does not suffice, not even for one item."""
 
 
 class OutputError(NetferryError):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.errors import MalformedFile, UsageError, quoted
+from netferry.errors import MalformedFile, OutOfMemory, UsageError, quoted
 from netferry.runtime.data import Item
 from netferry.runtime.ports import PREPROCESSING_KEY, SOURCE_KEY, metadata_of, picture_input, size_of
 from netferry.runtime.preprocess import preprocess
@@ -30,12 +30,15 @@ class Feed:
             (the model carries none: plain 0..255 values resized to the input; grey, RGB, or Caffe's own BGR).
         size: height and width of that input, None where dynamic.
         batch: the batch size that the network fixes, or None.
+        most: the largest batch that the memory took, where it did not take all; ``notes`` say so.
     """
 
     def __init__(
         self, session: Session, preprocessing: Preprocessing | None = None, changes: dict[str, Any] | None = None
     ) -> None:
         self.session = session
+        self.most: int | None = None
+        self.notes: list[str] = []
         recipes = metadata_of(session, PREPROCESSING_KEY)
         self.picture: Port | None = None
         self.recipe, self.recipe_from = Preprocessing(), "assumed"
@@ -149,16 +152,36 @@ class Feed:
 
         Raises:
             UsageError: an output does not have a row for each item.
+            OutOfMemory: not even for one item.
             CheckFailed: the run failed.
         """
         for members, inputs in self.batches(values):
-            made = self.session.run(inputs, outputs)
-            fed = len(next(iter(inputs.values())))
-            for name, array in made.items():
-                if not isinstance(array, np.ndarray) or not array.ndim or array.shape[0] != fed:
-                    shape = list(array.shape) if isinstance(array, np.ndarray) else type(array).__name__
-                    raise UsageError(
-                        f"output {quoted(name)} has no row for each item: {fed} items gave {shape}",
-                        file=self.session.file,
-                    )
-            yield members, {name: array[: len(members)] for name, array in made.items()}
+            start = 0
+            while start < len(members):
+                stop = len(members) if self.batch else min(start + (self.most or len(members)), len(members))
+                whole = self.batch is not None or stop - start == len(members)
+                fed = inputs if whole else {name: array[start:stop] for name, array in inputs.items()}
+                try:
+                    made = self.session.run(fed, outputs)
+                except OutOfMemory:
+                    self._halve(stop - start)
+                    continue
+                self._check_rows(made, len(next(iter(fed.values()))))
+                yield members[start:stop], {name: array[: stop - start] for name, array in made.items()}
+                start = stop
+
+    def _halve(self, size: int) -> None:
+        """Go on with batches of half the size, and say so; raises again where that cannot be."""
+        half = size // 2
+        if self.batch is not None or half == 0:
+            raise  # noqa: PLE0704 - the OutOfMemory that is being handled
+        self.most = half
+        self.notes.append(f"out of memory at {size} items: batches of {half} from here on")
+
+    def _check_rows(self, made: Tensors, fed: int) -> None:
+        for name, array in made.items():
+            if not isinstance(array, np.ndarray) or not array.ndim or array.shape[0] != fed:
+                shape = list(array.shape) if isinstance(array, np.ndarray) else type(array).__name__
+                raise UsageError(
+                    f"output {quoted(name)} has no row for each item: {fed} items gave {shape}", file=self.session.file
+                )

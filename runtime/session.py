@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.errors import CheckFailed, InputError, MalformedFile, UsageError, quoted
+from netferry.errors import CheckFailed, InputError, MalformedFile, OutOfMemory, UsageError, quoted
 from netferry.runtime.devices import diagnose, parse, prepare, provider_for, runtime
 
 _DTYPES = {
@@ -22,6 +22,8 @@ _DTYPES = {
     "int8": np.int8, "int16": np.int16, "int32": np.int32, "int64": np.int64,
     "uint8": np.uint8, "uint16": np.uint16, "uint32": np.uint32, "uint64": np.uint64,
 }  # fmt: skip
+_NO_MEMORY = ("Failed to allocate memory", "out of memory", "OUT_OF_MEMORY", "bad_alloc", "BFCArena")
+"""what onnxruntime's allocators (BFC arena, CUDA, the C++ library) say"""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class Session:
 
         Raises:
             UsageError: an input is missing, surplus or of another type or shape; no such output.
+            OutOfMemory: the device's memory does not suffice.
             CheckFailed: onnxruntime fails while it runs.
         """
         self._check_feeds(feeds)
@@ -131,7 +134,10 @@ class Session:
         try:
             results = self._session.run(wanted, arrays)
         except Exception as error:  # onnxruntime's classes share no base of their own
-            raise CheckFailed(f"onnxruntime failed while running: {_said(error)}", file=self.file) from error
+            said = _said(error)
+            if any(sign in said for sign in _NO_MEMORY):
+                raise OutOfMemory(f"not enough memory on {self.device}: {said}", file=self.file) from error
+            raise CheckFailed(f"onnxruntime failed while running: {said}", file=self.file) from error
         return dict(zip(wanted, results, strict=True))
 
     def _check_feeds(self, feeds: Mapping[str, np.ndarray]) -> None:

@@ -6,6 +6,7 @@ One file per verb or family of verbs; every room is imported inside the function
 from netferry.api.datasets import preview
 from netferry.api.exporting import export
 from netferry.api.packaging import package
+from netferry.api.features import features, merge_features, open_data
 from netferry.api.predicting import predict
 from netferry.api.reading import load
 from netferry.api.scanning import scan
@@ -18,10 +19,13 @@ __all__ = [
     "convert",
     "doctor",
     "export",
+    "features",
     "formats",
     "inspect",
     "layers",
     "load",
+    "merge_features",
+    "open_data",
     "package",
     "predict",
     "preview",

@@ -47,12 +47,12 @@ def _write_page(model: Model, described: Mapping[str, Any], target: Path) -> Non
     from netferry import __version__
     from netferry.converters.html.page import page
     from netferry.errors import OutputError
-    from netferry.runtime.output import write_text
+    from netferry.schemas.publish import write_whole
 
     for file in model.source.files:
         if target.exists() and Path(file).exists() and target.samefile(file):
             raise OutputError("the page would replace a file of the network", file=target)
-    write_text(target, page(model, described, version=__version__))
+    write_whole(target, page(model, described, version=__version__))
 
 
 def formats() -> list[dict[str, Any]]:

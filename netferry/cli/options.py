@@ -69,6 +69,18 @@ Overlap = Annotated[
     float,
     typer.Option("--overlap", help="With --decode-boxes: boxes that overlap a better one by more go.", min=0, max=1),
 ]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, tensorrt, openvino …")]
+BatchSize = Annotated[int, typer.Option("--batch-size", "-b", help="Items in one run of the network.", min=1)]
+Workers = Annotated[int | None, typer.Option("--workers", help="Threads that decode; one per processor.", min=1)]
+OnError = Annotated[str, typer.Option("--on-error", help="What to do with an item that cannot be read: fail or skip.")]
+Shard = Annotated[str | None, typer.Option("--shard", help="i/n: only part i of n of the items (1/4 … 4/4).")]
+DataRoot = Annotated[Path | None, typer.Option("--root", help="Where the paths of a list, CSV or Parquet file start.")]
+PathColumn = Annotated[str | None, typer.Option("--path-column", help="Column of an index with the picture.")]
+LabelColumn = Annotated[str | None, typer.Option("--label-column", help="Column of an index with the label.")]
+ArrayName = Annotated[str | None, typer.Option("--array", help="Which array of a .npz or HDF5 file.")]
+Arrays = Annotated[
+    str, typer.Option("--arrays", help="Arrays are picture, or tensor (the network's input as it is); auto by type.")
+]
 Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to leave out of the optimization.")]
 Dim = Annotated[
     list[str] | None, typer.Option("--dim", help="NAME=NUMBER: size of a dynamic dimension, as in height=224.")
@@ -140,15 +152,39 @@ def add_recipe(
     """Preprocessing options, as changes to what the source says."""
     values, file = parse_mean(mean)
     reading["mean_file"] = file
+    reading["recipe"] = recipe_changes(values, scale, order, resize, size, crop)
+
+
+def recipe_changes(
+    mean: tuple[float, ...] | None,
+    scale: str | None,
+    order: str | None,
+    resize: str | None,
+    size: str | None,
+    crop: str | None,
+) -> dict[str, Any]:
+    """Fields of the preprocessing that the command line changes."""
     changes = {
-        "mean": values,
+        "mean": mean,
         "scale": parse_numbers(scale, "--scale"),
         "color": order.upper() if order else None,
         "resize": resize,
         "size": parse_pair(size, "--size"),
         "crop": parse_pair(crop, "--crop"),
     }
-    reading["recipe"] = {k: v for k, v in changes.items() if v is not None}
+    return {k: v for k, v in changes.items() if v is not None}
+
+
+def data_options(
+    root: Path | None, path_column: str | None, label_column: str | None, array: str | None, arrays: str
+) -> dict[str, Any]:
+    """The options of api.open_data from those of the command line."""
+    given = {"path_column": path_column, "label_column": label_column, "array": array}
+    return {
+        **{k: v for k, v in given.items() if v is not None},
+        **({} if root is None else {"root": str(root)}),
+        **({} if arrays == "auto" else {"arrays": arrays}),
+    }
 
 
 def parse_mean(text: str | None) -> tuple[tuple[float, ...] | None, Path | None]:

@@ -6,9 +6,10 @@ it is. ``arrays="picture"`` or ``"tensor"`` decides otherwise.
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, UsageError, quoted
+from netferry.errors import InputError, LimitExceeded, MalformedFile, MissingExtra, UnsafeFile, UsageError, quoted
 from netferry.runtime.data.item import Item
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
@@ -66,32 +67,46 @@ class Rows:
         self.count, self.shape, self.dtype, self.rows = shape[0], tuple(shape[1:]), dtype, rows
 
 
-def array_items(file: Path, choice: Choice) -> Iterator[Item]:
-    """Yield the items of a .npy, .npz or HDF5 file.
+@contextmanager
+def open_arrays(file: Path, choice: Choice) -> Iterator[Mapping[str, Rows]]:
+    """Give the arrays of a .npy (called ""), .npz, HDF5 or Parquet file, each to be read once, row by row.
 
     Raises:
         InputError: it cannot be opened.
         MalformedFile: not of that format, or cut short.
         UnsafeFile: pickled objects, HDF5 links out of the file.
-        UsageError: which of several arrays is meant is not clear.
         LimitExceeded: an item above MAX_ROW.
     """
     try:
         with file.open("rb") as opened:
             head = opened.read(8)
         if head.startswith(b"\x93NUMPY"):
-            yield from _named({"": _mapped(file)}, choice, file)
+            yield {"": _mapped(file)}
         elif head.startswith(b"PK"):
             with zipfile.ZipFile(file) as archive, ExitStack() as stack:
-                yield from _named(_members(archive, stack, file), choice, file)
+                yield _members(archive, stack, file)
         elif head.startswith(b"\x89HDF\r\n\x1a\n"):
-            yield from _hdf5(file, choice)
+            with _hdf5(file) as arrays:
+                yield arrays
+        elif head.startswith(b"PAR1"):
+            yield _parquet(file)
         else:
-            raise MalformedFile("neither .npy, .npz nor HDF5", file=file)
+            raise MalformedFile("neither .npy, .npz, HDF5 nor Parquet", file=file)
     except zipfile.BadZipFile as error:
         raise MalformedFile(f"the .npz cannot be read: {quoted(error)[1:-1]}", file=file) from None
     except OSError as error:
-        raise InputError(error.strerror or str(error), file=file) from None
+        raise InputError(error.strerror or quoted(error)[1:-1], file=file) from None
+
+
+def array_items(file: Path, choice: Choice) -> Iterator[Item]:
+    """Yield the items of a .npy, .npz or HDF5 file.
+
+    Raises:
+        UsageError: which of several arrays is meant is not clear.
+        NetferryError: as :func:`open_arrays`.
+    """
+    with open_arrays(file, choice) as arrays:
+        yield from _named(arrays, choice, file)
 
 
 def stream_items(stream: IO[bytes], choice: Choice, name: str) -> Iterator[Item]:
@@ -221,7 +236,8 @@ def _read_rows(stream: IO[bytes], shape: Sequence[int], dtype: np.dtype[Any], fi
         yield np.frombuffer(data, dtype).reshape(tuple(shape[1:]))
 
 
-def _hdf5(file: Path, choice: Choice) -> Iterator[Item]:
+@contextmanager
+def _hdf5(file: Path) -> Iterator[Mapping[str, Rows]]:
     import h5py
 
     with h5py.File(file, "r") as opened:
@@ -236,7 +252,43 @@ def _hdf5(file: Path, choice: Choice) -> Iterator[Item]:
         opened.visititems(take)
         if not arrays:
             raise InputError("no arrays in this file", file=file)
-        yield from _named(arrays, choice, file)
+        yield arrays
+
+
+def _parquet(file: Path) -> Mapping[str, Rows]:
+    """Columns of numbers, texts and lists of fixed size, whose field may tell a row's shape."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtra("pyarrow", "data", "reading a Parquet file") from None
+    try:
+        table = parquet.ParquetFile(file)
+        found: dict[str, Rows] = {}
+        for field in table.schema_arrow:
+            kind, shape = field.type, ()
+            if pyarrow.types.is_fixed_size_list(kind):
+                told = (field.metadata or {}).get(b"shape")
+                shape = (kind.list_size,) if told is None else tuple(int(d) for d in json.loads(told))
+                kind = kind.value_type
+            text = pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
+            dtype = np.dtype("U1") if text else np.dtype(kind.to_pandas_dtype())
+            rows = _parquet_rows(file, field.name, shape)
+            found[field.name] = Rows((table.metadata.num_rows, *shape), dtype, rows, file)
+        return found
+    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+        raise MalformedFile(f"the Parquet file cannot be read: {quoted(error)[1:-1]}", file=file) from None
+
+
+def _parquet_rows(file: Path, name: str, shape: Sequence[int]) -> Iterator[Any]:
+    from pyarrow import parquet
+
+    for batch in parquet.ParquetFile(file).iter_batches(256, columns=[name]):
+        column = batch.column(0)
+        if shape:
+            yield from column.flatten().to_numpy(zero_copy_only=False).reshape(-1, *shape)
+        else:
+            yield from ("" if v is None else v for v in column.to_pylist())
 
 
 def _plain(dataset: Any) -> np.dtype[Any]:

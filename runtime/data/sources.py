@@ -54,6 +54,13 @@ class Data:
         return Data(self._sources, self._specs, shard)
 
     @property
+    def names(self) -> list[str]:
+        """What was asked for, as text: paths and patterns as given, and how many others."""
+        named = [os.fspath(s) for s in self._specs if isinstance(s, str | os.PathLike)]
+        others = len(self._specs) - len(named)
+        return named + ([f"{others} pictures"] if others else [])
+
+    @property
     def classes(self) -> list[str] | None:
         """Names of the classes, sorted, where the data is one folder with a sub-folder per class; else None."""
         if len(self._specs) != 1 or not isinstance(self._specs[0], str | os.PathLike):

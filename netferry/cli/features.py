@@ -1,0 +1,141 @@
+"""``netferry features`` and ``merge-features``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netferry.cli.app import app, show
+from netferry.cli.options import (
+    ArrayName,
+    Arrays,
+    BatchSize,
+    Crop,
+    DataRoot,
+    Device,
+    Format,
+    InputShape,
+    Json,
+    LabelColumn,
+    Limit,
+    Mean,
+    OnError,
+    Order,
+    PathColumn,
+    Plugin,
+    Resize,
+    Scale,
+    Shard,
+    Size,
+    Weights,
+    Workers,
+    data_options,
+    parse_mean,
+    reading_options,
+    recipe_changes,
+)
+from netferry.cli.progress import progress
+
+
+@app.command()
+def features(
+    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.")],
+    data: Annotated[
+        list[str],
+        typer.Argument(help="Pictures, folders, globs, lists, CSV, Parquet, tar, .npy, .npz, HDF5, - (stdin)."),
+    ],
+    layers: Annotated[str, typer.Option("--layers", "-l", help="Layers by the source's names: pool10,fire9.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.")],
+    pool: Annotated[str, typer.Option(help="avg or max over a feature map, flatten, none.")] = "avg",
+    weights: Weights = None,
+    shard: Shard = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished run away.")] = False,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster (auto, local): a session per worker.")
+    ] = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 16,
+    workers: Workers = None,
+    on_error: OnError = "fail",
+    mean: Mean = None,
+    scale: Scale = None,
+    channel_order: Order = None,
+    resize: Resize = None,
+    size: Size = None,
+    crop: Crop = None,
+    root: DataRoot = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    array: ArrayName = None,
+    arrays: Arrays = "auto",
+    format: Format = None,
+    input_shape: InputShape = None,
+    plugin: Plugin = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Write the values of layers for all items. Killed in the middle, it goes on when started again.
+
+    Example: netferry features fixtures/digits.prototxt fixtures -w fixtures/digits.caffemodel -l ip1,pool2 -o f.npz
+    """
+    from netferry import api
+
+    reading = reading_options(format, input_shape, limit, "dynamic", None, False, None, 0, plugin)
+    values, file = parse_mean(mean)
+    if file is not None:
+        reading["mean_file"] = file
+    with progress("items") as bar:
+        result = api.features(
+            model,
+            data,
+            output,
+            layers=[name.strip() for name in layers.split(",") if name.strip()],
+            pool=pool,
+            weights=weights,
+            shard=shard,
+            restart=restart,
+            ray=ray,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            on_error=on_error,
+            recipe=recipe_changes(values, scale, channel_order, resize, size, crop),
+            data_options=data_options(root, path_column, label_column, array, arrays),
+            progress=bar,
+            **reading,
+        )
+    show(result, as_json, "features.written")
+
+
+@app.command()
+def merge_features(
+    files: Annotated[list[Path], typer.Argument(help="The shards' files, all of them, in any order.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.")],
+    as_json: Json = False,
+) -> None:
+    """Put the shards of a features run together. Example: netferry merge-features f-1.npz f-2.npz -o f.npz"""
+    from netferry import api
+
+    show(api.merge_features(files, output), as_json, "features.written")
+
+
+def written(result: dict[str, Any]) -> None:
+    """Print what is in the file."""
+    from netferry.cli.tables import listed
+
+    shard = "" if result.get("shard", "1/1") == "1/1" else f", shard {result['shard']}"
+    typer.echo(f"{result['output']}: {result['rows']} rows{shard}")
+    rows = [
+        {"layer": c["name"], "shape": " × ".join(map(str, c["shape"])), "type": c["dtype"]} for c in result["layers"]
+    ]
+    listed(rows, "layer", "shape", "type")
+    for item in result["skipped"][:20]:
+        typer.echo(f"skipped {item['item']}: {item['error']}", err=True)
+    if len(result["skipped"]) > 20:
+        typer.echo(f"{len(result['skipped'])} items skipped; all are listed in {result['output']}.json", err=True)
+    for note in result.get("notes", []):
+        typer.echo(f"note: {note}", err=True)
+    if result.get("preprocessing_from") == "assumed" and result.get("preprocessing") is not None:
+        typer.echo("warning: the model carries no preprocessing: plain 0..255 values were assumed", err=True)
