@@ -5,8 +5,8 @@ One file per verb or family of verbs; every room is imported inside the function
 
 from netferry.api.datasets import preview
 from netferry.api.exporting import export
-from netferry.api.packaging import package
 from netferry.api.features import features, merge_features, open_data
+from netferry.api.packaging import package
 from netferry.api.predicting import predict
 from netferry.api.reading import load
 from netferry.api.scanning import scan
