@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import onnx
 
@@ -34,6 +34,7 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
     """
     if not proto.HasField("graph"):
         raise MalformedFile("not an ONNX model: it has no graph")
+    _check_text(proto)
     if not proto.HasField("ir_version") or proto.ir_version < 1:
         raise MalformedFile("not an ONNX model: it has no IR version")
     if proto.ir_version >= 3 and not proto.opset_import:
@@ -53,6 +54,45 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
             for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:
                 _check_tensor(tensor, limits, node.name)
     _check_expansion(proto, limits)
+
+
+def _check_text(proto: onnx.ModelProto) -> None:
+    """Raise where a name is not UTF-8, as onnx.proto demands: protobuf then gives bytes for text."""
+    for text in _texts(proto):
+        if not isinstance(text, str):
+            raise MalformedFile(f"a name or text is not UTF-8: {quoted(repr(text))}")
+
+
+def _texts(proto: onnx.ModelProto) -> Iterator[object]:
+    yield from (proto.producer_name, proto.producer_version, proto.domain, proto.doc_string)
+    for opset in proto.opset_import:
+        yield opset.domain
+    for function in proto.functions:
+        yield from (function.name, function.domain, function.doc_string, *function.input, *function.output)
+        yield from function.attribute
+        yield from _described(function.value_info)
+    for holder in (proto, proto.graph, *proto.functions):
+        for entry in holder.metadata_props:
+            yield from (entry.key, entry.value)
+    for graph in all_proto_graphs(proto):
+        yield from (graph.name, graph.doc_string)
+        for tensor in graph.initializer:
+            yield from (tensor.name, tensor.doc_string)
+        yield from _described([*graph.input, *graph.output, *graph.value_info])
+    for node in proto_nodes(proto):
+        yield from (node.name, node.op_type, node.domain, node.doc_string, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.ref_attr_name)
+        for entry in node.metadata_props:
+            yield from (entry.key, entry.value)
+
+
+def _described(values: Iterable[onnx.ValueInfoProto]) -> Iterator[object]:
+    for value in values:
+        yield from (value.name, value.doc_string)
+        if value.type.WhichOneof("value") == "tensor_type":
+            for dim in value.type.tensor_type.shape.dim:
+                yield dim.dim_param
 
 
 def _once(names: Iterable[str], what: str) -> None:

@@ -164,6 +164,20 @@ def test_contradictions(spoil: Callable[[onnx.ModelProto], None], tmp_path: Path
     assert caught.value.file == str(tmp_path / "net.onnx")
 
 
+@pytest.mark.parametrize(
+    "old", [b"netferry-test", b"\x01h", b"MatMul", b"\x01w"], ids=["producer", "value", "operator", "weight"]
+)
+def test_text_that_is_no_utf8(old: bytes, tmp_path: Path) -> None:
+    proto = models.linear()
+    proto.producer_name = "netferry-test"
+    content = proto.SerializeToString()
+    assert old in content
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content.replace(old, old[:-1] + b"\xff"))
+    with pytest.raises(MalformedFile, match="UTF-8"):
+        load(path)
+
+
 def test_functions_that_double(tmp_path: Path) -> None:
     proto = models.linear()
     domain = helper.make_opsetid("own", 1)
