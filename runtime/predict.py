@@ -159,7 +159,7 @@ class Classifier:
             if scores is None:
                 yield Prediction(loaded.item.id, error=loaded.error, source=loaded.item.source)
             else:
-                probabilities, applied = self._as_probabilities(scores[None])
+                probabilities, applied = self.probabilities(scores[None])
                 answers = self._best(probabilities[0], top)
                 yield Prediction(loaded.item.id, answers, applied, source=loaded.item.source)
 
@@ -213,7 +213,7 @@ class Classifier:
             )
         return scores
 
-    def _as_probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, bool]:
+    def probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, bool]:
         """The scores, or their softmax where they are none; whether it was applied.
 
         A single score is the probability of class 1 of two, as a sigmoid gives it.

@@ -4,11 +4,13 @@ One file per verb or family of verbs; every room is imported inside the function
 """
 
 from netferry.api.datasets import preview
+from netferry.api.evaluating import evaluate
 from netferry.api.exporting import export
 from netferry.api.features import features, merge_features, open_data
 from netferry.api.packaging import package
 from netferry.api.predicting import predict
 from netferry.api.reading import load
+from netferry.api.running import run
 from netferry.api.scanning import scan
 from netferry.api.showing import doctor, formats, inspect, layers
 from netferry.api.training import to_torch, update_from
@@ -18,6 +20,7 @@ from netferry.api.writing import convert, save
 __all__ = [
     "convert",
     "doctor",
+    "evaluate",
     "export",
     "features",
     "formats",
@@ -29,6 +32,7 @@ __all__ = [
     "package",
     "predict",
     "preview",
+    "run",
     "save",
     "scan",
     "to_torch",

@@ -161,9 +161,10 @@ def convert(
             if name in reading:
                 reading[name] = files.input(reading[name])
         kept, place = files.output(report), files.output(target)
-        document = _converted(
-            files.input(source), place, files.input(weights), kept, opset, ir_version, external_data, check,
-            allow_placeholders, optimize, precision, disable, verify, reading,
+        document = converted(
+            files.input(source), place, files.input(weights), report=kept, opset=opset, ir_version=ir_version,
+            external_data=external_data, check=check, allow_placeholders=allow_placeholders, optimize=optimize,
+            precision=precision, disable=disable, verify=verify, reading=reading,
         )  # fmt: skip
         if files.used:
             document = files.named(document)
@@ -172,23 +173,29 @@ def convert(
     return document
 
 
-def _converted(
+def converted(
     source: StrPath,
     target: StrPath,
     weights: StrPath | None,
-    report: StrPath | None,
-    opset: int | None,
-    ir_version: int | None,
-    external_data: bool | None,
-    check: str,
-    allow_placeholders: bool,
-    optimize: str,
-    precision: str | None,
-    disable: Sequence[str],
-    verify: bool,
-    reading: dict[str, Any],
+    *,
+    reading: Mapping[str, Any],
+    report: StrPath | None = None,
+    opset: int | None = None,
+    ir_version: int | None = None,
+    external_data: bool | None = None,
+    check: str = "auto",
+    allow_placeholders: bool = False,
+    optimize: str = "none",
+    precision: str | None = None,
+    disable: Sequence[str] = (),
+    verify: bool = False,
+    gates: Sequence[Callable[..., Any]] = (),
 ) -> dict[str, Any]:
-    """The work of :func:`convert`, on local files."""
+    """The work of :func:`convert`, on local files.
+
+    Args:
+        gates: called as ``before_publishing`` of :func:`save` is, one after the other.
+    """
     from netferry import __version__
     from netferry.api.changing import change
     from netferry.schemas.report import Report
@@ -215,14 +222,14 @@ def _converted(
         check=check != "structure",
     )
     found: list[dict[str, Any]] = []
-    verifier = None
+    gates = list(gates)
     if verify:
         from netferry.api.verification import verifier_of
 
         options["verify"] = True
         if check == "structure":
             raise UsageError("verify runs the result, check=structure does not")
-        verifier = verifier_of([Path(f) for f in (source, weights) if f is not None], model, reading, found)
+        gates.insert(0, verifier_of([Path(f) for f in (source, weights) if f is not None], model, reading, found))
     written = save(
         model,
         target,
@@ -231,7 +238,7 @@ def _converted(
         external_data=external_data,
         check=check,
         allow_placeholders=allow_placeholders,
-        before_publishing=verifier,
+        before_publishing=_all_of(gates),
     )
     document = Report(model, netferry_version=__version__, options=options | _plain(reading))
     document.timing("read", read - started)
@@ -240,6 +247,14 @@ def _converted(
     for detail in found:
         document.check("verify", "passed", detail)
     return document.finish(report)
+
+
+def _all_of(gates: Sequence[Callable[..., Any]]) -> Callable[..., Any] | None:
+    def passed(file: Any, **where: Any) -> None:
+        for gate in gates:
+            gate(file, **where)
+
+    return passed if gates else None
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "features",
     "data",
     "package",
+    "evaluate",
+    "run",
 )
 for _module in _COMMANDS:
     import_module(f"netferry.cli.{_module}")

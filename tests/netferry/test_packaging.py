@@ -55,6 +55,7 @@ def test_the_public_surface_is_what_all_says() -> None:
     assert api.__all__ == [
         "convert",
         "doctor",
+        "evaluate",
         "export",
         "features",
         "formats",
@@ -66,6 +67,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "package",
         "predict",
         "preview",
+        "run",
         "save",
         "scan",
         "to_torch",
