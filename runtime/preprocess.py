@@ -56,17 +56,33 @@ def preprocess(
         LimitExceeded: more than ``max_pixels`` pixels.
         UsageError: an array of no picture's shape; a mean image that does not fit.
     """
-    name = picture if isinstance(picture, str | os.PathLike) else None
+    try:
+        return to_tensor(fitted(picture, recipe, input_size, max_pixels=max_pixels), recipe)
+    except NetferryError as error:
+        raise error.at(file=picture if isinstance(picture, str | os.PathLike) else None) from error.__cause__
+
+
+def fitted(
+    picture: Picture,
+    recipe: Preprocessing,
+    input_size: tuple[int | None, int | None] = (None, None),
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> list[Image.Image]:
+    """The first half of :func:`preprocess`: the picture grey or RGB, resized and cropped, values 0..255 still."""
     try:
         bands = _in_color(load_picture(picture, max_pixels=max_pixels), recipe.color)
-        bands = _resized(bands, recipe, input_size)
-        bands = _cropped(bands, recipe, input_size)
-        array = np.stack([np.asarray(b, np.float32) for b in bands], -1) if len(bands) > 1 else _array(bands[0])
-        if recipe.color == "BGR":
-            array = array[:, :, ::-1]
-        return _normalised(array, recipe)
+        return _cropped(_resized(bands, recipe, input_size), recipe, input_size)
     except NetferryError as error:
-        raise error.at(file=name) from error.__cause__
+        raise error.at(file=picture if isinstance(picture, str | os.PathLike) else None) from error.__cause__
+
+
+def to_tensor(bands: list[Image.Image], recipe: Preprocessing) -> np.ndarray:
+    """The second half of :func:`preprocess`: channel order, mean, scale, layout."""
+    array = np.stack([np.asarray(b, np.float32) for b in bands], -1) if len(bands) > 1 else _array(bands[0])
+    if recipe.color == "BGR":
+        array = array[:, :, ::-1]
+    return _normalised(array, recipe)
 
 
 def load_picture(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> list[Image.Image]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from netferry.errors import UsageError, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LayerRow, Role, layer_of, role_of, static_shape
 from netferry.schemas.model import Model
+from netferry.schemas.surgery import ancestors, read_by
 
 CLASSIFIERS = {"Conv": 1, "Gemm": 1, "MatMul": 1}
 """operators that a classifier ends in, with the input that holds the weights"""
@@ -244,27 +244,6 @@ def _learns(value: ir.Value | None) -> bool:
             return False
         value = node.inputs[0]
     return value is not None and (role_of(value) == Role.LEARNABLE or bool(value.shape and len(value.shape) > 1))
-
-
-def ancestors(graph: ir.Graph, values: Iterable[ir.Value | None]) -> set[ir.Node]:
-    """All nodes that the values depend on."""
-    found: set[ir.Node] = set()
-    waiting = [v for v in values if v is not None]
-    while waiting:
-        node = waiting.pop().producer()
-        if node is not None and node.graph is graph and node not in found:
-            found.add(node)
-            waiting += [v for v in read_by(node) if v is not None]
-    return found
-
-
-def read_by(node: ir.Node) -> Iterable[ir.Value]:
-    """Values that a node reads, those that its subgraphs read included."""
-    yield from (v for v in node.inputs if v is not None)
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            for inside in attribute.as_graph():
-                yield from read_by(inside)
 
 
 def _readers(graph: ir.Graph, value: ir.Value) -> list[ir.Node]:

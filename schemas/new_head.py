@@ -9,13 +9,13 @@ import numpy as np
 
 from netferry.errors import UsageError, quoted
 from netferry.schemas.graph import Builder, shape_of
-from netferry.schemas.head import Ending, ancestors, find_row
+from netferry.schemas.head import Ending, find_row
 from netferry.schemas.initialise import fill
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import layer_of
 from netferry.schemas.metadata import origin
 from netferry.schemas.model import Model, Note
-from netferry.schemas.surgery import InsertionBuilder
+from netferry.schemas.surgery import InsertionBuilder, prune
 
 TASKS = {"classes": "Softmax", "labels": "Sigmoid", "values": None}
 """activation at the end of a network for each task"""
@@ -76,7 +76,7 @@ def put_head(
         with builder.layer(_free(builder, "head/activation"), activation):
             made = builder.op(activation, made, axis=None if activation == "Sigmoid" else -1)
     graph.outputs.append(made)
-    _prune(graph)
+    prune(graph)
     if name not in builder._taken or name not in _names(graph):
         made.name = name
     if ending.classifier is None and at is None:
@@ -182,16 +182,3 @@ def _free(b: Builder, wanted: str) -> str:
         i += 1
         name = f"{wanted}{i}"
     return name
-
-
-def _prune(graph: ir.Graph) -> None:
-    """Remove what no output needs any more."""
-    needed = ancestors(graph, graph.outputs)
-    for node in reversed(list(graph)):
-        if node not in needed:
-            graph.remove(node, safe=True)
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del graph.initializers[name]
-            if value.is_graph_input():
-                graph.inputs.remove(value)

@@ -1,8 +1,8 @@
-"""Changes to a finished graph: nodes put where another stood."""
+"""Changes to a finished graph: nodes put where another stood, what nobody needs taken out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from netferry.schemas.graph import Builder
 from netferry.schemas.ir import ir
@@ -46,3 +46,37 @@ class InsertionBuilder(Builder):
             if name is not None and not (new.is_graph_input() or new.is_initializer()):
                 new.name = name
         self.graph.remove(node, safe=True)
+
+
+def prune(graph: ir.Graph) -> None:
+    """Remove nodes and initializers that no output needs."""
+    needed = ancestors(graph, graph.outputs)
+    for node in reversed(list(graph)):
+        if node not in needed:
+            graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
+            if value.is_graph_input():
+                graph.inputs.remove(value)
+
+
+def ancestors(graph: ir.Graph, values: Iterable[ir.Value | None]) -> set[ir.Node]:
+    """All nodes that the values depend on."""
+    found: set[ir.Node] = set()
+    waiting = [v for v in values if v is not None]
+    while waiting:
+        node = waiting.pop().producer()
+        if node is not None and node.graph is graph and node not in found:
+            found.add(node)
+            waiting += [v for v in read_by(node) if v is not None]
+    return found
+
+
+def read_by(node: ir.Node) -> Iterable[ir.Value]:
+    """Values that a node reads, those that its subgraphs read included."""
+    yield from (v for v in node.inputs if v is not None)
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inside in attribute.as_graph():
+                yield from read_by(inside)

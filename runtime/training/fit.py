@@ -1,0 +1,370 @@
+"""The loop: one stretch of iterations by Lightning, which brings devices, precision and distribution.
+
+Every random choice is a function of (seed, iteration): the order of the examples, their augmentation, mixup, and the
+seed that dropouts start from. So a run that goes on from a checkpoint does what it would have done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from netferry.errors import CheckFailed, DeviceError
+from netferry.runtime.training.batches import Batches, Order, loader
+from netferry.runtime.training.examples import Examples
+from netferry.runtime.training.network import Learner, State
+from netferry.runtime.training.objective import Objective
+from netferry.runtime.training.options import TrainOptions
+from netferry.runtime.training.state import RunFolder, Standing
+
+Listener = Callable[[RunFolder, Standing], None]
+"""called after each validation, by the first process"""
+
+
+@dataclass
+class Stretch:
+    """What one call of :func:`fit` trains: iterations up to ``stop`` of ``total``."""
+
+    learner: Learner
+    trunk: nn.Module | None
+    """frozen modules that the examples go through first"""
+    training: Examples
+    validation: Examples | None
+    """seen by the network alone: they went through the trunk already"""
+    objective: Objective
+    order: Order
+    stop: int
+    total: int
+    phase: int = 0
+    rate: float = 1e-3
+
+
+class Fit(pl.LightningModule):
+    """Lightning's view of a stretch. Optimization is by hand: an iteration is known by its number."""
+
+    def __init__(
+        self,
+        stretch: Stretch,
+        options: TrainOptions,
+        folder: RunFolder,
+        standing: Standing,
+        best: State | None,
+        listener: Listener | None,
+        tick: Callable[[int], None] | None,
+        optimizer_state: dict[str, Any] | None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.stretch, self.options, self.folder, self.standing = stretch, options, folder, standing
+        self.best, self.listener, self.tick, self._optimizer_state = best, listener, tick, optimizer_state
+        self.network = stretch.learner.network
+        self._run: Any = torch.compile(self.network) if options.compile else self.network
+        self._trunk = [] if stretch.trunk is None else [stretch.trunk]  # a list: its parameters are nobody's business
+        self._sums: list[tuple[int, float, Tensor]] = []
+        self._batch_sums: list[Tensor] = []
+        self._started = time.monotonic() - standing.seconds
+        self._world_sum: Callable[[Tensor], Tensor] = lambda t: t
+
+    # Lightning's hooks -------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer, with one group of parameters per factor of the rate."""
+        o, groups = self.options, self.stretch.learner.groups(self.stretch.rate)
+        if o.optimizer == "sgd":
+            made: torch.optim.Optimizer = torch.optim.SGD(groups, momentum=o.momentum, weight_decay=o.weight_decay)
+        else:
+            kind = torch.optim.AdamW if o.optimizer == "adamw" else torch.optim.Adam
+            made = kind(groups, betas=o.betas, eps=o.epsilon, weight_decay=o.weight_decay)
+        return made
+
+    def on_fit_start(self) -> None:
+        """The trunk goes where the network is; the optimizer goes on where it was."""
+        for trunk in self._trunk:
+            trunk.to(self.device)
+        if self._optimizer_state is not None:
+            optimizer: Any = self.optimizers(use_pl_optimizer=False)
+            optimizer.load_state_dict(self._optimizer_state)
+        if self.trainer.world_size > 1:
+            self._world_sum = lambda t: self.trainer.strategy.reduce(t, reduce_op="sum")  # type: ignore[return-value]
+
+    def on_train_start(self) -> None:
+        """Lightning leaves a module that it did not train as it is."""
+        self.network.train()
+
+    def training_step(self, batch: dict[str, Any], _: int) -> None:
+        """One batch; the last one of an iteration moves the parameters."""
+        iteration, optimizer = batch["iteration"], self.optimizers()
+        if not self._batch_sums:
+            torch.manual_seed(_seed(self.options.seed, iteration, self.global_rank))
+            optimizer.zero_grad()  # type: ignore[union-attr]
+        if len(batch["targets"]):
+            x, targets, objective = batch["inputs"], batch["targets"], self.stretch.objective
+            logits = self._logits(objective.mixed(x, iteration))
+            loss = objective.loss(logits, targets, training=True, draw=iteration)
+            self.manual_backward(loss * (self.trainer.world_size / batch["total"]))
+            count = torch.tensor(float(len(targets)), device=logits.device)
+            loss_now = loss.detach().float() / batch["total"]
+            self._batch_sums.append(torch.stack([loss_now, objective.batch_figure(logits.detach(), targets), count]))
+        if batch["last"]:
+            self._move(optimizer, iteration)
+
+    def _move(self, optimizer: Any, iteration: int) -> None:
+        o = self.options
+        share = o.rate(iteration, self.stretch.total, self.stretch.order.per_epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * share
+        if o.clip is not None:
+            self.clip_gradients(optimizer, o.clip, "norm")
+        optimizer.step()
+        self._sums.append((iteration, self.stretch.rate * share, torch.stack(self._batch_sums).sum(0)))
+        self._batch_sums = []
+        self.standing.iteration = done = iteration + 1
+        if self.tick is not None and self.global_rank == 0:
+            self.tick(done)
+        if done % o.validation_every == 0 or done == self.stretch.total:
+            self._validated()
+        elif done == self.stretch.stop:  # another part of the network joins now
+            self.standing.seconds = time.monotonic() - self._started
+            self._record(None, None)
+            if self.global_rank == 0:
+                self._keep()
+
+    # one iteration's end -----------------------------------------------------------------------------------------
+
+    def _validated(self) -> None:
+        loss, figure = self._validate()
+        standing, o = self.standing, self.options
+        standing.seconds = time.monotonic() - self._started
+        self._record(loss, figure)
+        if loss is not None:
+            if loss < standing.best_loss:
+                standing.best_loss, standing.best_iteration, standing.since_best = loss, standing.iteration, 0
+                if o.keep == "best":
+                    self.best = self.stretch.learner.state()
+            else:
+                standing.since_best += 1
+            if o.patience is not None and standing.since_best >= o.patience:
+                standing.stopped = self.trainer.should_stop = True
+        if self.global_rank == 0:
+            self._keep()
+            if self.listener is not None:
+                self.listener(self.folder, standing)
+
+    def _record(self, loss: float | None, figure: float | None) -> None:
+        """Rows of the history for the iterations since the last validation."""
+        if not self._sums:
+            return
+        table = self._world_sum(torch.stack([s for _, _, s in self._sums])).cpu().tolist()
+        for (iteration, rate, _), (loss_sum, figure_sum, count) in zip(self._sums, table, strict=True):
+            if not math.isfinite(loss_sum):
+                raise CheckFailed(
+                    f"the loss of iteration {iteration + 1} is not finite",
+                    hint="a smaller learning rate, or --clip 1, or weights without bf16",
+                )
+            mean = figure_sum / count
+            last = iteration + 1 == self.standing.iteration
+            self.folder.rows.append(
+                {
+                    "iteration": iteration + 1,
+                    "epoch": iteration // self.stretch.order.per_epoch + 1,
+                    "phase": self.stretch.phase,
+                    "learning_rate": rate,
+                    "training_loss": loss_sum,
+                    "training_figure": mean**0.5 if self.stretch.objective.task == "values" else mean,
+                    "validation_loss": loss if last else None,
+                    "validation_figure": figure if last else None,
+                    "seconds": round(self.standing.seconds, 3),
+                }
+            )
+        self._sums = []
+
+    def _keep(self) -> None:
+        self.folder.flush()
+        final = self.standing.iteration == self.stretch.stop or self.standing.stopped
+        if self.folder.path is None or not (final or self.folder.due("checkpoint")):
+            return
+        started = time.monotonic()
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        self.folder.save(
+            {
+                "standing": asdict(self.standing),
+                "phase": self.stretch.phase,
+                "state": self.stretch.learner.state(),
+                "best": self.best,
+                "optimizer": optimizer.state_dict(),
+            }
+        )
+        self.folder.timed("checkpoint", time.monotonic() - started)
+
+    def _validate(self) -> tuple[float | None, float | None]:
+        """Mean loss and figure over the validation set; nothing where there is none."""
+        examples, objective = self.stretch.validation, self.stretch.objective
+        if examples is None or not len(examples):
+            return None, None
+        self.network.eval()
+        whole = objective.task == "labels"  # its figure needs all scores in one place
+        rank, world = (0, 1) if whole else (self.global_rank, self.trainer.world_size)
+        sums = torch.zeros(3, device=self.device, dtype=torch.float64)
+        held: list[tuple[Tensor, Tensor]] = []
+        rows = list(range(len(examples)))[rank::world]
+        size = self.options.batch_size
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+            for start in range(0, len(rows), size):
+                some = rows[start : start + size]
+                x = [torch.from_numpy(a).to(self.device) for a in examples.inputs(some)]
+                targets = torch.from_numpy(np.ascontiguousarray(examples.targets[some])).to(self.device)
+                logits = objective.prepared(as_rows(self.network(*x)))
+                weights = objective.example_weights
+                total = float(len(some)) if weights is None else float(weights[examples.targets[some]].sum())
+                loss = objective.loss(logits, targets, training=False)
+                figure = objective.batch_figure(logits, targets)
+                sums += torch.stack([loss.double(), torch.tensor(total).to(loss).double(), figure.double()])
+                if whole:
+                    held.append((logits, targets))
+        self.network.train()
+        if not whole:
+            sums = self._world_sum(sums)
+        mean = float(sums[0] / sums[1])
+        if whole:
+            return mean, objective.figure(torch.cat([a for a, _ in held]), torch.cat([b for _, b in held]))
+        share = float(sums[2]) / len(examples)
+        return mean, share**0.5 if objective.task == "values" else share
+
+    def _logits(self, inputs: list[Tensor]) -> Tensor:
+        if self._trunk:
+            with torch.no_grad():
+                made = self._trunk[0](*inputs)
+            inputs = [made] if isinstance(made, Tensor) else list(made)
+        return self.stretch.objective.prepared(as_rows(self._run(*inputs)))
+
+
+def as_rows(logits: Tensor) -> Tensor:
+    """(N, K) of what may be (N, K, 1, 1)."""
+    return logits.flatten(1) if logits.ndim > 2 else logits
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence([*numbers, 4]).generate_state(1)[0])
+
+
+def fit(
+    stretch: Stretch,
+    options: TrainOptions,
+    folder: RunFolder,
+    standing: Standing,
+    *,
+    best: State | None = None,
+    optimizer_state: dict[str, Any] | None = None,
+    listener: Listener | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> State | None:
+    """Train a stretch from ``standing.iteration`` on; the learner's module and ``standing`` change.
+
+    ``listener`` is called after each validation, ``tick`` after each iteration, both by the first process alone.
+
+    Returns:
+        The best weights so far, where ``options.keep`` is best.
+
+    Raises:
+        CheckFailed: the loss is not finite any more.
+        DeviceError: the device cannot be used.
+    """
+    module = Fit(stretch, options, folder, standing, best, listener, tick, optimizer_state)
+    with quiet():
+        trainer = _trainer(options)
+        batches = Batches(
+            stretch.training,
+            stretch.order,
+            accumulate=options.accumulate,
+            weights=stretch.objective.example_weights,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+        gpu = trainer.strategy.root_device.type == "cuda"
+        workers = options.workers if options.workers is not None else _workers(stretch, gpu)
+        data = loader(batches, standing.iteration, stretch.stop, workers, gpu)
+        try:
+            trainer.fit(module, data)
+        except SystemExit as error:  # Lightning's answer to Ctrl-C
+            if trainer.interrupted and error.code == 1:
+                raise KeyboardInterrupt from None
+            raise
+    return module.best
+
+
+def _workers(stretch: Stretch, gpu: bool) -> int:
+    import os
+
+    from netferry.runtime.training.examples import PictureExamples
+
+    if not gpu or not isinstance(stretch.training, PictureExamples):
+        return 0
+    return max(1, min(8, (os.cpu_count() or 2) - 1))
+
+
+def _trainer(options: TrainOptions) -> pl.Trainer:
+    accelerator = device_of(options.device)
+    distributed = options.devices * options.nodes > 1
+    try:
+        return pl.Trainer(
+            accelerator=accelerator,
+            devices=options.devices,
+            num_nodes=options.nodes,
+            strategy="ddp" if distributed else "auto",
+            precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[options.precision],  # type: ignore[arg-type]
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            inference_mode=False,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise DeviceError(f"{options.devices} x {options.device}: {' '.join(str(error).split())[:300]}") from None
+
+
+def device_of(name: str) -> str:
+    """``cpu`` or ``gpu`` as Lightning calls them; ``auto`` is a GPU where there is one.
+
+    Raises:
+        DeviceError: no such device, or it cannot be used.
+    """
+    if name == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return "cpu"
+    if name in ("cuda", "gpu"):
+        if not torch.cuda.is_available():
+            raise DeviceError("torch finds no GPU", hint="--device cpu, or a torch built for CUDA")
+        return "gpu"
+    raise DeviceError(f"training runs on cpu or cuda, not on {name!r}")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's banners and its advice to use more workers off stderr."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero",
+             "lightning.pytorch.accelerators.cuda")  # fmt: skip
+    levels = [(logging.getLogger(n), logging.getLogger(n).level) for n in names]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger, _ in levels:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in levels:
+                logger.setLevel(level)
