@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         evaluate,
         export,
         features,
+        fit,
         formats,
         inspect,
         layers,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         package,
         predict,
         preview,
+        retrain,
         run,
         save,
         scan,
@@ -37,26 +39,33 @@ if TYPE_CHECKING:
     )
     from netferry.errors import NetferryError
     from netferry.runtime.data.folder import ImageFolder
+    from netferry.runtime.training.augment import Augment
+    from netferry.runtime.training.options import TrainOptions
     from netferry.schemas.model import Model
     from netferry.schemas.preprocessing import Preprocessing
 
 _HOMES = {
+    "Augment": "netferry.runtime.training.augment",
     "ImageFolder": "netferry.runtime.data.folder",
     "Model": "netferry.schemas.model",
     "NetferryError": "netferry.errors",
     "Preprocessing": "netferry.schemas.preprocessing",
+    "TrainOptions": "netferry.runtime.training.options",
 }
 
 __all__ = [
+    "Augment",
     "ImageFolder",
     "Model",
     "NetferryError",
     "Preprocessing",
+    "TrainOptions",
     "convert",
     "doctor",
     "evaluate",
     "export",
     "features",
+    "fit",
     "formats",
     "inspect",
     "layers",
@@ -66,6 +75,7 @@ __all__ = [
     "package",
     "predict",
     "preview",
+    "retrain",
     "run",
     "save",
     "scan",

@@ -64,7 +64,7 @@ def with_head(
     if len(names) < 1 or len(set(names)) != len(names):
         raise UsageError(f"{len(names)} classes, {len(set(names))} of them different")
     made = model.copy()
-    _tell_shapes(made.graph)
+    tell_shapes(made.graph)
     ending = ending_of(made, output)
     rng = Values(made, seed)
     if at is None and kind == "linear" and ending.classifier is not None:
@@ -185,7 +185,7 @@ def _typed(graph: ir.Graph) -> Builder:
     return typed
 
 
-def _tell_shapes(graph: ir.Graph) -> None:
+def tell_shapes(graph: ir.Graph) -> None:
     """Infer the shapes that a file leaves out; those that it gives stay."""
     typed = _typed(graph)
     for node in graph:

@@ -10,6 +10,7 @@ from netferry.api.features import features, merge_features, open_data
 from netferry.api.packaging import package
 from netferry.api.predicting import predict
 from netferry.api.reading import load
+from netferry.api.retraining import fit, retrain
 from netferry.api.running import run
 from netferry.api.scanning import scan
 from netferry.api.showing import doctor, formats, inspect, layers
@@ -23,6 +24,7 @@ __all__ = [
     "evaluate",
     "export",
     "features",
+    "fit",
     "formats",
     "inspect",
     "layers",
@@ -32,6 +34,7 @@ __all__ = [
     "package",
     "predict",
     "preview",
+    "retrain",
     "run",
     "save",
     "scan",

@@ -24,6 +24,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "predict",
     "features",
     "data",
+    "retrain",
     "package",
     "evaluate",
     "run",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from netferry.errors import MalformedFile, OutputError
-from netferry.runtime.output import whole_file
+from netferry.schemas.publish import whole, write_whole
 
 COLUMNS = ("iteration", "epoch", "phase", "learning_rate", "training_loss", "training_figure", "validation_loss",
            "validation_figure", "seconds")  # fmt: skip
@@ -80,7 +80,7 @@ class RunFolder:
     def _leftovers(self) -> Iterable[Path]:
         if self.path is None:
             return []
-        return [*self.path.glob(".*.part"), *(self.path / "checkpoints").glob(".*.part")]
+        return [*self.path.glob(".netferry-*.tmp"), *(self.path / "checkpoints").glob(".netferry-*.tmp")]
 
     def flush(self) -> None:
         """Append new rows to the file."""
@@ -104,8 +104,7 @@ class RunFolder:
             writer = csv.writer(text)
             writer.writerow(COLUMNS)
             writer.writerows(map(_cells, self.rows))
-            with whole_file(self.history) as file:
-                file.write(text.getvalue().encode())
+            write_whole(self.history, text.getvalue())
         self._written = len(self.rows)
 
     def save(self, document: dict[str, Any]) -> None:
@@ -113,8 +112,8 @@ class RunFolder:
         import torch
 
         if self.checkpoint is not None:
-            with whole_file(self.checkpoint) as file:
-                torch.save(document, file)
+            with whole(self.checkpoint) as scratch:
+                torch.save(document, scratch)
 
     def load(self) -> dict[str, Any] | None:
         """Read the checkpoint; None where there is none. Tensors and plain values alone are read, never objects.

@@ -51,13 +51,16 @@ def test_import_rules_hold() -> None:
 def test_the_public_surface_is_what_all_says() -> None:
     from netferry import api
 
-    assert sorted(netferry.__all__) == sorted(["ImageFolder", "Model", "NetferryError", "Preprocessing", *api.__all__])
+    assert sorted(netferry.__all__) == sorted(
+        ["Augment", "ImageFolder", "Model", "NetferryError", "Preprocessing", "TrainOptions", *api.__all__]
+    )
     assert api.__all__ == [
         "convert",
         "doctor",
         "evaluate",
         "export",
         "features",
+        "fit",
         "formats",
         "inspect",
         "layers",
@@ -67,6 +70,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "package",
         "predict",
         "preview",
+        "retrain",
         "run",
         "save",
         "scan",
