@@ -170,11 +170,18 @@ def _keep_placeholders(graph: ir.Graph, facts: Facts) -> None:
 
 
 def _sweep(graph: ir.Graph, notes: list[Note]) -> None:
-    """Remove nodes that nothing reads (a Flatten whose source was taken instead, a mask nobody wanted)."""
+    """Remove nodes that nothing reads (a Flatten whose source was taken instead, a mask nobody wanted).
+
+    State that no node ever read (Normalization's count) stays as long as its layer does: Keras counts it too.
+    """
+    idle = {n for n, v in graph.initializers.items() if role_of(v) == Role.STATE and not v.uses()}
     for node in reversed(list(graph)):
         if not any(value.uses() or value.is_graph_output() for value in node.outputs):
             graph.remove(node, safe=True)
+    layers = {layer_of(node)[0] for node in graph} if idle else set()
     for name, value in list(graph.initializers.items()):
+        if name in idle and name.rpartition(".")[0] in layers:
+            continue
         if not value.uses() and not value.is_graph_output():
             if role_of(value) != Role.CONSTANT:
                 notes.append(Note("dropped", f"{quoted(name)} is not used by any output"))

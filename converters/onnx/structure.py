@@ -15,7 +15,7 @@ from netferry.converters.onnx.training import put_training_back
 from netferry.converters.onnx.wire import BIG
 from netferry.errors import CheckFailed, InputError, MalformedFile, NetferryError, quoted
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import LAYER, LAYER_TYPE, ROLE
+from netferry.schemas.layers import LAYER, LAYER_TYPE, ROLE, Role
 from netferry.schemas.metadata import (
     MODEL_KEYS,
     NAMES,
@@ -76,6 +76,7 @@ def structure_of(model: Model, *, ir_version: int, producer_version: str) -> Str
         finally:
             model.ir.ir_version = before
     put_back(model.ir, proto)
+    _leave_out(proto.graph, _idle_state(model))
     put_training_back(model, proto)
     proto.producer_name, proto.producer_version = "netferry", producer_version
     facts = model_metadata(model, producer_version)
@@ -90,6 +91,25 @@ def structure_of(model: Model, *, ir_version: int, producer_version: str) -> Str
     for graph in all_proto_graphs(proto):
         _tidy(graph, roles if ir_version >= NODE_METADATA_IR else {})
     return Structure(proto, token, tensors, initializers)
+
+
+def _idle_state(model: Model) -> set[str]:
+    """Names of a source's state that no node reads (how many values a Normalization has seen): it is counted in the
+    model, but runtimes warn of initializers that nobody uses. What an ONNX file holds stays."""
+    if model.source.format == "onnx":
+        return set()
+    return {
+        name
+        for name, value in model.graph.initializers.items()
+        if value.metadata_props.get(ROLE) == Role.STATE.value and not value.uses() and not value.is_graph_output()
+    }
+
+
+def _leave_out(graph: onnx.GraphProto, names: set[str]) -> None:
+    for values in (graph.initializer, graph.value_info):
+        for i in reversed(range(len(values))):
+            if values[i].name in names:
+                del values[i]
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layout import KT, Mask
 from netferry.converters.keras.registry import Slot, layer
@@ -25,12 +27,33 @@ def same(b: Builder, l: Layer, x: KT) -> KT:
     return x
 
 
-def _embedding_slots(spec: Spec) -> list[Slot]:
-    del spec
-    return [Slot("embeddings")]
+def _reversible_slots(spec: Spec) -> list[Slot]:
+    tied = spec.config.get("tie_weights", True)
+    return [Slot("embeddings")] if tied else [Slot("embeddings"), Slot("reverse_embeddings")]
 
 
-@layer("Embedding", weights=_embedding_slots, mask="own")
+@layer("ReversibleEmbedding", weights=_reversible_slots, mask="own")
+def reversible_embedding(b: Builder, l: Layer, x: KT) -> KT:
+    """Rows of a table by number; called with ``reverse=True`` the scores of all numbers, by the same table if tied."""
+    tied, cap = l.config.flag("tie_weights", True), l.config.maybe_number("logit_soft_cap")
+    l.config.ignore("reverse_dtype")
+    back = l.kwargs.get("reverse", l.args[1] if len(l.args) > 1 else False)
+    if not back:
+        return embedding(b, l, x)
+    rows, size = l.config.integer("input_dim", least=1), l.config.integer("output_dim", least=1)
+    l.config.ignore("mask_zero")
+    if tied:
+        kernel = b.op("Transpose", l.weight(b, "embeddings", "weight", (rows, size)), perm=[1, 0])
+    else:
+        kernel = l.weight(b, "reverse_embeddings", "reverse.weight", (size, rows))
+    scores = b.op("MatMul", x.logical(b), kernel)
+    if cap is not None:
+        limit = b.const(cap, "logit_soft_cap")
+        scores = b.op("Mul", b.op("Tanh", b.op("Div", scores, limit)), limit)
+    return KT.of(scores)
+
+
+@layer("Embedding", weights=("embeddings",), mask="own")
 def embedding(b: Builder, l: Layer, x: KT) -> KT:
     """Rows of a table by number; with mask_zero the number 0 marks steps that do not count."""
     rows = l.config.integer("input_dim", least=1)
@@ -47,8 +70,6 @@ def embedding(b: Builder, l: Layer, x: KT) -> KT:
 
         def make(builder: Builder) -> ir.Value:
             kind = "int64" if zero.dtype == ir.DataType.INT64 else "int32"
-            import numpy as np
-
             return builder.op("Not", builder.op("Equal", zero, builder.const(0, "zero", dtype=np.dtype(kind))))
 
         out.mask = Mask(make)

@@ -10,7 +10,7 @@ from netferry.converters.keras.layout import KT
 from netferry.converters.keras.network import flattened
 from netferry.converters.keras.registry import Slot, layer, slots_of
 from netferry.converters.keras.spec import Spec, snake_case
-from netferry.errors import MalformedFile
+from netferry.errors import MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder
 
 _TRAINING_ONLY = (
@@ -29,6 +29,16 @@ def augmentation(b: Builder, l: Layer, x: KT, *others: KT) -> Any:
     l.note("dropped", f"{l.type} acts in training only")
     made = as_float(b, x) if l.generation < 3 else x
     return (made, *others) if others else made
+
+
+@layer("MaxNumBoundingBoxes", mask="keep")
+def max_num_bounding_boxes(b: Builder, l: Layer, x: KT, *others: KT) -> KT:
+    """Pictures pass; the boxes of a dictionary of pictures, boxes and labels are not read."""
+    del b
+    l.config.ignore("max_number", "fill_value", "data_format", "bounding_box_format")
+    if others:
+        raise UnsupportedOption("bounding boxes in a dictionary are not supported, pictures are", layer=l.path)
+    return x
 
 
 def _pipeline_slots(spec: Spec) -> list[Slot]:

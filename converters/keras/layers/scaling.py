@@ -101,6 +101,9 @@ def normalization(b: Builder, l: Layer, x: KT) -> KT:
         shape = tuple(sizes) if stored is None else stored.shape
         return l.weight(b, slot, name, shape, transform=shaped, role=Role.STATE, variant=out.order)
 
+    if not given:  # how many values adapt() has seen: it changes nothing, but it is the layer's state
+        count = l.stored("count")
+        l.weight(b, "count", "count", () if count is None else count.shape, role=Role.STATE)
     mean = part("mean", "mean")
     deviation = b.op("Max", b.op("Sqrt", part("variance", "variance")), b.const(1e-7, "least"))
     if inverse:

@@ -62,7 +62,7 @@ def _squared_difference(b: Builder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.op("Mul", difference, difference)
 
 
-def _arctan2(b: Builder, y: ir.Value, x: ir.Value) -> ir.Value:
+def arctan2(b: Builder, y: ir.Value, x: ir.Value) -> ir.Value:
     """Angle of (x, y) by quadrant."""
     zero = b.const(0.0, "zero")
     angle = b.op("Atan", b.op("Div", y, x))
@@ -113,7 +113,7 @@ _REAL: dict[str, tuple[Pair, tuple[str, ...]]] = {
     "Quotient": (_simple("Div"), ("ops:Divide", "ops:TrueDivide", "tf.math.truediv", "tf.math.divide", "tf.divide",
                                   "tf.realdiv", "tf.truediv", "tf.__operators__.truediv")),
     "Quotient, 0 where the divisor is 0": (_divided_or_zero, ("ops:DivideNoNan", "tf.math.divide_no_nan")),
-    "Angle of (x, y)": (_arctan2, ("ops:Arctan2", "tf.math.atan2")),
+    "Angle of (x, y)": (arctan2, ("ops:Arctan2", "tf.math.atan2")),
     "log(exp(x) + exp(y))": (_log_add_exp, ("ops:Logaddexp",)),
     "Length of (x, y)": (_hypot, ("ops:Hypot",)),
     "x log(y), 0 where x is 0": (_times_log(lambda b, v: b.op("Log", v)), ("tf.math.xlogy",)),

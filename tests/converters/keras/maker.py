@@ -77,7 +77,7 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
             if array.dtype.kind in "OS":
                 array = np.asarray([v.decode() for v in array.ravel()], str).reshape(array.shape)
             arrays[f"{batch}:out{i}"] = array
-    np.savez(folder / "case.npz", **arrays)
+    np.savez(folder / "case.npz", **arrays)  # pyright: ignore[reportArgumentType]
     learnable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     state = sum(int(np.prod(w.shape)) for w in model.non_trainable_weights if not unknown(w))
     weights = "weights.h5" if GENERATION == 2 else "model.weights.h5"
@@ -190,10 +190,16 @@ def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, request
     return out
 
 
+def public_classes() -> list[str]:
+    """Names under which Keras exports its layers."""
+    return [n for n in dir(keras.layers) if isinstance(getattr(keras.layers, n), type)]
+
+
 def main() -> None:
     for line in sys.stdin:
         try:
-            answer = make(json.loads(line))
+            request = json.loads(line)
+            answer = {"classes": public_classes()} if request.get("classes") else make(request)
         except Exception:
             answer = {"error": traceback.format_exc()}
         ANSWERS.write(json.dumps(answer) + "\n")
