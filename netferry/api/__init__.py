@@ -9,6 +9,7 @@ from netferry.api.exporting import export
 from netferry.api.features import features, merge_features, open_data
 from netferry.api.packaging import package
 from netferry.api.predicting import predict
+from netferry.api.quantizing import quantize
 from netferry.api.reading import load
 from netferry.api.retraining import fit, retrain
 from netferry.api.running import run
@@ -34,6 +35,7 @@ __all__ = [
     "package",
     "predict",
     "preview",
+    "quantize",
     "retrain",
     "run",
     "save",

@@ -22,6 +22,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "inspect",
     "scan",
     "predict",
+    "quantize",
     "features",
     "data",
     "retrain",

@@ -84,3 +84,24 @@ def bytes_text(number: int | None) -> str:
         if number >= unit:
             return f"{number / unit:.3g} {letter}B"
     return f"{number} B"
+
+
+def quantized(result: dict[str, Any]) -> None:
+    """Print what quantizing cost."""
+    before, after = result["bytes_before"], result["bytes_after"]
+    OUT.print(f"[bold]{plain(result['file'])}[/bold]  {bytes_text(after)}, was {bytes_text(before)}")
+    for kind, name in (("int8", "in int8"), ("float", "in float32")):
+        operators = ", ".join(f"{n} {t}" for t, n in result["operators"][kind].items())
+        OUT.print(f"{sum(result['operators'][kind].values())} operators {name}: {plain(operators)}")
+    OUT.print(f"calibrated on {result['samples']} items ({result['method']})")
+    if (accuracy := result["accuracy"]) is not None:
+        OUT.print(
+            f"accuracy {accuracy['before']:.4f} before, {accuracy['after']:.4f} after, on {accuracy['items']} items "
+            f"(allowed to fall by {result['max_drop']:g})"
+        )
+    for name, apart in result["difference"].items():
+        same = (result["agreement"] or {}).get(name)
+        kept = "" if same is None else f", first class kept on {same:.1%}"
+        OUT.print(f"output {plain(name)}: largest relative difference {apart:.2e}{kept}")
+    if result["preprocessing_from"] == "assumed":
+        OUT.print("[yellow]warning[/yellow] the model carries no preprocessing: plain 0..255 values were assumed")

@@ -70,6 +70,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "package",
         "predict",
         "preview",
+        "quantize",
         "retrain",
         "run",
         "save",
