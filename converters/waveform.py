@@ -1,0 +1,127 @@
+"""A sound network's front end as standard operators: a waveform of any length in, log-mel patches to the network.
+
+The transform is a product with a constant matrix, and runs in double precision: next to a loud tone a silent band is
+all rounding error in single precision, and the logarithm shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+
+from netferry.errors import UsageError, quoted
+from netferry.schemas.graph import CANONICAL_IR, Builder
+from netferry.schemas.ir import ir
+from netferry.schemas.model import Model, Source
+from netferry.schemas.sound import SOUND_KEY, SoundRecipe, fourier, mel_matrix
+from netferry.schemas.surgery import InsertionBuilder
+
+DOUBLE, FLOAT = int(ir.DataType.DOUBLE), int(ir.DataType.FLOAT)
+
+
+def front_end_model(recipe: SoundRecipe, *, waveform: str = "waveform", patches: str = "patches") -> Model:
+    """Return the front end alone: a float32 waveform (samples) in -1..1, patches (N x patch x bands) out."""
+    b = Builder(recipe.name)
+    x = b.input(waveform, ("samples",))
+    with b.layer("front_end", "LogMelPatches"):
+        y = log_mel_patches(b, x, recipe)
+    b.output(y, patches)
+    b.finish()
+    model = Model(ir.Model(b.graph, ir_version=CANONICAL_IR), source=Source("onnx"))
+    _record(model, waveform, recipe)
+    return model
+
+
+def add_front_end(model: Model, recipe: SoundRecipe, *, waveform: str = "waveform") -> None:
+    """Let a network read a waveform instead of patches, in place; the patches become its batch.
+
+    Args:
+        model: a network with one input of patches: N x patch x bands, with a channel of 1 before or after those.
+        recipe: the front end.
+        waveform: name of the new input, float32 samples in -1..1 at the recipe's rate, mono.
+
+    Raises:
+        UsageError: the network has another input, or a fixed batch.
+    """
+    if len(model.inputs) != 1:
+        raise UsageError(f"a front end needs a network with one input, this has {len(model.inputs)}")
+    old = next(v for v in model.graph.inputs if v.name == model.inputs[0].name)
+    info = model.inputs[0]
+    dims = tuple(info.shape or ())
+    inner = (recipe.patch, recipe.bands)
+    if dims[1:] not in (inner, (1, *inner), (*inner, 1)) or info.dtype != "float":
+        raise UsageError(
+            f"input {quoted(info.name)} is {info.dtype}{list(dims)}, the front end {recipe.name} makes patches of "
+            f"{recipe.patch} frames x {recipe.bands} bands"
+        )
+    if isinstance(dims[0], int):
+        raise UsageError(
+            f"input {quoted(info.name)} has a fixed batch of {dims[0]}: sounds give as many as they are long"
+        )
+    first = next(iter(model.graph))
+    b = InsertionBuilder(model.graph, before=first)
+    name = b.unique(waveform)
+    x = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["samples"]))
+    model.graph.inputs.insert(model.graph.inputs.index(old), x)
+    with b.layer("front_end", "LogMelPatches"):
+        patches = log_mel_patches(b, x, recipe)
+        patches = b.reshape(patches, [-1, *(d for d in dims[1:] if isinstance(d, int))])
+        assert patches.shape is not None
+        patches.shape = ir.Shape(list(dims))
+    old.replace_all_uses_with(patches, replace_graph_outputs=True)
+    model.graph.inputs.remove(old)
+    b.finish()
+    model.preprocessing.pop(info.name, None)
+    _record(model, name, recipe)
+
+
+def _record(model: Model, waveform: str, recipe: SoundRecipe) -> None:
+    model.ir.metadata_props[SOUND_KEY] = json.dumps({waveform: recipe.as_dict()}, sort_keys=True)
+
+
+def log_mel_patches(b: Builder, waveform: ir.Value, recipe: SoundRecipe) -> ir.Value:
+    """Add the front end to a graph: samples (float32, one axis) to patches N x patch x bands (float32)."""
+    zero, one = b.const([0], "zero"), b.const([1], "one")
+    step = b.const([recipe.patch_hop * recipe.hop], "patch_step")
+    samples = b.op("Shape", waveform)
+    beyond = b.op("Max", b.op("Sub", samples, b.const([recipe.least], "least")), zero)
+    rounding = recipe.patch_hop * recipe.hop - 1 if recipe.pad else 0
+    further = b.op("Div", b.op("Add", beyond, b.const([rounding], "rounding")), step)
+    # what the patches cover: samples beyond it are cut off, samples that lack are silence
+    covered = b.op("Add", b.op("Mul", further, step), b.const([recipe.least], "least"))
+    lacking = b.op("Max", b.op("Sub", covered, samples), zero)
+    x = b.op("Pad", b.op("Cast", waveform, to=DOUBLE), b.op("Concat", zero, lacking, axis=0))
+    spectrum = b.op("MatMul", _frames(b, x, covered, recipe), b.const(fourier(recipe), "fourier"))
+    bins = recipe.fft // 2 + 1
+    squares = b.op("Mul", spectrum, spectrum)
+    real, imaginary = b.op("Split", squares, b.const([bins, bins], "halves"), axis=1, outputs=2)
+    magnitude = b.op("Sqrt", b.op("Add", real, imaginary))
+    mel = b.op("MatMul", magnitude, b.const(mel_matrix(recipe), "mel"))
+    log = b.op("Log", b.op("Add", mel, b.const(recipe.offset, "offset", dtype=float)))
+    log = b.op("Cast", log, to=FLOAT)
+    count = b.op("Add", further, one)
+    if recipe.patch_hop == recipe.patch:
+        return b.reshape(log, [-1, recipe.patch, recipe.bands])
+    starts = b.op("Mul", _range(b, count), b.const([recipe.patch_hop], "patch_hop"))
+    places = b.op("Add", b.op("Unsqueeze", starts, one), b.const(np.arange(recipe.patch)[None], "in_patch"))
+    return b.op("Gather", log, places, axis=0)
+
+
+def _frames(b: Builder, x: ir.Value, covered: ir.Value, recipe: SoundRecipe) -> ir.Value:
+    """Overlapping windows as rows, gathered block by block: blocks divide both window and hop."""
+    block = math.gcd(recipe.window, recipe.hop)
+    inside = b.op("Slice", x, b.const([0], "zero"), covered)
+    blocks = b.reshape(inside, [-1, block])
+    windows = b.op("Div", b.op("Sub", covered, b.const([recipe.window], "window")), b.const([recipe.hop], "hop"))
+    count = b.op("Add", windows, b.const([1], "one"))
+    starts = b.op("Mul", _range(b, count), b.const([recipe.hop // block], "hop_blocks"))
+    inner = b.const(np.arange(recipe.window // block)[None], "in_window")
+    places = b.op("Add", b.op("Unsqueeze", starts, b.const([1], "one")), inner)
+    return b.reshape(b.op("Gather", blocks, places, axis=0), [-1, recipe.window])
+
+
+def _range(b: Builder, count: ir.Value) -> ir.Value:
+    """0, 1, … below a one-element tensor."""
+    return b.op("Range", b.const(0, "start"), b.op("Squeeze", count), b.const(1, "delta"))
