@@ -15,6 +15,7 @@ from netferry.runtime.data import Item
 from netferry.runtime.ports import PREPROCESSING_KEY, SOURCE_KEY, metadata_of, picture_input, size_of
 from netferry.runtime.preprocess import preprocess
 from netferry.runtime.session import Port, Session
+from netferry.runtime.sounds import read_sound, sound_input
 from netferry.schemas.preprocessing import COLORS, Preprocessing
 
 Tensors = dict[str, np.ndarray]
@@ -30,6 +31,8 @@ class Feed:
             (the model carries none: plain 0..255 values resized to the input; grey, RGB, or Caffe's own BGR).
         size: height and width of that input, None where dynamic.
         batch: the batch size that the network fixes, or None.
+        sound: the input that takes a waveform, and its recipe; None where there is none. Its patches are the network's
+            batch: a sound goes through alone, and its values are the mean of its patches'.
         most: the largest batch that the memory took, where it did not take all; ``notes`` say so.
     """
 
@@ -44,8 +47,12 @@ class Feed:
         self.recipe, self.recipe_from = Preprocessing(), "assumed"
         self.size: tuple[int | None, int | None] = (None, None)
         self._refusal: UsageError | None = None
+        self.sound = sound_input(session)
         first = session.inputs[0].shape[:1] if session.inputs else ()
         self.batch = first[0] if first and isinstance(first[0], int) else None
+        if self.sound is not None:
+            self._refusal = UsageError("the network reads sounds, no pictures", file=session.file)
+            return
         try:
             self.picture = picture_input(session, recipes)
         except UsageError as error:
@@ -98,6 +105,8 @@ class Feed:
                 )
             port = self.session.inputs[0]
             return {port.name: self._fitted(port, np.asarray(item.source), item)}
+        if self.sound is not None:
+            return {self.sound[0]: read_sound(item.source, self.sound[1].sample_rate)}
         if self.picture is None:
             assert self._refusal is not None
             raise self._refusal
@@ -155,6 +164,11 @@ class Feed:
             OutOfMemory: not even for one item.
             CheckFailed: the run failed.
         """
+        if self.sound is not None:
+            for position, waveform in enumerate(values):
+                patches = self.session.run(waveform, outputs)
+                yield [position], {name: a.mean(0, keepdims=True) for name, a in patches.items()}
+            return
         for members, inputs in self.batches(values):
             start = 0
             while start < len(members):

@@ -1,8 +1,8 @@
 """How a waveform becomes what a sound network reads: log-mel patches, by the recipes of VGGish and YAMNet.
 
 Both come from the AudioSet release (Hershey et al., CNN Architectures for Large-Scale Audio Classification, ICASSP
-2017; tensorflow/models, research/audioset): magnitudes of a short-time Fourier transform with a periodic Hann window, 64 mel
-bands by the HTK scale, the logarithm with an offset, cut into patches of 0.96 s.
+2017; tensorflow/models, research/audioset): magnitudes of a short-time Fourier transform with a periodic Hann window,
+64 mel bands by the HTK scale, the logarithm with an offset, cut into patches of 0.96 s.
 """
 
 from __future__ import annotations

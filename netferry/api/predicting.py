@@ -38,14 +38,14 @@ def predict(
     crop: tuple[int, int] | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
-    """Label pictures with a network of any format.
+    """Label pictures, or sounds, with a network of any format.
 
     Args:
         source: an ONNX file, a file of another format (converted in memory), or a model.
         pictures: files, folders, globs; like the other files here they may be URLs (s3, gs, http, file).
         top: how many labels per picture.
         labels: class names, where the model carries none.
-        annotate: write the pictures with label and score here.
+        annotate: write the pictures with label and score here; of a sound its spectrogram and the scores over time.
         device: auto, cpu, cuda …
         output: the output with the scores, where there are several.
         on_error: ``fail`` at a corrupt picture, or ``skip`` it.
@@ -53,7 +53,7 @@ def predict(
 
     Returns:
         ``predictions`` (item, softmax: whether netferry applied one, top: label, class, score), ``skipped``,
-        ``device``, ``provider``, ``preprocessing`` and whose it is.
+        ``device``, ``provider``, ``preprocessing`` and whose it is; for sounds ``timelines``: every patch's answers.
     """
     from netferry.runtime.data import open_data
     from netferry.runtime.predict import Classifier
@@ -81,7 +81,12 @@ def predict(
             session = Session(path, device=device)
             classifier = Classifier(session, labels=label_names(labels), output=output, changes=changes)
             found = list(classifier.predict(items, top, batch_size, on_error=on_error))
-        if annotate is not None:
+        timeline: dict[str, Any] = {}
+        if classifier.feed.sound is not None:
+            from netferry.api.sounds import timelines
+
+            timeline["timelines"] = timelines(classifier, found, top, sheet)
+        elif annotate is not None:
             from netferry.runtime.annotate import annotate as draw
 
             draw(found, sheet)
@@ -93,6 +98,7 @@ def predict(
         "preprocessing_from": classifier.recipe_from,
         "predictions": [p.as_dict() for p in found if p.error is None],
         "skipped": [p.as_dict() for p in found if p.error is not None],
+        **timeline,
     }
     return files.named(result) if files.used else result
 

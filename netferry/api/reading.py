@@ -36,6 +36,7 @@ def load(
     score_threshold: float = 0.25,
     overlap: float = 0.45,
     init: int | None = None,
+    front_end: str | None = None,
     plugins: Sequence[StrPath] = (),
     limits: Mapping[str, int] | None = None,
     sandbox: bool = False,
@@ -61,6 +62,7 @@ def load(
             picture), ``scores``, ``classes`` and ``images``, suppressed per class.
         score_threshold, overlap: with ``decode_boxes``: the least score, and the IoU beyond which a box goes.
         init: seed for parameters that have no values.
+        front_end: ``vggish`` or ``yamnet``: let a network of log-mel patches read a waveform.
         plugins: Python files that register further layer readers.
         limits: other bounds than the defaults of :class:`netferry.converters.options.Limits`.
         sandbox: read in a confined child process, so that a file that crashes a native library (HDF5, protobuf) is an
@@ -110,6 +112,10 @@ def load(
         model.preprocessing[model.inputs[0].name] = preprocessing
     if recipe:
         _change_recipe(model, recipe)
+    if front_end is not None:
+        from netferry.api.sounds import add_front_end
+
+        add_front_end(model, front_end)
     if init is not None:
         model.initialise(init, limit=bounds.init_elements)
     return model

@@ -60,6 +60,9 @@ def convert(
     size: Size = None,
     crop: Crop = None,
     init: Init = None,
+    front_end: Annotated[
+        str | None, typer.Option(help="vggish or yamnet: a network of log-mel patches reads a waveform instead.")
+    ] = None,
     skip_missing: SkipMissing = False,
     stage: Stage = None,
     level: Level = 0,
@@ -93,7 +96,7 @@ def convert(
 
     target = output or beside(source, ".onnx")
     reading = reading_options(format, input_shape, limit, batch, init, skip_missing, stage, level, plugin)
-    reading["labels"] = labels
+    reading["labels"], reading["front_end"] = labels, front_end
     if decode_boxes:
         reading.update(decode_boxes=True, score_threshold=score_threshold, overlap=overlap)
     reading.update(keras_options(inputs_as_nchw, outputs_as_nchw, right_padded_masks))

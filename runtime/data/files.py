@@ -1,4 +1,4 @@
-"""Pictures in folders and behind patterns, in one order."""
+"""Pictures (or sounds) in folders and behind patterns, in one order."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ SUFFIXES = frozenset(
      ".pnm", ".jp2", ".avif", ".tga", ".pcx")
 )  # fmt: skip
 """What counts as a picture inside a folder; a file named by itself is taken whatever its name."""
+SOUNDS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".w64"))
+"""What counts as a sound, where there is no picture."""
 
 
 def is_picture(name: str | os.PathLike[str]) -> bool:
@@ -22,8 +24,13 @@ def is_picture(name: str | os.PathLike[str]) -> bool:
     return os.path.splitext(os.fspath(name))[1].lower() in SUFFIXES
 
 
+def is_sound(name: str | os.PathLike[str]) -> bool:
+    """Whether a file's name is a sound's."""
+    return os.path.splitext(os.fspath(name))[1].lower() in SOUNDS
+
+
 def in_folder(folder: Path) -> Iterator[Item]:
-    """Yield the pictures of a folder, sorted by name, sub-folders included, hidden ones left out.
+    """Yield the pictures of a folder, sorted by name, sub-folders included, hidden ones left out; or its sounds.
 
     The label is the name of the first sub-folder on the way, as everybody's folder-per-class sets have it.
 
@@ -33,9 +40,10 @@ def in_folder(folder: Path) -> Iterator[Item]:
     found: list[Path] = []
     for root, folders, files in os.walk(folder):
         folders[:] = [f for f in folders if not f.startswith(".")]
-        found += [Path(root, f) for f in files if not f.startswith(".") and is_picture(f)]
+        found += [Path(root, f) for f in files if not f.startswith(".") and (is_picture(f) or is_sound(f))]
+    found = [f for f in found if is_picture(f)] or found
     if not found:
-        raise InputError(f"no pictures in this folder ({' '.join(sorted(SUFFIXES))})", file=folder)
+        raise InputError(f"no pictures or sounds in this folder ({' '.join(sorted(SUFFIXES | SOUNDS))})", file=folder)
     for path in sorted(found, key=lambda p: p.parts):
         inside = path.relative_to(folder).parts
         yield Item(os.fspath(path), path, inside[0] if len(inside) > 1 else None)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from netferry.errors import InputError, LimitExceeded, UsageError
 from netferry.runtime.data.arrays import ARRAY_SUFFIXES, Choice, array_items, stream_items
-from netferry.runtime.data.files import class_names, in_folder, is_picture, labelled, matching
+from netferry.runtime.data.files import class_names, in_folder, is_picture, is_sound, labelled, matching
 from netferry.runtime.data.index import Columns, csv_index, json_lines, lines_of, parquet_index, split_lines, text_list
 from netferry.runtime.data.item import Item, Shard
 from netferry.runtime.data.tars import TAR_SUFFIXES, tar_items
@@ -162,9 +162,10 @@ def _file(path: Path, columns: Columns, choice: Choice, label: str | None = None
 
 def _pattern(pattern: str, columns: Columns, choice: Choice) -> Iterator[Item]:
     files = matching(pattern)
-    data = [f for f in files if is_picture(f)] or [f for f in files if _is_data(f)]
-    if not data:
-        raise InputError(f"{len(files)} files match, none is a picture", file=pattern)
+    kinds = (is_picture, is_sound, _is_data)
+    data = next((chosen for kind in kinds if (chosen := [f for f in files if kind(f)])), None)
+    if data is None:
+        raise InputError(f"{len(files)} files match, none is a picture or a sound", file=pattern)
     for file in data:
         yield from _file(file, columns, choice, labelled(pattern, file))
 

@@ -1,0 +1,68 @@
+"""Sound networks: their front end put into the graph, and their scores over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netferry.api.reading import StrPath
+
+if TYPE_CHECKING:
+    from netferry.runtime.predict import Classifier, Prediction
+    from netferry.schemas.model import Model
+
+
+def add_front_end(model: Model, name: str) -> None:
+    """Let a network read a waveform instead of log-mel patches, in place.
+
+    Args:
+        model: a network with one input of patches (N x 96 x 64, with a channel of 1 or without).
+        name: ``vggish`` or ``yamnet``.
+
+    Raises:
+        UsageError: no such front end, or the network reads something else.
+    """
+    from netferry.converters.waveform import add_front_end as add
+    from netferry.schemas.sound import recipe_named
+
+    add(model, recipe_named(name))
+
+
+def timelines(
+    classifier: Classifier, found: Sequence[Prediction], top: int, annotate: StrPath | None
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the best answers of every patch per item, and draw spectrogram and scores where ``annotate`` says.
+
+    Several sounds are drawn into a file each, ``NAME-SOUND.png``.
+
+    Raises:
+        MissingExtra: drawing needs matplotlib.
+        OutputError: a drawing cannot be written.
+    """
+    from netferry.runtime.sounds import draw_timeline, read_sound, scores_over_time
+
+    assert classifier.feed.sound is not None
+    recipe = classifier.feed.sound[1]
+    out: dict[str, list[dict[str, Any]]] = {}
+    items = [p for p in found if p.error is None]
+    for prediction in items:
+        waveform = read_sound(prediction.source, recipe.sample_rate)
+        scores = scores_over_time(classifier.session, classifier.output.name, waveform)
+        names = classifier.labels or [f"class {i}" for i in range(scores.shape[1])]
+        out[prediction.item] = [
+            {"start": recipe.start(n), "top": [_answer(names, row, i) for i in (-row).argsort(kind="stable")[:top]]}
+            for n, row in enumerate(scores)
+        ]
+        if annotate is not None:
+            from netferry.runtime.plots import write_figure
+
+            place = Path(annotate)
+            if len(items) > 1:
+                place = place.with_name(f"{place.stem}-{Path(prediction.item).stem}{place.suffix}")
+            write_figure(draw_timeline(waveform, scores, names, recipe, title=Path(prediction.item).name), place)
+    return out
+
+
+def _answer(names: Sequence[str], row: Any, index: int) -> dict[str, Any]:
+    return {"label": names[index], "class": int(index), "score": float(row[index])}

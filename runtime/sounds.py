@@ -1,0 +1,147 @@
+"""Sound files as waveforms, and a sound network's scores over time.
+
+For serving: imports numpy, soundfile and soxr, never onnx, onnx_ir nor torch. soundfile reads WAV, FLAC, Ogg, Opus,
+MP3, AIFF and more; soxr resamples.
+"""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netferry.errors import InputError, LimitExceeded, MissingExtra, UsageError
+from netferry.runtime.session import Session
+from netferry.schemas.sound import SOUND_KEY, SoundRecipe, fourier, mel_matrix, recipes_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_SAMPLES = 1 << 29
+"""samples of all channels that one file may hold: three hours of stereo at 25 kHz, 2 GiB"""
+
+
+def sound_input(session: Session) -> tuple[str, SoundRecipe] | None:
+    """Return the input that takes a waveform and how it becomes patches; None where the network reads none.
+
+    Raises:
+        MalformedFile: the metadata is not sound.
+    """
+    recipes = recipes_of(session.metadata.get(SOUND_KEY))
+    for port in session.inputs:
+        if port.name in recipes and len(port.shape) == 1:
+            return port.name, recipes[port.name]
+    return None
+
+
+def read_sound(source: Any, sample_rate: int) -> np.ndarray:
+    """Return a sound as float32 samples in -1..1 at ``sample_rate`` hertz; channels are averaged.
+
+    Args:
+        source: a path, the bytes of a file, or an array of samples at that rate (samples, or samples x channels).
+
+    Raises:
+        InputError: the file cannot be opened or is no sound.
+        LimitExceeded: longer than :data:`MOST_SAMPLES`.
+        MissingExtra: soundfile or soxr is not installed.
+    """
+    if isinstance(source, np.ndarray):
+        samples = source if source.ndim == 1 else source.mean(1)
+        return np.ascontiguousarray(samples, np.float32)
+    soundfile, soxr = _libraries()
+    name = "sound" if isinstance(source, bytes) else os.fspath(source)
+    try:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        with soundfile.SoundFile(BytesIO(content)) as file:
+            if file.frames * file.channels > MOST_SAMPLES:
+                raise LimitExceeded(f"a sound of {file.frames} samples x {file.channels} channels", file=name)
+            samples = file.read(dtype="float32", always_2d=True)
+            rate = file.samplerate
+    except OSError as error:
+        raise InputError(f"cannot be opened: {error.strerror or error}", file=name) from None
+    except (RuntimeError, ValueError) as error:  # soundfile's own errors are RuntimeErrors
+        raise InputError(f"is no sound that can be read: {' '.join(str(error).split())[:200]}", file=name) from None
+    mono = samples.mean(1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise InputError("holds samples that are no numbers", file=name)
+    return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate).astype(np.float32)
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import soundfile
+        import soxr
+    except (ImportError, OSError) as error:  # OSError: libsndfile itself is missing
+        package = getattr(error, "name", None) or "soundfile"
+        raise MissingExtra(package, "sound", "reading sounds") from None
+    return soundfile, soxr
+
+
+def scores_over_time(session: Session, output: str, waveform: np.ndarray) -> np.ndarray:
+    """Return the scores of every patch, patches x classes, float32.
+
+    Raises:
+        UsageError: the network reads no waveform.
+    """
+    found = sound_input(session)
+    if found is None:
+        raise UsageError("the network reads no waveform", file=session.file)
+    made = session.run({found[0]: waveform}, [output])[output]
+    return np.asarray(made, np.float32).reshape(len(made), -1)
+
+
+def spectrogram(waveform: np.ndarray, recipe: SoundRecipe) -> np.ndarray:
+    """Return the log-mel spectrogram, frames x bands, float64, of the sound as it is, for drawing."""
+    count = max(1, 1 + (len(waveform) - recipe.window) // recipe.hop)
+    padded = np.zeros(max(len(waveform), recipe.window + (count - 1) * recipe.hop))
+    padded[: len(waveform)] = waveform
+    frames = np.lib.stride_tricks.sliding_window_view(padded, recipe.window)[:: recipe.hop][:count]
+    spectrum = frames @ fourier(recipe)
+    real, imaginary = np.split(spectrum, 2, axis=1)
+    return np.log(np.hypot(real, imaginary) @ mel_matrix(recipe) + recipe.offset)
+
+
+def draw_timeline(
+    waveform: np.ndarray, scores: np.ndarray, names: list[str], recipe: SoundRecipe, *, title: str, most: int = 10
+) -> Figure:
+    """Draw the spectrogram, and under it the scores of the ``most`` highest classes over time.
+
+    Args:
+        waveform: samples at the recipe's rate.
+        scores: patches x classes.
+        names: a name for each class.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    from netferry.runtime.plots import SEQUENTIAL, new_figure, short, styled
+
+    chosen = np.argsort(-scores.mean(0), kind="stable")[:most]
+    length = len(waveform) / recipe.sample_rate
+    seconds = recipe.patch_hop * recipe.hop / recipe.sample_rate
+
+    @styled
+    def draw() -> Figure:
+        figure = new_figure(9, 3.4 + 0.26 * len(chosen))
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 0.5 + 0.22 * len(chosen)])
+        mel = spectrogram(waveform, recipe)
+        frames = len(mel) * recipe.hop / recipe.sample_rate
+        above.imshow(mel.T, origin="lower", aspect="auto", extent=(0, frames, 0, recipe.bands), cmap=SEQUENTIAL)
+        above.set_ylabel("mel band")
+        above.set_title(short(title, 80))
+        # a patch is drawn as wide as the step to the next one, so that patches that overlap do not hide each other
+        end = len(scores) * seconds
+        shown = below.imshow(
+            scores[:, chosen].T, aspect="auto", extent=(0, end, len(chosen) - 0.5, -0.5), cmap=SEQUENTIAL, vmin=0,
+            vmax=max(1.0, float(scores.max())), interpolation="nearest",
+        )  # fmt: skip
+        below.set_yticks(range(len(chosen)), [short(names[i], 30) for i in chosen])
+        below.set_xlabel("seconds")
+        below.set_xlim(0, max(length, frames))
+        figure.colorbar(shown, ax=[above, below], label="score", pad=0.02, fraction=0.04)
+        return figure
+
+    return draw()
