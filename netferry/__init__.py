@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from netferry.api import (
+        compare,
         convert,
         doctor,
         evaluate,
@@ -61,6 +62,7 @@ __all__ = [
     "NetferryError",
     "Preprocessing",
     "TrainOptions",
+    "compare",
     "convert",
     "doctor",
     "evaluate",

@@ -3,6 +3,7 @@
 One file per verb or family of verbs; every room is imported inside the functions that need it.
 """
 
+from netferry.api.comparing import compare
 from netferry.api.datasets import preview
 from netferry.api.evaluating import evaluate
 from netferry.api.exporting import export
@@ -20,6 +21,7 @@ from netferry.api.verifying import verify
 from netferry.api.writing import convert, save
 
 __all__ = [
+    "compare",
     "convert",
     "doctor",
     "evaluate",

@@ -28,6 +28,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "retrain",
     "package",
     "evaluate",
+    "compare",
     "run",
 )
 for _module in _COMMANDS:

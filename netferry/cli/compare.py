@@ -1,0 +1,61 @@
+"""``netferry compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netferry.cli.app import app, show
+from netferry.cli.options import URL, Json, Labels
+
+
+@app.command()
+def compare(
+    models: Annotated[list[Path], typer.Argument(help="Two networks or more.", **URL)],
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="Labelled data for the accuracy: a folder per class, an index …")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for table and chart (or a .json, .csv, .png, .svg file)."),
+    ] = None,
+    labels: Labels = None,
+    crop: Annotated[str, typer.Option(help="model, center or none, as for evaluate.")] = "model",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Items per run.", min=1)] = 16,
+    repeats: Annotated[int, typer.Option(help="Timed runs of each network.", min=1)] = 20,
+    threads: Annotated[int | None, typer.Option(help="Threads of one run.", min=1)] = None,
+    on_error: Annotated[str, typer.Option(help="What to do with a corrupt picture: fail or skip.")] = "fail",
+    as_json: Json = False,
+) -> None:
+    """Compare networks by accuracy, time, size and memory.
+
+    Example: netferry compare digits.onnx digits-small.onnx --data fixtures/digits.csv -o comparison
+    """
+    from netferry import api
+
+    result = api.compare(
+        models, data=data, labels=labels, crop=crop, device=device, batch_size=batch_size, repeats=repeats,
+        threads=threads, out=output, on_error=on_error,
+    )  # fmt: skip
+    show(result, as_json, "compare.compared")
+
+
+def compared(result: dict[str, Any]) -> None:
+    """Print a row per network."""
+    from netferry.cli.tables import listed
+
+    rows: list[dict[str, Any]] = []
+    for row in result["models"]:
+        tops = {f"top-{k[3:]}": f"{v:.2%}" for k, v in row.items() if k.startswith("top")}
+        memory = "?" if row["memory"] is None else f"{row['memory'] / 1e6:,.0f} MB"
+        rows.append(
+            {"network": row["name"], **tops, "relative time": f"{row['relative_time']:.2f}",
+             "ms per item": f"{row['milliseconds']:.3f}", "size": f"{row['bytes'] / 1e6:,.2f} MB", "memory": memory}
+        )  # fmt: skip
+    listed(rows, *rows[0])
+    typer.echo(f"batch size {result['batch_size']}, {result['device']}, median of {result['repeats']} repeats")
+    for file in result.get("files", ()):
+        typer.echo(file)
