@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -124,18 +125,23 @@ def _nth(seeds: list[bytes], batch: int, index: int) -> bytes:
 
 
 def atheris(name: str, seconds: float, seed: int, findings: Path) -> None:
-    """Follow the coverage; ends the process."""
+    """Follow the coverage of netferry's own code; ends the process."""
     import atheris as engine  # pyright: ignore[reportMissingImports]
 
-    target = TARGETS[name]
-    corpus = FOLDER / "corpus"
-    corpus.mkdir()
-    for i, content in enumerate(target.seeds()):
-        (corpus / str(i)).write_bytes(content)
+    for module in [m for m in sys.modules if m.split(".")[0] == "netferry" or m == "tests.fuzz.targets"]:
+        del sys.modules[module]
+    with engine.instrument_imports(include=["netferry"]):
+        targets = import_module("tests.fuzz.targets")
+
+        target = targets.TARGETS[name]
+        corpus = targets.FOLDER / "corpus"
+        corpus.mkdir()
+        for i, content in enumerate(target.seeds()):
+            (corpus / str(i)).write_bytes(content)
+            target.run(content)  # what is imported on the way is followed too
     findings.mkdir(parents=True, exist_ok=True)
-    engine.instrument_all() if os.environ.get("FUZZ_ALL") else None
-    options = [f"-max_total_time={int(seconds)}", f"-seed={seed}", f"-timeout={SECONDS}", "-rss_limit_mb=1500"]
-    options += ["-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={findings}/{name}-", "-max_len=20000"]
+    options = [f"-max_total_time={int(seconds)}", f"-seed={seed + 1}", f"-timeout={SECONDS}", "-rss_limit_mb=1500"]
+    options += ["-print_final_stats=1", f"-artifact_prefix={findings}/{name}-", "-max_len=20000"]
     engine.Setup([sys.argv[0], str(corpus), *options], target.run)
     engine.Fuzz()
 
