@@ -57,4 +57,6 @@ class ReadOptions:
     """with ``decode_boxes``: only boxes with a higher score"""
     overlap: float = 0.45
     """with ``decode_boxes``: a box that overlaps a better one of its class by more (IoU) goes"""
+    no_weights: bool = False
+    """the architecture alone: data files that hold the weights need not be there"""
     limits: Limits = field(default_factory=Limits)

@@ -37,6 +37,10 @@ _LEARNABLE_SLOTS = {
     ("PRelu", 1), ("LSTM", 1), ("LSTM", 2), ("LSTM", 3), ("LSTM", 7), ("GRU", 1), ("GRU", 2), ("GRU", 3),
     ("RNN", 1), ("RNN", 2), ("RNN", 3), ("DeformConv", 1), ("DeformConv", 3), ("RMSNormalization", 1),
 }  # fmt: skip
+_NORMS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization")
+_ONES = {*((op, 1) for op in (*_NORMS, "RMSNormalization")), ("BatchNormalization", 4)}
+_ZEROS = {*((op, 2) for op in (*_NORMS, "Conv", "ConvTranspose", "Gemm")), ("BatchNormalization", 3), ("LSTM", 3),
+          ("GRU", 3), ("RNN", 3)}  # fmt: skip
 _MOVERS = {"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Concat", "Cast", "Flatten"}
 _PARAMETER_NAME = re.compile(r"\.(\w+_)?(weight|bias)$")
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
@@ -69,6 +73,16 @@ def role_by_use(value: ir.Value) -> Role:
     if rank == 1 and any(_adds_to_product(use) for use in value.uses()):
         return Role.LEARNABLE
     return Role.LEARNABLE if rank >= 1 and _PARAMETER_NAME.search(value.name or "") else Role.CONSTANT
+
+
+def filler_by_use(value: ir.Value) -> dict[str, object]:
+    """How a parameter that lost its values is made up: scales and variances 1, shifts and means 0, kernels drawn."""
+    slots = _slots(value, 6)
+    if slots & _ONES:
+        return {"type": "constant", "value": 1.0}
+    if slots & _ZEROS or (len(static_shape(value)) < 2 and not slots & {("PRelu", 1)}):
+        return {"type": "constant", "value": 0.0}
+    return {}
 
 
 def _adds_to_product(use: Any) -> bool:

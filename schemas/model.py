@@ -8,12 +8,24 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from netferry.errors import LimitExceeded, Uninitialised, UsageError, quoted
 from netferry.schemas.initialise import fill
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import LayerRow, Role, count, layer_of, layer_table, role_of, static_shape
+from netferry.schemas.layers import (
+    ROLE,
+    LayerRow,
+    Role,
+    count,
+    filler_by_use,
+    layer_of,
+    layer_table,
+    role_of,
+    static_shape,
+)
 from netferry.schemas.preprocessing import Preprocessing
-from netferry.schemas.tensors import array_tensor, computed_tensor, filler_of
+from netferry.schemas.tensors import array_tensor, computed_tensor, filler_of, uninitialised_tensor
 
 if TYPE_CHECKING:
     from netferry.schemas.head import Head
@@ -159,11 +171,19 @@ class Model:
         for name in names:
             value = self.graph.initializers[name]
             make = partial(fill, filler_of(value.const_value) or {}, static_shape(value), name, seed)
-            if count(value) > _KEEP_ELEMENTS:
-                value.const_value = computed_tensor(make, ir.DataType.FLOAT, static_shape(value), name)
-            else:
-                value.const_value = array_tensor(make(), name)
+            value.const_value = _made_up(make, value, name)
         return names
+
+    def forget_values(self) -> None:
+        """Leave learnables and state without values: the architecture alone; constants keep theirs.
+
+        :meth:`initialise` makes values up: scales and variances 1, shifts and means 0, kernels drawn at random.
+        """
+        for value in self.graph.initializers.values():
+            role = role_of(value)
+            if role != Role.CONSTANT and value.dtype is not None and filler_of(value.const_value) is None:
+                value.metadata_props[ROLE] = role.value
+                value.const_value = uninitialised_tensor(static_shape(value), value.dtype, filler=filler_by_use(value))
 
     def require_values(self) -> None:
         """Raise :class:`Uninitialised` where parameters have no values."""
@@ -258,6 +278,18 @@ class Model:
 def _rule(name: str) -> Callable[..., Any]:
     file, _, function = name.partition(".")
     return getattr(import_module(f"netferry.schemas.{file}"), function)
+
+
+def _made_up(make: Callable[[], np.ndarray], value: ir.Value, name: str) -> ir.TensorProtocol:
+    dtype = value.dtype or ir.DataType.FLOAT
+    kind = dtype.numpy()
+
+    def cast() -> np.ndarray:
+        return make().astype(kind, copy=False)
+
+    if count(value) > _KEEP_ELEMENTS:
+        return computed_tensor(cast, dtype, static_shape(value), name)
+    return array_tensor(cast(), name) if dtype == ir.DataType.FLOAT else ir.Tensor(cast(), dtype=dtype, name=name)
 
 
 def _verb(name: str) -> Callable[..., Any]:

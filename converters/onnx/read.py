@@ -25,6 +25,7 @@ from netferry.errors import InputError, MalformedFile, NetferryError, Unsupporte
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs, all_nodes, restore
 from netferry.schemas.model import Model, Source
+from netferry.schemas.tensors import uninitialised_tensor
 
 
 def read(path: Path, options: ReadOptions) -> Model:
@@ -77,7 +78,7 @@ def _read(path: Path, options: ReadOptions) -> Model:
     keep(graph, proto, sparse)
     check_declared(graph, sparse_names(graph))
     data = DataFiles(path)
-    _place_weights(graph, data, token)
+    _place_weights(graph, data, token, missing_allowed=options.no_weights)
     keep_training(graph, proto, data)
     version = " ".join(part for part in (proto.producer_name, proto.producer_version) if part) or None
     model = Model(graph, source=Source("onnx", (str(path), *data.files), version))
@@ -101,13 +102,23 @@ def _deserialized(proto: onnx.ModelProto) -> ir.Model:
         raise MalformedFile(f"the graph is not sound: {text}") from None
 
 
-def _place_weights(model: ir.Model, data: DataFiles, token: str) -> None:
-    """Turn tensors that lie in files into checked places of these files."""
+def _place_weights(model: ir.Model, data: DataFiles, token: str, *, missing_allowed: bool) -> None:
+    """Turn tensors that lie in files into checked places of these files.
+
+    Where the architecture alone is wanted, those of a data file that is not there have no values.
+    """
 
     def placed(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         if not isinstance(tensor, ir.ExternalTensor):
             return tensor
-        return data.slice(tensor, str(data.path)) if tensor.location == token else data.tensor(tensor)
+        if tensor.location == token:
+            return data.slice(tensor, str(data.path))
+        try:
+            return data.tensor(tensor)
+        except InputError:
+            if not missing_allowed:
+                raise
+            return uninitialised_tensor([int(d) for d in tensor.shape.numpy()], tensor.dtype)
 
     for graph in all_graphs(model):
         for value in graph.initializers.values():

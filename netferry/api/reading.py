@@ -40,6 +40,9 @@ def load(
     plugins: Sequence[StrPath] = (),
     limits: Mapping[str, int] | None = None,
     sandbox: bool = False,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    no_weights: bool = False,
 ) -> Model:
     """Read a network of any supported format.
 
@@ -67,6 +70,10 @@ def load(
         limits: other bounds than the defaults of :class:`netferry.converters.options.Limits`.
         sandbox: read in a confined child process, so that a file that crashes a native library (HDF5, protobuf) is an
             error here; the parameters need values.
+        inputs, outputs: keep only the part of the network from these tensors or layers to those (a layer stands for
+            what enters it, or for what leaves it).
+        no_weights: the architecture alone: parameters have no values (``init`` makes some up), and data files that
+            hold them need not be there.
 
     Raises:
         NetferryError: the one root of all errors; see netferry.errors.
@@ -102,10 +109,15 @@ def load(
         score_threshold=score_threshold,
         overlap=overlap,
         limits=bounds,
+        no_weights=no_weights,
     )
     path = Path(source)
     chosen = formats.by_name(format) if format else formats.detect(path)
     model = chosen.read(path, options)
+    if inputs or outputs:
+        _cut(model, inputs, outputs)
+    if no_weights:
+        model.forget_values()
     if labels is not None:
         _set_labels(model, labels)
     if preprocessing is not None and model.inputs:
@@ -119,6 +131,14 @@ def load(
     if init is not None:
         model.initialise(init, limit=bounds.init_elements)
     return model
+
+
+def _cut(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    from netferry.converters.passes.opset_types import annotate
+    from netferry.schemas.subnetwork import cut
+
+    annotate(model.ir)
+    cut(model, inputs, outputs)
 
 
 def _change_recipe(model: Model, recipe: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from netferry.cli.options import (
     Disable,
     Format,
     Init,
+    Inputs,
     InputShape,
     InputsNchw,
     Json,
@@ -22,7 +23,9 @@ from netferry.cli.options import (
     Level,
     Limit,
     Mean,
+    NoWeights,
     Order,
+    Outputs,
     OutputsNchw,
     Overlap,
     Plugin,
@@ -37,6 +40,7 @@ from netferry.cli.options import (
     add_recipe,
     beside,
     keras_options,
+    part_options,
     reading_options,
 )
 
@@ -59,6 +63,9 @@ def convert(
     resize: Resize = None,
     size: Size = None,
     crop: Crop = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
+    no_weights: NoWeights = False,
     init: Init = None,
     front_end: Annotated[
         str | None, typer.Option(help="vggish or yamnet: a network of log-mel patches reads a waveform instead.")
@@ -100,6 +107,7 @@ def convert(
     if decode_boxes:
         reading.update(decode_boxes=True, score_threshold=score_threshold, overlap=overlap)
     reading.update(keras_options(inputs_as_nchw, outputs_as_nchw, right_padded_masks))
+    reading.update(part_options(inputs, outputs, no_weights))
     add_recipe(reading, source, weights or second, mean, scale, channel_order, resize, size, crop)
     result = api.convert(
         source,

@@ -85,6 +85,12 @@ Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to 
 Dim = Annotated[
     list[str] | None, typer.Option("--dim", help="NAME=NUMBER: size of a dynamic dimension, as in height=224.")
 ]
+NoWeights = Annotated[
+    bool,
+    typer.Option("--no-weights", help="The architecture alone; a large model's data files need not be there."),
+]
+Inputs = Annotated[str | None, typer.Option("--inputs", help="Keep the network from these tensors or layers on (A,B).")]
+Outputs = Annotated[str | None, typer.Option("--outputs", help="Keep the network up to these tensors or layers (A,B).")]
 Init = Annotated[int | None, typer.Option("--init", help="Seed for parameters that have no values.")]
 
 
@@ -215,6 +221,15 @@ def parse_pair(text: str | None, option: str) -> tuple[int, int] | None:
     if len(parts) != 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
         raise UsageError(f"{option} is HEIGHT,WIDTH, not {text!r}")
     return int(parts[0]), int(parts[1])
+
+
+def part_options(inputs: str | None, outputs: str | None, no_weights: bool) -> dict[str, Any]:
+    """The options of api.load that say how much of a network is wanted."""
+    return {
+        "inputs": tuple(inputs.split(",")) if inputs else (),
+        "outputs": tuple(outputs.split(",")) if outputs else (),
+        "no_weights": no_weights,
+    }
 
 
 def keras_options(inputs: str | None, outputs: str | None, right_padded: bool) -> dict[str, Any]:
