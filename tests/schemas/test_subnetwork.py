@@ -38,7 +38,7 @@ def _run(path: Path, feeds: dict[str, np.ndarray], outputs: list[str] | None = N
         if name not in [v.name for v in proto.graph.output]:
             proto.graph.output.add().name = name
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    return list(session.run(outputs, feeds))  # pyright: ignore[reportArgumentType]
+    return [np.asarray(v) for v in session.run(outputs, feeds)]
 
 
 @pytest.mark.parametrize(
