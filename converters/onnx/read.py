@@ -14,6 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from netferry.converters.onnx.external import DataFiles
+from netferry.converters.onnx.grouping import group
 from netferry.converters.onnx.inputs import fix_shapes
 from netferry.converters.onnx.sound import check_declared, check_message
 from netferry.converters.onnx.sparse import keep, sparse_names, take_out
@@ -85,6 +86,7 @@ def _read(path: Path, options: ReadOptions) -> Model:
     if graph.ir_version < 3 and not graph.opset_imports:
         graph.opset_imports[""] = 1
     restore(model)
+    group(model)
     return model
 
 

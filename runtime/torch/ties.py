@@ -7,25 +7,20 @@ to the others through Identity. They were parameters of their own, and have to t
 from __future__ import annotations
 
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import ROLE, Role, role_by_use, static_shape
+from netferry.schemas.layers import ROLE, Role
+from netferry.schemas.ties import shared_parameters
 
 
 def separate_copies(graph: ir.Graph) -> list[str]:
-    """Give every Identity of an initializer that learns an initializer of its own; returns their names."""
+    """Give every parameter that is an equal copy of another an initializer of its own; returns their names.
+
+    Ties (see :mod:`netferry.schemas.ties`) stay.
+    """
     found = []
-    for node in list(graph):
-        if node.op_type != "Identity" or node.domain not in ("", "ai.onnx") or node.inputs[0] is None:
-            continue
-        source, made = node.inputs[0], node.outputs[0]
-        if not source.is_initializer() or made.is_graph_output() or source.const_value is None or not made.name:
-            continue
-        if source.dtype is not None:
-            made.dtype = source.dtype
-        made.shape = ir.Shape(list(static_shape(source)))
-        role = role_by_use(made)
-        if role != Role.CONSTANT:
-            separate(graph, made.name, source.const_value, role)
-            found.append(made.name)
+    for shared in shared_parameters(graph):
+        if not shared.tied and shared.source.const_value is not None:
+            separate(graph, shared.name, shared.source.const_value, shared.role)
+            found.append(shared.name)
     return found
 
 
