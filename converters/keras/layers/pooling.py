@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layers.convolution import spatial_rank
 from netferry.converters.keras.layers.padding import padding_of
@@ -108,14 +110,18 @@ def _adaptive(b: Builder, l: Layer, x: KT, op: str) -> KT:
     l.rank(x, rank + 2)
     target = l.config.integers("output_size", rank, least=1)
     order: Order = channels_first(rank + 2, l.data_format())
-    value = x.to(b, order)
     sizes = [l.dim(x, order[2 + i], "the size of space") for i in range(rank)]
+    return KT(adaptive(b, x.to(b, order), sizes, target, op), order)
+
+
+def adaptive(b: Builder, value: ir.Value, sizes: Sequence[int], target: Sequence[int], op: str) -> ir.Value:
+    """``Mean`` or ``Max`` of windows of (batch, channels, space …) that cover all, ``target`` of them along space."""
     if all(size % want == 0 for size, want in zip(sizes, target, strict=True)):
         step = [size // want for size, want in zip(sizes, target, strict=True)]
-        return KT(b.op("AveragePool" if op == "Mean" else "MaxPool", value, kernel_shape=step, strides=step), order)
+        return b.op("AveragePool" if op == "Mean" else "MaxPool", value, kernel_shape=step, strides=step)
     for i, (size, want) in enumerate(zip(sizes, target, strict=True)):
         value = _pieces(b, value, 2 + i, size, want, op)
-    return KT(value, order)
+    return value
 
 
 def _pieces(b: Builder, value: ir.Value, axis: int, size: int, want: int, op: str) -> ir.Value:

@@ -84,6 +84,22 @@ def _log_add_exp(b: Builder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.op("Add", high, b.op("Log", b.op("Add", b.op("Exp", spread), b.const(1.0, "one"))))
 
 
+def _log_add_exp2(b: Builder, x: ir.Value, y: ir.Value) -> ir.Value:
+    log2 = b.const(math.log(2), "log2")
+    return b.op("Div", _log_add_exp(b, b.op("Mul", x, log2), b.op("Mul", y, log2)), log2)
+
+
+def _heaviside(b: Builder, x: ir.Value, y: ir.Value) -> ir.Value:
+    """0 below 0, 1 above, y at 0."""
+    zero = b.const(0.0, "zero")
+    step = b.op("Cast", b.op("Greater", x, zero), to=int(_FLOAT))
+    return b.op("Where", b.op("Equal", x, zero), y, step)
+
+
+def _times_power_of_two(b: Builder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.op("Mul", x, b.op("Pow", b.const(2.0, "two"), y))
+
+
 def _hypot(b: Builder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.op("Sqrt", b.op("Add", b.op("Mul", x, x), b.op("Mul", y, y)))
 
@@ -115,6 +131,9 @@ _REAL: dict[str, tuple[Pair, tuple[str, ...]]] = {
     "Quotient, 0 where the divisor is 0": (_divided_or_zero, ("ops:DivideNoNan", "tf.math.divide_no_nan")),
     "Angle of (x, y)": (arctan2, ("ops:Arctan2", "tf.math.atan2")),
     "log(exp(x) + exp(y))": (_log_add_exp, ("ops:Logaddexp",)),
+    "log2(2^x + 2^y)": (_log_add_exp2, ("ops:Logaddexp2",)),
+    "0 below 0, 1 above, y at 0": (_heaviside, ("ops:Heaviside",)),
+    "x * 2^y": (_times_power_of_two, ("ops:Ldexp",)),
     "Length of (x, y)": (_hypot, ("ops:Hypot",)),
     "x log(y), 0 where x is 0": (_times_log(lambda b, v: b.op("Log", v)), ("tf.math.xlogy",)),
 }  # fmt: skip

@@ -93,6 +93,7 @@ _REAL: dict[str, tuple[Make, tuple[str, ...]]] = {
     "Square root": (_op("Sqrt"), ("ops:Sqrt", "tf.math.sqrt", "tf.sqrt")),
     "1 / sqrt(x)": (_rsqrt, ("ops:Rsqrt", "tf.math.rsqrt")),
     "1 / x": (_op("Reciprocal"), ("ops:Reciprocal", "tf.math.reciprocal")),
+    "Absolute value of a real number": (_op("Abs"), ("ops:Fabs",)),
     "Cube root": (_cbrt, ("ops:Cbrt",)),
     "Sine": (_op("Sin"), ("ops:Sin", "tf.math.sin", "tf.sin")),
     "Cosine": (_op("Cos"), ("ops:Cos", "tf.math.cos", "tf.cos")),
@@ -125,6 +126,7 @@ _WHOLE: dict[str, tuple[Make, tuple[str, ...]]] = {
 _TESTS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "Whether x is no number": (_op("IsNaN"), ("ops:Isnan", "tf.math.is_nan")),
     "Whether x is infinite": (_op("IsInf"), ("ops:Isinf", "tf.math.is_inf")),
+    "Whether x is below 0": (lambda b, v: b.op("Less", v, b.const(0.0, "zero")), ("ops:Signbit",)),
     "Whether x is finite": (_finite, ("ops:Isfinite", "tf.math.is_finite")),
     "Whether x is plus infinity": (_op("IsInf", detect_negative=0), ("ops:Isposinf",)),
     "Whether x is minus infinity": (_op("IsInf", detect_positive=0), ("ops:Isneginf",)),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.keras.layers.padding import padding_of
+from netferry.converters.keras.layers.pooling import adaptive
 from netferry.converters.keras.layers.resizing import METHODS, cropped, interpolated, resized, window
 from netferry.converters.keras.layout import (
     KT,
@@ -114,6 +115,34 @@ def pool(op: Op) -> KT:
     made = op.b.op(operator, value, kernel_shape=size, strides=strides if any(s != 1 for s in strides) else None,
                    **_padding(op, value, size, strides, [1] * rank))  # fmt: skip
     return KT(made, order)
+
+
+@operation("ops:AdaptiveAveragePool", "ops:AdaptiveMaxPool")
+def adaptive_pool(op: Op) -> KT:
+    """Mean or largest of ``output_size`` windows that cover all of space."""
+    x, rank, data_format, order = _picture(op, "inputs")
+    target = _space(op, op.take("output_size", 1), rank, data_format, "output_size")
+    sizes = [op.l.dim(x, a, "the size of space") for a in order[2:]]
+    return KT(adaptive(op.b, x.to(op.b, order), sizes, target, "Max" if "Max" in op.l.type else "Mean"), order)
+
+
+@operation("ops:SeparableConv")
+def separable_conv(op: Op) -> KT:
+    """A depthwise convolution by a constant kernel, then one of size 1."""
+    x, rank, data_format, order = _picture(op, "inputs")
+    depthwise = op.array(op.take("depthwise_kernel", 1), "depthwise_kernel", ir.DataType.FLOAT)
+    pointwise = op.array(op.take("pointwise_kernel", 2), "pointwise_kernel", ir.DataType.FLOAT)
+    strides = _space(op, op.take("strides", 3, 1), rank, data_format, "strides")
+    dilation = _space(op, op.take("dilation_rate", None, 1), rank, data_format, "dilation_rate")
+    channels = op.l.dim(x, order[1])
+    if depthwise.ndim != rank + 2 or pointwise.ndim != rank + 2 or depthwise.shape[-2] != channels:
+        raise op.bad("depthwise_kernel", depthwise.shape, f"a kernel for {channels} channels")
+    value, size = x.to(op.b, order), depthwise.shape[:rank]
+    first = op.b.const(np.ascontiguousarray(depthwise_to_first(depthwise)), "depthwise")
+    second = op.b.const(np.ascontiguousarray(channels_last_to_first(pointwise)), "pointwise")
+    middle = op.b.op("Conv", value, first, kernel_shape=list(size), strides=strides, dilations=dilation,
+                     group=channels, **_padding(op, value, size, strides, dilation))  # fmt: skip
+    return KT(op.b.op("Conv", middle, second, kernel_shape=[1] * rank), order)
 
 
 @operation("tf.nn.bias_add")

@@ -88,18 +88,23 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
 def census(model: Any) -> dict[str, int]:
     """Count layers by class; with the activation, where it is not linear, and with inputs beyond the second."""
     counts: dict[str, int] = {}
-    layers = (
-        getattr(model, "operations", model.layers)
-        if GENERATION == 3
-        else model._flatten_layers(include_self=False, recursive=True)
-    )
-    for layer in layers:
+    for layer in all_layers(model):
         kind = type(layer).__name__
         activation = getattr(layer, "activation", None)
         name = getattr(activation, "__name__", "linear" if activation is None else type(activation).__name__)
         for key in (kind, f"activation {name}", *["merge"] * (len(as_list(getattr(layer, "input", None))) - 2)):
             counts[key] = counts.get(key, 0) + 1
     return counts
+
+
+def all_layers(model: Any) -> list[Any]:
+    """Layers, with those of models inside, and in Keras 3 operations that are no layers."""
+    if GENERATION == 2:
+        return list(model._flatten_layers(include_self=False, recursive=True))
+    found: list[Any] = []
+    for layer in getattr(model, "operations", model.layers):
+        found += all_layers(layer) if isinstance(layer, keras.Model) else [layer]
+    return found
 
 
 def as_list(value: Any) -> list[Any]:

@@ -20,7 +20,7 @@ from netferry.schemas.model import Model
 from tests.converters.keras.oracle import Keras
 
 NODES = {
-    "InputLayer": 0, "StochasticDepth": 0, "Conv2D": 1, "DepthwiseConv2D": 1, "SeparableConv2D": 2, "Dense": 1,
+    "InputLayer": 0, "Sequential": 0, "StochasticDepth": 0, "Conv2D": 1, "DepthwiseConv2D": 1, "SeparableConv2D": 2, "Dense": 1,
     "BatchNormalization": 1, "LayerNormalization": 8, "LayerScale": 1, "Normalization": 4, "Rescaling": 2, "Add": 1,
     "Multiply": 1, "Concatenate": 1, "CustomScaleLayer": 2, "Lambda": 2, "ZeroPadding2D": 1, "Cropping2D": 1,
     "MaxPooling2D": 1, "AveragePooling2D": 1, "GlobalAveragePooling2D": 2, "GlobalMaxPooling2D": 2, "Activation": 0, "ReLU": 1, "Dropout": 1,
