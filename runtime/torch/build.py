@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -209,9 +210,12 @@ class GraphBuilder(Calls):
         self.unpack(node, self.graph.call_function(glue.recurrent_outputs, (found,), settings))
 
     def _weightless(self, node: ir.Node) -> bool:
-        """A layer that is one node without weights, and Dropout, as a module of torch."""
+        """A layer that is one node without weights, a pool, and Dropout, as a module of torch."""
         layer = node.metadata_props.get(LAYER)
-        alone = layer is not None and sum(n.metadata_props.get(LAYER) == layer for n in self._neighbours(node)) == 1
+        if layer is None:
+            alone = self._names_itself(node)
+        else:
+            alone = sum(n.metadata_props.get(LAYER) == layer for n in self._neighbours(node)) == 1
         if not alone and node.op_type != "Dropout":
             return False
         module = plain_module(node)
@@ -221,6 +225,15 @@ class GraphBuilder(Calls):
         made = self.stamp(self.graph.call_module(path, (self._input(node, 0),)), node)
         self.held[node.outputs[0]] = Held("tensor", made)
         return True
+
+    def _names_itself(self, node: ir.Node) -> bool:
+        """Whether an exporter of torch named a node by a module (``/features/3/Relu``) in which nothing else lies."""
+        if not hasattr(self, "_holders"):
+            named = [wanted_path(n, None) for n in self.source if "/" in (n.name or "") and n.op_type != "Constant"]
+            self._holders = Counter(tuple(p[:i]) for p in named for i in range(1, len(p) + 1))
+        parts = wanted_path(node, None)
+        pool = node.op_type.endswith("Pool")
+        return self._holders[tuple(parts)] == 1 if "/" in (node.name or "") else pool
 
     def _neighbours(self, node: ir.Node) -> list[ir.Node]:
         layer = node.metadata_props.get(LAYER)

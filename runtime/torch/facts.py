@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from netferry.schemas.ir import ir
+from netferry.schemas.tensors import array_of
 
 
 def initializer(node: ir.Node, i: int) -> ir.Value | None:
@@ -19,6 +20,12 @@ def initializer(node: ir.Node, i: int) -> ir.Value | None:
 def given(node: ir.Node, i: int) -> bool:
     """Whether the i-th input is there."""
     return i < len(node.inputs) and node.inputs[i] is not None
+
+
+def known(value: ir.Value | None) -> np.ndarray | None:
+    """A value that the file gives: of an initializer, or of a Constant."""
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else array_of(tensor)
 
 
 def attribute(node: ir.Node, name: str, default: Any) -> Any:

@@ -42,8 +42,8 @@ def wanted_path(node: ir.Node, weight: str | None) -> list[str]:
         found: list[str] = []
         for piece in [p for p in name.split("/") if p][:-1]:
             inside = piece.split(".")
-            if found and found[: len(inside) - 1] == inside[:-1] and len(inside) > 1:
-                found = inside
+            if len(inside) > 1 and found[1 - len(inside) :] == inside[:-1]:  # body, then body.1: its child
+                found += inside[-1:]
             else:
                 found += inside
         if found:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from netferry.runtime.torch.facts import attribute, given, number, rank_of, used_outputs
+from netferry.runtime.torch.facts import attribute, given, known, number, rank_of, used_outputs
 from netferry.runtime.torch.modules_conv import same_or_pads
 from netferry.schemas.ir import ir
-from netferry.schemas.tensors import array_of
 
 
 def plain_module(node: ir.Node) -> nn.Module | None:
@@ -57,19 +56,19 @@ def _dropout(node: ir.Node) -> nn.Module | None:
         return None
     ratio = 0.5
     if given(node, 1):
-        held = array_of(node.inputs[1])
+        held = known(node.inputs[1])
         if held is None:
             return None
         ratio = float(str(held.reshape(-1)[0]))
-    if given(node, 2) and array_of(node.inputs[2]) is None:
+    if given(node, 2) and known(node.inputs[2]) is None:
         return None
     return nn.Dropout(ratio)
 
 
 def _clip(node: ir.Node) -> nn.Module | None:
-    bounds = [array_of(node.inputs[i]) if given(node, i) else None for i in (1, 2)]
-    known = [float(b.reshape(-1)[0]) if b is not None and b.dtype == np.float32 else None for b in bounds]
-    return nn.ReLU6() if known == [0.0, 6.0] else None
+    bounds = [known(node.inputs[i]) if given(node, i) else None for i in (1, 2)]
+    numbers = [float(b.reshape(-1)[0]) if b is not None and b.dtype == np.float32 else None for b in bounds]
+    return nn.ReLU6() if numbers == [0.0, 6.0] else None
 
 
 _WEIGHTLESS: dict[str, Callable[[ir.Node], nn.Module | None]] = {

@@ -7,9 +7,44 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.torch_natives import NATIVES, as_onnx
 from netferry import api
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", list(NATIVES))
+def test_the_same_operators_as_often(name: str, tmp_path: Path) -> None:
+    """A training step asks torch for what the native class asks for: what costs time is the same."""
+    native = NATIVES[name](10)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(as_onnx(native))
+    module = api.to_torch(api.load(path))
+    assert {type(m) for m in module.modules()} <= {type(m) for m in native.modules()} | {type(module), nn.Module}
+    x, target = torch.randn(2, 3, 64, 64), torch.arange(2)
+    counts = []
+    for one in (module.train(), native.train()):
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            nn.functional.cross_entropy(one(x), target).backward()
+        heavy = (
+            "convolution",
+            "batch_norm",
+            "clamp",
+            "relu",
+            "hardtanh",
+            "pool",
+            "cat",
+            "copy_",
+            "add",
+            "mul",
+            "div",
+            "mm",
+        )
+        counts.append({e.key: e.count for e in found.key_averages() if any(word in e.key for word in heavy)})
+    assert counts[0] == counts[1]
+
 
 NORMS = {"resnet50": 53, "mobilenet_v2": 52, "densenet121": 121}
 
