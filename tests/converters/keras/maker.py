@@ -124,6 +124,11 @@ def calibrate(model: Any, rng: np.random.Generator, scale: float) -> None:
             weight.assign(rng.normal(0, np.sqrt(2 / fan_in), shape).astype(np.float32))
         elif not any(t in name for t in ("gamma", "scale", "variance", "count")):
             weight.assign(rng.uniform(-0.2, 0.2, shape).astype(np.float32))
+        elif "variance" in name and "moving" not in name:  # of Normalization, which nobody adapted
+            weight.assign(rng.uniform(0.5, 2.0, shape).astype(np.float32))
+    for layer in model._flatten_layers():
+        if hasattr(layer, "finalize_state"):  # Normalization computes with copies of its weights
+            layer.finalize_state()
     norms = [layer for layer in model._flatten_layers() if type(layer).__name__ == "BatchNormalization"]
     if norms:
         kept = [layer.momentum for layer in norms]
