@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from netferry import zoo
     from netferry.api import (
         compare,
         convert,
@@ -86,12 +87,15 @@ __all__ = [
     "to_torch",
     "update_from",
     "verify",
+    "zoo",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'netferry' has no attribute {name!r}")
+    if name == "zoo":
+        return import_module("netferry.zoo")
     return getattr(import_module(_HOMES.get(name, "netferry.api")), name)
 
 

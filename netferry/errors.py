@@ -5,6 +5,7 @@
     NetferryError                    1   something went wrong
     ├── UsageError                   2   the call itself is wrong: option, argument, combination
     ├── InputError                   3   a file that cannot be opened: missing, a folder, no permission
+    │   └── DownloadFailed           3   no address gave the file
     ├── FormatError                  4   a file that is not what it should be
     │   ├── UnknownFormat            4   no reader recognises the content
     │   ├── MalformedFile            4   truncated, damaged or contradictory
@@ -96,6 +97,10 @@ class InputError(NetferryError):
     """A file cannot be opened."""
 
     exit_code = 3
+
+
+class DownloadFailed(InputError):
+    """No address gave the file, or none gave a right one."""
 
 
 class FormatError(NetferryError):

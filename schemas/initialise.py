@@ -18,7 +18,8 @@ def fill(filler: dict[str, Any], shape: Sequence[int], name: str, seed: int) -> 
     """Return float32 values of ``shape``; the same (filler, shape, name, seed) always gives the same values.
 
     Types: constant, uniform, gaussian, xavier, msra, positive_unitball, bilinear, truncated_normal; without a
-    type ``msra``, which keeps activations in scale in a deep network of rectifiers.
+    type ``msra``, which keeps activations in scale in a deep network of rectifiers. A gaussian with ``centred`` (an
+    axis) sums to 0 over all other axes.
 
     Raises:
         UnsupportedOption: unknown filler type.
@@ -38,7 +39,12 @@ def fill(filler: dict[str, Any], shape: Sequence[int], name: str, seed: int) -> 
         low, high = number("min", 0.0), number("max", 1.0)
         return np.float32(low) + np.float32(high - low) * rng.random(shape, np.float32)
     if kind == "gaussian":
-        return np.float32(number("mean", 0.0)) + np.float32(number("std", 1.0)) * rng.standard_normal(shape, np.float32)
+        draws = rng.standard_normal(shape, np.float32)
+        if filler.get("centred") is not None:  # no sum over what one output reads; the spread stays
+            others = tuple(i for i in range(len(shape)) if i != filler["centred"])
+            draws -= draws.mean(others, keepdims=True)
+            draws *= np.float32(np.sqrt(1 / max(1 - shape[int(filler["centred"])] / count, 0.5)))
+        return np.float32(number("mean", 0.0)) + np.float32(number("std", 1.0)) * draws
     if kind == "truncated_normal":
         draws = np.clip(rng.standard_normal(shape, np.float32), -2, 2)
         return np.float32(number("mean", 0.0)) + np.float32(number("std", 0.05)) * draws

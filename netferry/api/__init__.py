@@ -3,6 +3,7 @@
 One file per verb or family of verbs; every room is imported inside the functions that need it.
 """
 
+from netferry.api import zoo
 from netferry.api.comparing import compare
 from netferry.api.datasets import preview
 from netferry.api.evaluating import evaluate
@@ -45,4 +46,5 @@ __all__ = [
     "to_torch",
     "update_from",
     "verify",
+    "zoo",
 ]

@@ -30,6 +30,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "evaluate",
     "compare",
     "run",
+    "zoo",
 )
 for _module in _COMMANDS:
     import_module(f"netferry.cli.{_module}")

@@ -79,6 +79,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "to_torch",
         "update_from",
         "verify",
+        "zoo",
     ]
     for name in netferry.__all__:
         assert getattr(netferry, name) is not None

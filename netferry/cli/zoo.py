@@ -1,0 +1,143 @@
+"""``netferry zoo``: networks by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netferry.cli.app import app, show
+from netferry.cli.options import Json
+
+zoo = typer.Typer(help="Networks by name: list, show, build with seeded weights, pull the published ones.")
+app.add_typer(zoo, name="zoo", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="See netferry zoo list.")]
+
+
+@zoo.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the networks. Example: netferry zoo list"""
+    from netferry import api
+
+    show(api.zoo.show(), as_json, "zoo.listed")
+
+
+@zoo.command("show")
+def show_(name: Name, as_json: Json = False) -> None:
+    """Show what is known of a network. Example: netferry zoo show resnet50"""
+    from netferry import api
+
+    show(api.zoo.show(name), as_json, "zoo.shown")
+
+
+@zoo.command()
+def build(
+    name: Name,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The ONNX file; NAME.onnx by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the weights.", min=0)] = 0,
+    num_classes: Annotated[int | None, typer.Option(help="Another head, of so many classes.", min=1)] = None,
+    check: Annotated[str, typer.Option(help="structure, run, or auto: run where onnxruntime is installed.")] = "auto",
+    opset: Annotated[int | None, typer.Option(help="11 to 26; 21 by default.", min=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a network with seeded weights, offline. Example: netferry zoo build resnet50 --seed 0 -o resnet50.onnx"""
+    from netferry import api
+
+    target = output or Path(f"{name}.onnx")
+    result = api.zoo.build(name, target, seed=seed, num_classes=num_classes, check=check, opset=opset)
+    show(result, as_json, "zoo.built")
+
+
+@zoo.command()
+def pull(
+    name: Name,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the network as ONNX here.")] = None,
+    mirror: Annotated[
+        list[str] | None, typer.Option("--mirror", help="Address of the same file (or of its folder, ending in /).")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="Weights fetched by hand, instead of a download.")] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder, instead of the platform's.")] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Read the network with its weights first.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Bring a network's published weights into the cache. Example: netferry zoo pull squeezenet -o squeezenet.onnx"""
+    from netferry import api
+
+    with _bar(name) as progress:
+        result = api.zoo.pull(
+            name, cache=cache, mirrors=tuple(mirror or ()), file=file, output=output, check=check, progress=progress
+        )
+    show(result, as_json, "zoo.pulled")
+
+
+def _bar(name: str) -> Any:
+    """A context that gives the function to report progress to: a bar on stderr where that is a terminal."""
+    import sys
+    from contextlib import contextmanager, nullcontext
+
+    if not sys.stderr.isatty():
+        return nullcontext(None)
+
+    @contextmanager
+    def shown() -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(name, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    return shown()
+
+
+def listed(rows: list[dict[str, Any]]) -> None:
+    """Print the catalogue as a table."""
+    from netferry.cli.tables import listed as table
+
+    shown = [
+        {
+            "name": row["name"],
+            "input": " x ".join(str(d) for d in row["input"]),
+            "parameters": f"{row['parameters'] / 1e6:.1f} M",
+            "depth": row["depth"],
+            "size": f"{row['size_bytes'] / 1e6:.0f} MB",
+            "top-1": "" if row["top1"] is None else f"{row['top1']:.2f}",
+            "from": row["format"],
+            "licence": row["licence"],
+        }
+        for row in rows
+    ]
+    table(shown, "name", "input", "parameters", "depth", "size", "top-1", "from", "licence")
+
+
+def shown(row: dict[str, Any]) -> None:
+    """Print one network's row, a line per fact."""
+    from netferry.cli.tables import listed as table
+
+    facts = [{"fact": key, "value": value} for key, value in row.items() if value not in (None, "")]
+    table(facts, "fact", "value")
+
+
+def built(result: dict[str, Any]) -> None:
+    """Print what was written and how it was checked."""
+    from netferry.cli.tables import OUT, plain
+
+    for output in result["outputs"]:
+        OUT.print(f"[bold]{plain(str(output['file']))}[/bold]  {output['bytes'] / 1e6:.2f} MB")
+    for check in result["checks"]:
+        OUT.print(f"{plain(check['name'])} check {plain(check['outcome'])}")
+    if "network" in result:
+        OUT.print(f"{plain(result['network']['title'])}: seeded weights (seed {result['seed']}), not trained ones")
+
+
+def pulled(result: dict[str, Any]) -> None:
+    """Print where the weights are and what vouches for them."""
+    from netferry.cli.tables import OUT, plain
+
+    where = "was in the cache" if result["from_cache"] else f"from {result['source']}"
+    OUT.print(f"[bold]{plain(result['file'])}[/bold]  {result['bytes'] / 1e6:.1f} MB  {plain(where)}")
+    OUT.print(f"sha256 {result['sha256']}  checked by {plain(result['checked_by'])}")
+    if "written" in result:
+        built(result["written"])
