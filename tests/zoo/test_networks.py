@@ -1,0 +1,216 @@
+"""Every network of the zoo: built, counted, run, compared with an independent implementation, retrained, exported."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import netferry
+from netferry.schemas.layers import Role
+from netferry.schemas.model import Model
+from netferry.schemas.tensors import array_of
+from netferry.zoo.catalogue import class_names, entries, entry
+from tests.converters.keras.conftest import keras_of as _keras_of
+from tests.converters.keras.oracle import Keras
+
+keras_of = _keras_of
+QUICK = {"squeezenet", "shufflenet", "resnet18", "mobilenetv2", "yamnet"}
+APPLICATIONS = {
+    "inceptionv3": "InceptionV3",
+    "densenet201": "DenseNet201",
+    "mobilenetv2": "MobileNetV2",
+    "resnet50": "ResNet50",
+    "xception": "Xception",
+    "inceptionresnetv2": "InceptionResNetV2",
+    "nasnetmobile": "NASNetMobile",
+    "nasnetlarge": "NASNetLarge",
+    "efficientnetb0": "EfficientNetB0",
+}
+ALL = [pytest.param(name, id=name, marks=() if name in QUICK else pytest.mark.slow) for name in entries()]
+
+
+def batch(model: Model, count: int) -> np.ndarray:
+    """Seeded input of the network's size, as large as its preprocessing makes pictures."""
+    shape = [count if isinstance(d, str) else d for d in model.inputs[0].shape or ()]
+    noise = np.random.default_rng(count).standard_normal(shape).astype(np.float32)
+    recipe = model.preprocessing.get(model.inputs[0].name)
+    if recipe is None:
+        return noise
+    scale = float(np.mean(recipe.scale)) if recipe.scale else 1.0
+    return (noise * 60 * scale).astype(np.float32)
+
+
+def run(path: Path, x: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
+
+
+def arrays(model: Model, role: Role | None = None) -> dict[str, np.ndarray]:
+    return {k: np.array(array_of(v)) for k, v in model.parameters(role).items()}
+
+
+def close(got: np.ndarray, want: np.ndarray, tolerance: float = 1e-4) -> None:
+    """Within ``tolerance`` of the largest value: for probabilities far more than within it alone."""
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_network(name: str, tmp_path: Path, keras_of: Callable[[int], Keras]) -> None:
+    row, path = entry(name), tmp_path / "net.onnx"
+    model = netferry.zoo.load(name, seed=3)
+    done = netferry.save(model, path, check="run")  # full check, strict shapes, batches of 1 and 3
+    assert [c["outcome"] for c in done["checks"]] == ["passed", "passed"]
+    totals = netferry.inspect(model)["totals"]
+    counted = totals["learnables"] + (totals["state"] if row.format == "keras" else 0)
+    assert counted + (name == "efficientnetb0") == row.parameters
+    assert totals["depth"] == row.depth
+    assert sorted(d for d in model.inputs[0].shape or () if isinstance(d, int)) == sorted(row.input)
+    if row.labels:
+        assert list(model.labels.values()) == [list(class_names(row.labels))]
+        assert netferry.load(path).labels == model.labels
+    x = batch(model, 2)
+    scores = run(path, x)
+    assert np.isfinite(scores).all()
+    assert np.abs(scores[0] - scores[1]).max() > 1e-3 * np.abs(scores).max()  # the input matters
+    if name in APPLICATIONS:
+        agrees_with_keras(name, tmp_path, keras_of)
+    else:
+        torch = pytest.importorskip("torch")
+        from tests.zoo.torch_nets import NETS
+
+        with torch.no_grad():
+            close(scores, NETS[name](arrays(model), torch.from_numpy(x)).numpy())
+    retrains(model, name, tmp_path)
+
+
+def agrees_with_keras(name: str, folder: Path, keras_of: Callable[[int], Keras]) -> None:
+    """keras.applications with values of its own, saved as weights alone, read back by our definition."""
+    height, width, channels = entry(name).input
+    model = f"keras.applications.{APPLICATIONS[name]}(weights=None, classifier_activation=None)"
+    facts = keras_of(3).make(
+        model=model, shapes=[(height, width, channels)], dtypes=["float32"], seed=3, length=96, folder=str(folder),
+        scale=255.0 if "efficientnet" in name else 1.0, low=0, high=8, zeros=False, calibrate=True, kinds=["json"],
+    )  # fmt: skip
+    case = dict(np.load(folder / "case.npz"))
+    ours = netferry.zoo.load(name, weights=folder / "model.weights.h5")
+    graph = ours.graph
+    softmax = graph.outputs[0].producer()
+    assert softmax is not None
+    assert softmax.op_type == "Softmax"
+    logits = softmax.inputs[0]
+    assert logits is not None
+    graph.outputs[0] = logits
+    ours.labels = {}
+    netferry.save(ours, folder / "keras.onnx", check="structure")
+    for key in sorted(k for k in case if k.endswith("in0")):
+        want = case[key.replace("in0", "out0")]
+        close(run(folder / "keras.onnx", case[key]), want, max(1e-4, 3 * facts["noise"]))
+
+
+def retrains(model: Model, name: str, folder: Path) -> None:
+    """A head of five classes, everything else as it was; features of the last pooling layer; five steps; export."""
+    before = arrays(model)
+    five = model.with_head(5)
+    head = five.head()
+    for key, value in arrays(five).items():
+        if key in before and not key.startswith(head.layer):
+            assert value.tobytes() == before[key].tobytes(), key
+    features(five, folder)
+    torch = pytest.importorskip("torch")
+    module = five.to_torch()
+    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    assert trainable == sum(v.size for v in arrays(five, Role.LEARNABLE).values())
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=1e-4)
+    x, target = torch.from_numpy(batch(five, 2)), torch.tensor([1, 3])
+    module.train()
+    for _ in range(5):
+        optimizer.zero_grad()
+        out = module(x)
+        out = out if isinstance(out, torch.Tensor) else next(iter(out.values() if isinstance(out, dict) else out))
+        loss = torch.nn.functional.cross_entropy(out.flatten(1), target)
+        loss.backward()
+        optimizer.step()
+        assert torch.isfinite(loss)
+    changed = five.update_from(module)
+    assert changed
+    netferry.save(five, folder / "five.onnx", check="structure")
+    got = run(folder / "five.onnx", batch(five, 2))
+    assert got.reshape(2, -1).shape == (2, 5)
+    assert np.isfinite(got).all()
+
+
+def features(model: Model, folder: Path) -> None:
+    """The last pooling layer's output as an output of the graph: one row of finite numbers per item."""
+    pools = [n for n in model.graph if "Pool" in n.op_type or n.op_type == "ReduceMean"]
+    made = model.copy()
+    node = next(n for n in made.graph if n.name == pools[-1].name)
+    made.graph.outputs.insert(0, node.outputs[0])
+    netferry.save(made, folder / "features.onnx", check="structure")
+    got = run(folder / "features.onnx", batch(made, 2))
+    assert got.reshape(2, -1).shape[1] > 4
+    assert np.isfinite(got).all()
+    assert np.ptp(got) > 0
+
+
+@pytest.mark.slow
+def test_nasnetlarge_needs_little_memory(tmp_path: Path) -> None:
+    """Build and check within four times the size of the weights."""
+    code = (
+        "import netferry, resource\n"
+        "netferry.zoo.build('nasnetlarge', 'n.onnx', check='structure')\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) < 4 * 4 * entry("nasnetlarge").parameters
+    assert resource.getpagesize()
+
+
+def test_squeezenet_is_counted_as_published() -> None:
+    found = netferry.inspect(netferry.zoo.load("squeezenet"))
+    totals = found["totals"]
+    assert (totals["layers"], totals["connections"], totals["learnable_tensors"]) == (68, 75, 52)
+    assert [i["name"] for i in found["inputs"]] == ["data"]
+    assert [o["name"] for o in found["outputs"]] == ["prob_flatten"]
+    assert netferry.zoo.load("squeezenet").head().layer == "conv10"
+
+
+def test_places365_differs_from_imagenet_in_its_head_only() -> None:
+    one, other = netferry.zoo.load("googlenet"), netferry.zoo.load("googlenet-places365")
+    first, second = arrays(one), arrays(other)
+    assert [n.op_type for n in one.graph] == [n.op_type for n in other.graph]
+    unlike = [k for k in first if first[k].shape != second[k].shape]
+    assert unlike == ["loss3/classifier.weight", "loss3/classifier.bias"]
+    assert len(other.labels["prob"]) == 365
+
+
+def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.onnx" for i in range(3)]
+    for file, seed in zip(files, (7, 7, 8), strict=True):
+        netferry.zoo.build("squeezenet", file, seed=seed, check="structure")
+    first, second, third = (f.read_bytes() for f in files)
+    assert first == second != third
+
+
+def test_labels_are_the_known_ones() -> None:
+    known = {
+        "imagenet": (1000, {0: "tench, Tinca tinca", 278: "kit fox, Vulpes macrotis", 999: "toilet tissue, toilet paper, bathroom tissue"}),
+        "imagenet-darknet": (1000, {0: "kit fox, Vulpes macrotis", 1: "English setter"}),
+        "places365": (365, {0: "airfield", 8: "apartment_building/outdoor", 364: "zen_garden"}),
+        "audioset": (521, {0: "Speech", 132: "Music", 494: "Silence", 520: "Field recording"}),
+        "audioset_ids": (521, {0: "/m/09x0r", 520: "/m/07hvw1"}),
+    }  # fmt: skip
+    for name, (count, some) in known.items():
+        names = class_names(name)
+        assert len(names) == count
+        assert {i: names[i] for i in some} == some
+    assert sorted(class_names("imagenet")) == sorted(class_names("imagenet-darknet"))
