@@ -1,0 +1,236 @@
+"""Pulling weights from a server that fails: right or a typed error, and never a bad file in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import netferry
+from netferry.errors import CheckFailed, DownloadFailed, NetferryError, UsageError
+from netferry.schemas.ir import ir
+from netferry.zoo.cache import Cache, cache_folder
+from netferry.zoo.catalogue import Entry, entry
+from tests.converters.darknet.running import packed
+from tests.zoo.flaky import FAULTS, serving
+
+FLOAT = ir.DataType.FLOAT
+CONTENT = random.Random(1).randbytes(300_000)
+SHA = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local server is reached directly unless a test says otherwise."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def made(url: str | None, **fields: Any) -> Entry:
+    """A network whose weights are CONTENT."""
+    known: dict[str, Any] = {"checksum": f"sha256:{SHA}", "bytes": len(CONTENT), "url": url, **fields}
+    return replace(entry("squeezenet"), **known)
+
+
+def cache(folder: Path, **settings: Any) -> Cache:
+    return Cache(folder, **{"pause": 0.001, "timeout": 3.0, **settings})
+
+
+def good(folder: Path) -> None:
+    """Every file that counts as cached is the right one."""
+    for record in folder.rglob("*.json"):
+        if not record.name.endswith(".part.json"):
+            assert json.loads(record.read_text())["sha256"] == SHA
+    for file in folder.rglob("*.bin"):
+        assert file.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_flaky_server(tmp_path: Path, seed: int) -> None:
+    """Each row is one pull with its own faults; some have a published checksum, some the server's, some a validator."""
+    rng = random.Random(seed)
+    with serving(CONTENT) as server:
+        server.plan = [rng.choice(FAULTS) for _ in range(rng.randrange(1, 9))]
+        server.after = rng.choice(("none", "none", "none", *FAULTS))
+        server.random = rng
+        server.etag = rng.choice(('"v1"', 'W/"v1"', None))
+        known = seed % 3 != 0
+        server.digest = not known
+        row = made(server.url) if known else made(server.url, checksum=None, bytes=rng.choice((None, len(CONTENT))))
+        try:
+            found = cache(tmp_path, tries=6).bring(row)
+        except NetferryError as error:
+            assert isinstance(error, DownloadFailed)
+            assert error.hint
+            assert not list(tmp_path.rglob("*.bin"))
+        else:
+            assert Path(found["file"]).read_bytes() == CONTENT
+            assert found["sha256"] == SHA
+        good(tmp_path)
+
+
+def test_all_faults_but_one_end_well_with_enough_tries(tmp_path: Path) -> None:
+    with serving(CONTENT) as server:
+        server.plan = [f for f in FAULTS if f != "404"]
+        assert cache(tmp_path, tries=len(FAULTS) + 3).bring(made(server.url))["sha256"] == SHA
+
+
+def test_a_cut_download_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    with serving(CONTENT) as server:
+        server.plan = ["cut"]
+        with pytest.raises(DownloadFailed, match="connection"):
+            cache(tmp_path, tries=1).bring(made(server.url))
+        part = next(tmp_path.rglob("*.part"))
+        have = part.stat().st_size
+        assert 0 < have < len(CONTENT)
+        assert cache(tmp_path).bring(made(server.url))["sha256"] == SHA
+        assert server.requests[-1]["range"] == f"bytes={have}-"
+        assert not list(tmp_path.rglob("*.part*"))
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_anew(tmp_path: Path) -> None:
+    with serving(CONTENT) as server:
+        server.plan = ["cut"]
+        with pytest.raises(DownloadFailed):
+            cache(tmp_path, tries=1).bring(made(server.url, checksum=None))
+        server.etag, server.digest = '"other"', True
+        assert cache(tmp_path).bring(made(server.url, checksum=None))["sha256"] == SHA
+
+
+def test_what_is_cached_is_not_fetched_again_and_rot_is_noticed(tmp_path: Path) -> None:
+    with serving(CONTENT) as server:
+        found = cache(tmp_path).bring(made(server.url))
+        assert not found["from_cache"]
+        assert found["checked_by"] == "published sha256"
+        assert cache(tmp_path).bring(made(server.url))["from_cache"]
+        assert len(server.requests) == 1
+        file = Path(found["file"])
+        file.write_bytes(CONTENT[:-1] + b"!")
+        assert not cache(tmp_path).bring(made(server.url))["from_cache"]
+        good(tmp_path)
+
+
+def test_mirrors_come_first_and_a_bad_one_does_no_harm(tmp_path: Path) -> None:
+    with serving(CONTENT[::-1]) as wrong, serving(CONTENT) as right:
+        found = cache(tmp_path, tries=2).bring(made(right.url), mirrors=[wrong.url.rsplit("/", 1)[0] + "/"])
+        assert found["source"] == right.url
+        assert [r["path"] for r in wrong.requests] == ["/weights.bin"] * 2
+        good(tmp_path)
+
+
+def test_a_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(CONTENT) as server:
+        monkeypatch.setenv("http_proxy", server.url.rsplit("/", 1)[0])
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        assert cache(tmp_path).bring(made("http://weights.invalid/weights.bin"))["sha256"] == SHA
+        assert server.requests[0]["path"] == "http://weights.invalid/weights.bin"
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "gopher://x", "/etc/passwd"])
+def test_only_web_addresses(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UsageError):
+        cache(tmp_path).bring(made(None), mirrors=[url])
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DownloadFailed, match="cannot be reached") as caught:
+        cache(tmp_path, tries=2).bring(made("http://127.0.0.1:9/weights.bin"))
+    assert caught.value.exit_code == 3
+    assert "--file" in str(caught.value.hint)
+
+
+def test_a_server_that_announces_too_much_is_not_listened_to(tmp_path: Path) -> None:
+    row = made(None, checksum=None, bytes=None, parameters=1000)
+    with serving(bytes(80 << 20)) as server:
+        with pytest.raises(DownloadFailed, match="more than"):
+            cache(tmp_path).bring(replace(row, url=server.url))
+        assert len(server.requests) == 1
+    assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) < 1000
+
+
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from tests.zoo.test_pull import made, cache, SHA\n"
+        "from pathlib import Path\n"
+        "found = cache(Path(sys.argv[1])).bring(made(sys.argv[2]))\n"
+        "assert found['sha256'] == SHA\n"
+        "print(found['from_cache'])\n"
+    )
+    with serving(CONTENT) as server:
+        server.plan = ["cut", "flip"]
+        command = [sys.executable, "-c", code, str(tmp_path), server.url]
+        children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        said = sorted(child.communicate(timeout=120)[0].strip() for child in children)
+        assert [child.returncode for child in children] == [0, 0, 0]
+        assert said == ["False", "True", "True"]
+        assert len(server.requests) == 3
+        good(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "zoo").write_text("a file where the folder should be")
+    with serving(CONTENT) as server, pytest.raises(NetferryError) as caught:
+        cache(tmp_path).bring(made(server.url))
+    assert caught.value.exit_code == 12
+
+
+def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NETFERRY_CACHE", str(tmp_path / "there"))
+    assert cache_folder() == tmp_path / "there"
+    assert cache_folder(tmp_path) == tmp_path
+    monkeypatch.delenv("NETFERRY_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    if sys.platform == "linux":
+        assert cache_folder() == tmp_path / "xdg" / "netferry"
+
+
+def darknet19_weights(scale: float) -> bytes:
+    """A weights file of Darknet-19's size."""
+    model = netferry.zoo.load("darknet19")
+    sizes = [v.const_value.size for v in model.parameters(None).values() if v.const_value and v.dtype == FLOAT]
+    count = sum(sizes)
+    return packed([np.full(count, scale, np.float32)])
+
+
+def test_pull_darknet_weights_read_and_written(tmp_path: Path) -> None:
+    """The whole way for a network without a published checksum: fetched, read, counted, written as ONNX."""
+    weights = darknet19_weights(0.01)
+    with serving(weights) as server:
+        server.plan = ["cut", "500", "cut"]
+        result = netferry.zoo.pull("darknet19", cache=tmp_path, mirrors=[server.url], output=tmp_path / "d.onnx")
+    assert result["checked_by"] == "reading it"
+    model = netferry.load(tmp_path / "d.onnx")
+    assert len(model.labels["layer_25"]) == 1000
+    again = netferry.zoo.load("darknet19", weights="published", cache=tmp_path)
+    assert len(again.parameters()) == len(model.parameters())
+
+
+def test_weights_of_another_network_never_count(tmp_path: Path) -> None:
+    with serving(darknet19_weights(0.01)[:-400]) as server, pytest.raises(DownloadFailed, match=r"need|left over"):
+        netferry.zoo.pull("darknet19", cache=tmp_path, mirrors=[server.url, server.url])
+    assert not list(tmp_path.rglob("*.weights"))
+
+
+def test_a_file_by_hand(tmp_path: Path) -> None:
+    right, wrong = tmp_path / "d.weights", tmp_path / "w.weights"
+    right.write_bytes(darknet19_weights(0.02))
+    wrong.write_bytes(right.read_bytes()[:1000])
+    with pytest.raises(NetferryError) as caught:
+        netferry.zoo.pull("darknet19", cache=tmp_path / "c", file=wrong)
+    assert caught.value.exit_code == 8
+    assert netferry.zoo.pull("darknet19", cache=tmp_path / "c", file=right)["checked_by"] == "given by hand"
+    with pytest.raises(CheckFailed, match="sha256"):
+        netferry.zoo.pull("squeezenet", cache=tmp_path / "c", file=right)
+    with pytest.raises(DownloadFailed, match="resnet101") as caught:
+        netferry.zoo.pull("resnet101", cache=tmp_path / "c")
+    assert "KaimingHe" in str(caught.value.hint)
