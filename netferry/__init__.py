@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         to_torch,
         update_from,
         verify,
+        visualize,
     )
     from netferry.errors import NetferryError
     from netferry.runtime.data.folder import ImageFolder
@@ -87,6 +88,7 @@ __all__ = [
     "to_torch",
     "update_from",
     "verify",
+    "visualize",
     "zoo",
 ]
 

@@ -19,6 +19,7 @@ from netferry.api.scanning import scan
 from netferry.api.showing import doctor, formats, inspect, layers
 from netferry.api.training import to_torch, update_from
 from netferry.api.verifying import verify
+from netferry.api.visualizing import visualize
 from netferry.api.writing import convert, save
 
 __all__ = [
@@ -46,5 +47,6 @@ __all__ = [
     "to_torch",
     "update_from",
     "verify",
+    "visualize",
     "zoo",
 ]

@@ -29,6 +29,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "package",
     "evaluate",
     "compare",
+    "visualize",
     "run",
     "zoo",
 )

@@ -79,6 +79,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "to_torch",
         "update_from",
         "verify",
+        "visualize",
         "zoo",
     ]
     for name in netferry.__all__:

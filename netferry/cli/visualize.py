@@ -1,0 +1,70 @@
+"""``netferry visualize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netferry.cli.app import app, show
+from netferry.cli.options import URL, Format, InputShape, Json, Labels, Limit, Plugin, Weights, reading_options
+
+
+@app.command()
+def visualize(
+    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
+    pictures: Annotated[list[str], typer.Argument(help="Pictures, folders, patterns, an index.")],
+    kind: Annotated[
+        str, typer.Option(help="activations (a mosaic), cam (where it looks) or map (features as points).")
+    ] = "activations",
+    layer: Annotated[str | None, typer.Option(help="The layer, by the source's name.")] = None,
+    method: Annotated[str, typer.Option(help="cam: gradcam or occlusion; map: tsne or pca.")] = "auto",
+    target: Annotated[str | None, typer.Option("--class", help="cam: the class; the network's answer if not.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A .png, .svg or .pdf file, or a folder for several.")
+    ] = None,
+    weights: Weights = None,
+    labels: Labels = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Pictures per run.", min=1)] = 16,
+    seed: Annotated[int, typer.Option(help="Of t-SNE.")] = 0,
+    format: Format = None,
+    input_shape: InputShape = None,
+    plugin: Plugin = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Draw what a network sees: channels of a layer, class activation maps, a map of features.
+
+    Example: netferry visualize digits.onnx fixtures/digit_7_09.png --layer conv1 -o seven.png
+    """
+    from netferry import api
+
+    result = api.visualize(
+        model,
+        pictures,
+        kind=kind,
+        layer=layer,
+        method=method,
+        target=target,
+        out=output,
+        weights=weights,
+        labels=labels,
+        device=device,
+        batch_size=batch_size,
+        seed=seed,
+        **reading_options(format, input_shape, limit, "dynamic", None, False, None, 0, plugin),
+    )
+    show(result, as_json, "visualize.visualized")
+
+
+def visualized(result: dict[str, Any]) -> None:
+    """Print the files."""
+    how = [str(result[key]) for key in ("layer", "method") if key in result]
+    typer.echo(f"{result['kind']}: {', '.join(how)}")
+    for row in result.get("pictures", ()):
+        said = f"  {row['label']} ({row['score']:.3f})" if "label" in row else ""
+        typer.echo(f"{row['item']}{said}")
+    for file in result["files"]:
+        typer.echo(file)
