@@ -27,6 +27,9 @@ _CHANNELS_LAST = {
     "MatMul", "Gemm", "LayerNormalization", "RMSNormalization", "Attention", "MultiHeadAttention", "Gather", "Einsum",
 }  # fmt: skip
 _CHANNELS_FIRST = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNormalization", "InstanceNormalization"}
+_BEHIND_SCORES = {
+    "Softmax", "LogSoftmax", "Sigmoid", "Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Cast",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,24 @@ def cut(path: Path, layers: Sequence[str], limits: Limits | None = None) -> Cut:
     return Cut(proto.SerializeToString(), path.parent, taps, len(graph.node), total)
 
 
-def layer_names(path: Path, limits: Limits | None = None) -> list[str]:
-    """Return the names of the layers of an ONNX file, in graph order."""
-    proto = _structure(Path(os.path.abspath(path)), limits or Limits())
-    return list(dict.fromkeys(name for name, _ in _layer_names(proto)))
+def last_feature_layer(path: Path, limits: Limits | None = None) -> str:
+    """Return the layer in front of the softmax that gives the first output, else the layer that gives it.
+
+    What only moves elements between the two is gone over.
+    """
+    path = Path(os.path.abspath(path))
+    try:
+        proto = _structure(path, limits or Limits())
+    except NetferryError as error:
+        raise error.at(file=path) from None
+    graph, names = proto.graph, _layer_names(proto)
+    made = {value: number for number, node in enumerate(graph.node) for value in node.output if value}
+    number = made.get(graph.output[0].name) if graph.output else None
+    if number is None:
+        raise UsageError("the network computes nothing", file=path)
+    while graph.node[number].op_type in _BEHIND_SCORES and graph.node[number].input[0] in made:
+        number = made[graph.node[number].input[0]]
+    return names[number][0]
 
 
 def _structure(path: Path, limits: Limits) -> onnx.ModelProto:

@@ -9,6 +9,7 @@ from netferry.api.datasets import preview
 from netferry.api.evaluating import evaluate
 from netferry.api.exporting import export
 from netferry.api.features import features, merge_features, open_data
+from netferry.api.heads import train_head
 from netferry.api.packaging import package
 from netferry.api.predicting import predict
 from netferry.api.quantizing import quantize
@@ -45,6 +46,7 @@ __all__ = [
     "save",
     "scan",
     "to_torch",
+    "train_head",
     "update_from",
     "verify",
     "visualize",

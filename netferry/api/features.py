@@ -87,7 +87,7 @@ def features(
         plan = {
             "model": {
                 "file": Path(source).name if isinstance(source, str | Path) else "model.onnx",
-                "sha256": _hash(path),
+                "sha256": model_hash(path),
             },
             "asked": [tap.asked for tap in piece.taps],
             "from": {tap.layer: {"type": tap.type, "value": tap.value} for tap in piece.taps},
@@ -170,7 +170,8 @@ def extractor_of(
     return piece, Extractor(Feed(session, changes=dict(recipe or {})), list(found.values()), pool)
 
 
-def _hash(path: Path) -> str:
+def model_hash(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -24,6 +24,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "predict",
     "quantize",
     "features",
+    "heads",
     "data",
     "retrain",
     "package",

@@ -114,3 +114,24 @@ def row_of(loaded: Loaded[Tensors]) -> Row:
     """The row of an item in the file."""
     item, error = loaded.item, loaded.error
     return Row(item.number, item.id, item.label, None if error is None else error.reason)
+
+
+def collect(
+    extractor: Extractor, data: Data, batch: int, *, workers: int | None = None, on_error: str = "fail",
+    progress: Progress | None = None,
+) -> tuple[list[Row], list[np.ndarray]]:  # fmt: skip
+    """Return the rows of all items, those left out included, and per layer the features of the others, in memory.
+
+    Raises:
+        NetferryError: an item cannot be read (``on_error="fail"``).
+    """
+    rows: list[Row] = []
+    chunks: list[list[np.ndarray]] = []
+    for chunk in load_ahead(data, extractor.feed, batch, workers=workers, on_error=on_error):
+        rows += [row_of(loaded) for loaded in chunk]
+        values = [v for loaded in chunk if (v := loaded.value) is not None]
+        if values:
+            chunks.append(extractor(values))
+        if progress is not None:
+            progress(len(chunk))
+    return rows, [np.concatenate(column) for column in zip(*chunks, strict=True)]

@@ -77,6 +77,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "save",
         "scan",
         "to_torch",
+        "train_head",
         "update_from",
         "verify",
         "visualize",
