@@ -113,7 +113,7 @@ def test_features_from_a_file(net: Path, pictures: Path, tmp_path: Path) -> None
     model = netferry.load(net)
     model.parameters()["ip2.bias"].const_value = netferry.load(net).parameters()["ip2.bias"].const_value
     netferry.save(model, tmp_path / "other.onnx", opset=18, check="structure")
-    with pytest.raises(UsageError, match="of another network"):
+    with pytest.raises(UsageError, match="not computed by this network"):
         train_head(tmp_path / "other.onnx", None, tmp_path / "c.onnx", on=tmp_path / "f.npz", layer="ip1")
 
 
