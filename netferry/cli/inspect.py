@@ -48,7 +48,7 @@ def inspect(
 
 @app.command()
 def formats(as_json: Json = False) -> None:
-    """List the formats that netferry reads."""
+    """List the formats that netferry reads. Example: netferry formats"""
     from netferry import api
 
     result = api.formats()
@@ -61,7 +61,7 @@ def layers(
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """List the layer types that netferry reads, from the registries."""
+    """List the layer types that netferry reads, from the registries. Example: netferry layers caffe"""
     from netferry import api
 
     result = api.layers(format, plugins=plugin or ())
@@ -70,7 +70,7 @@ def layers(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check the installation: packages, extras, devices, with the fix for what is missing."""
+    """Check the installation: packages, extras, devices, with the fix for what is missing. Example: netferry doctor"""
     from netferry import api
 
     result = api.doctor()

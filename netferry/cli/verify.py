@@ -55,7 +55,7 @@ def verify(
 ) -> None:
     """Run the same inputs through a source and its ONNX file; exit code 9 where they differ.
 
-    Example: netferry verify model.h5 model.onnx --bisect
+    Example: netferry verify fixtures/digits.prototxt fixtures/digits.caffemodel digits.onnx --bisect
     """
     from netferry import api
 
