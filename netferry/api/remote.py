@@ -18,13 +18,13 @@ from urllib.request import url2pathname
 from netferry.errors import InputError, LimitExceeded, MissingExtra, NetferryError, OutputError, UsageError, quoted
 from netferry.schemas.publish import temporary_folder
 
-SCHEMES = ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "hf")
+SCHEMES = ("file", "http", "https", "s3", "gs", "gcs")
 """Schemes that are taken; fsspec knows more, among them ones that run commands on other machines."""
 MAX_BYTES = 64 << 30
 """Most that one call fetches."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _CHUNK = 1 << 20
-_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hf": "huggingface_hub"}
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 
 
 def is_url(location: object) -> bool:
