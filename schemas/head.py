@@ -88,7 +88,8 @@ def parameter_names(row: LayerRow) -> dict[str, ir.Value]:
     names: dict[str, ir.Value] = {}
     for value in row.learnables:
         full = value.name or ""
-        short = full.removeprefix(row.name).lstrip("./:") if full.startswith(row.name) else ""
+        rest = full.removeprefix(row.name)
+        short = rest.lstrip("./:") if full.startswith(row.name) and rest[:1] in (".", "/", ":") else ""
         if not short:
             slots = [u.idx for u in value.uses() if u.node in row.nodes and u.node.op_type in CLASSIFIERS]
             short = _SLOT_NAMES.get(slots[0], "") if slots else ""

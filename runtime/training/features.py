@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Featurizer:
                 path = Path(scratch) / "trunk.onnx"
                 export(trunk, path)
                 session = Session(path, device="cpu")
-                self._run: Run = lambda arrays: list(
+                self._run: Run = lambda arrays: list(  # batch norms are folded when the session is made
                     session.run({p.name: a for p, a in zip(session.inputs, arrays, strict=True)}).values()
                 )
                 self._session = session
@@ -75,11 +75,29 @@ class Featurizer:
                 place[start : start + len(rows)] = values
         return ArrayExamples(kept, examples.targets)
 
+    def behind(self, examples: Examples) -> Behind:
+        """The same examples, each seen through the trunk anew every time: for augmented ones."""
+        return Behind(examples, self._run)
+
     def _room(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         if int(np.prod(shape)) * dtype.itemsize <= IN_MEMORY:
             return np.empty(shape, dtype)
         with tempfile.TemporaryFile(dir=self._folder, prefix=".features.") as file:  # the map keeps it alive
             return np.memmap(file, dtype, "w+", shape=shape)
+
+
+class Behind:
+    """Examples as a trunk shows them, run each time they are asked for."""
+
+    def __init__(self, examples: Examples, run: Run) -> None:
+        self.examples, self._run, self.targets = examples, run, examples.targets
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def inputs(self, rows: Sequence[int], draws: Sequence[int] | None = None) -> list[np.ndarray]:
+        """What the trunk gives for these examples; see :class:`netferry.runtime.training.examples.Examples`."""
+        return self._run(self.examples.inputs(rows, draws))
 
 
 def _on_gpu(module: nn.Module, device: str) -> Run:

@@ -224,7 +224,7 @@ class Fit(pl.LightningModule):
                 some = rows[start : start + size]
                 x = [torch.from_numpy(a).to(self.device) for a in examples.inputs(some)]
                 targets = torch.from_numpy(np.ascontiguousarray(examples.targets[some])).to(self.device)
-                logits = objective.prepared(as_rows(self.network(*x)))
+                logits = objective.prepared(as_rows(self.network(*self.stretch.learner.arranged(x))))
                 weights = objective.example_weights
                 total = float(len(some)) if weights is None else float(weights[examples.targets[some]].sum())
                 loss = objective.loss(logits, targets, training=False)
@@ -246,7 +246,7 @@ class Fit(pl.LightningModule):
             with torch.no_grad():
                 made = self._trunk[0](*inputs)
             inputs = [made] if isinstance(made, Tensor) else list(made)
-        return self.stretch.objective.prepared(as_rows(self._run(*inputs)))
+        return self.stretch.objective.prepared(as_rows(self._run(*self.stretch.learner.arranged(inputs))))
 
 
 def as_rows(logits: Tensor) -> Tensor:

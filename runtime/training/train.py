@@ -197,25 +197,30 @@ def _part(
         return _Part(whole, made, None, training, validation, "none" if halves.trunk is None else "plain")
     made = learner(halves.rest, engines.to_torch, factors)
     augmented = isinstance(training, PictureExamples) and training.augment is not None
-    if options.trunk == "cached" and augmented:
-        raise UsageError("trunk=cached computes features once, so nothing can be augmented", hint="--augment none")
+    if options.trunk == "cached" and (augmented or options.mixup):
+        raise UsageError(
+            "trunk=cached computes features once, so nothing can be augmented or mixed", hint="--augment none"
+        )
     gpu = device_of(options.device) == "gpu"
-    module = frozen_trunk(halves.trunk, engines.to_torch) if gpu or augmented or options.trunk == "no-grad" else None
+    # mixing examples comes in front of the trunk, so the trunk then runs inside the loop
+    inside = gpu or options.mixup > 0
+    module = frozen_trunk(halves.trunk, engines.to_torch) if inside else None
     featurize = Featurizer(halves.trunk, engines.export, module=module, device="cuda" if gpu else None,
                            batch=options.batch_size if gpu else 16, folder=folder)  # fmt: skip
     seen = None if validation is None else featurize(validation)
-    features = None if augmented or options.trunk == "no-grad" else featurize(training)
-    if features is None or (validation is not None and seen is None):  # too large to be kept, or changing
-        if validation is not None and seen is None:
-            whole = _whole(source, logits)
-            made = learner(whole, engines.to_torch, factors)
-            _probe(made, objective, training)
-            return _Part(whole, made, None, training, validation, "plain")
-        module = frozen_trunk(halves.trunk, engines.to_torch) if module is None else module
-        _probe(made, objective, seen)
-        return _Part(halves.rest, made, module, training, seen, "no-grad")
-    _probe(made, objective, features)
-    return _Part(halves.rest, made, None, features, seen, "cached")
+    once = not augmented and not options.mixup and options.trunk != "no-grad"
+    features = featurize(training) if once else None
+    if validation is not None and seen is None:  # too large to be kept
+        whole = _whole(source, logits)
+        made = learner(whole, engines.to_torch, factors)
+        _probe(made, objective, training)
+        return _Part(whole, made, None, training, validation, "plain")
+    if features is not None:
+        _probe(made, objective, features)
+        return _Part(halves.rest, made, None, features, seen, "cached")
+    behind = featurize.behind(training)
+    _probe(made, objective, seen or behind)
+    return _Part(halves.rest, made, module, training if inside else behind, seen, "no-grad")
 
 
 def _whole(model: Model, logits: ir.Value) -> Model:
