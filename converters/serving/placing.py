@@ -22,7 +22,13 @@ MANIFEST = "netferry.json"
 
 
 def publish(
-    units: list[Unit], out: Path, *, staging: Path, facts: dict[str, Any], overwrite: bool = False
+    units: list[Unit],
+    out: Path,
+    *,
+    staging: Path,
+    facts: dict[str, Any],
+    overwrite: bool = False,
+    elsewhere: frozenset[Path] = frozenset(),
 ) -> list[dict[str, Any]]:
     """Put the folders of a package under ``out``.
 
@@ -32,6 +38,7 @@ def publish(
         staging: a folder on the same disk where the new ones are put together.
         facts: entries of every manifest.
         overwrite: replace files of netferry's that were edited, and put files into a folder that it did not make.
+        elsewhere: files under ``out`` that only stand in for those of a store; they count as unchanged.
 
     Returns:
         Per folder: ``folder``, ``version``, ``unchanged``, ``files``.
@@ -39,7 +46,9 @@ def publish(
     Raises:
         OutputError: the folder is another's, or was edited; nothing is changed then.
     """
-    jobs = [_Job(unit, out / unit.folder if unit.folder else out, staging, facts, overwrite) for unit in units]
+    jobs = [
+        _Job(unit, out / unit.folder if unit.folder else out, staging, facts, overwrite, elsewhere) for unit in units
+    ]
     for job in jobs:
         job.prepare()
     done: list[_Job] = []
@@ -61,7 +70,16 @@ def publish(
 class _Job:
     """One folder on its way to its place."""
 
-    def __init__(self, unit: Unit, target: Path, staging: Path, facts: dict[str, Any], overwrite: bool) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        target: Path,
+        staging: Path,
+        facts: dict[str, Any],
+        overwrite: bool,
+        elsewhere: frozenset[Path],
+    ) -> None:
+        self.elsewhere = elsewhere
         self.unit, self.target, self.overwrite, self.facts = unit, target, overwrite, facts
         self.staged = staging / f"new-{secrets.token_hex(4)}"
         self.old = target.parent / f".netferry-{secrets.token_hex(8)}.old"
@@ -104,9 +122,7 @@ class _Job:
         path = self.target / MANIFEST
         if path.exists():
             self.known = _manifest(path)
-            edited = [
-                n for n, h in self.known["files"].items() if (self.target / n).is_file() and _hash(self.target / n) != h
-            ]
+            edited = [name for name, digest in self.known["files"].items() if self._edited(self.target / name, digest)]
             whole = all((self.target / name).is_file() for name in self.known["files"])
             if edited and not self.overwrite:
                 raise OutputError(
@@ -123,6 +139,9 @@ class _Job:
         if self.unit.versioned and not self.unchanged:
             numbers = [int(p.name) for p in there if p.is_dir() and p.name.isascii() and p.name.isdigit()]
             self.version = max([self.version, *(n + 1 for n in numbers)])
+
+    def _edited(self, file: Path, digest: str) -> bool:
+        return file.is_file() and file not in self.elsewhere and _hash(file) != digest
 
     def swap(self) -> None:
         """Let the new folder take the old one's place, with what others put into that."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath, load
+from netferry.api.remote import Transfers, is_url, local_path, name_of, shown
 from netferry.api.writing import save
 from netferry.errors import OutputError, UnsupportedOption, UsageError
 from netferry.schemas.publish import announce
@@ -39,13 +40,13 @@ def package(
 
     Args:
         source: a file (see :func:`netferry.load` for ``weights`` and the further options) or a model.
-        out: the folder: Triton's model repository, KServe's storage folder, MLflow's model folder …
+        out: the folder: Triton's repository, KServe's storage folder, MLflow's model folder …; or a URL (s3, gs).
         to: triton, kserve, mlflow, huggingface or dir.
         name: what the model is called in the stack; the file's name by default.
         preprocessing: for Triton: ``ensemble`` puts a model of standard operators in front that takes uint8 pictures
             (an error where the model carries no recipe), ``none`` leaves that to the caller, ``auto`` does what goes.
         max_batch: for Triton: the largest batch that it forms, 32 by default.
-        storage_uri: for KServe: where the cluster finds the folder.
+        storage_uri: for KServe: where the cluster finds the folder; ``out`` where that is a URL.
         overwrite: replace files that were edited, and use a folder that holds other files.
         check: as for :func:`netferry.save`.
 
@@ -57,9 +58,9 @@ def package(
         UsageError: no such stack, a name it does not take. UnsupportedError: an element type it does not have.
         OutputError: the folder is another's, or its files were edited.
     """
-    from netferry import __version__
-    from netferry.converters.serving import TARGETS, layout, publish
-    from netferry.converters.serving.contents import contents_of, model_name
+    from netferry.api.remote_folder import RemoteFolder
+    from netferry.converters.serving import TARGETS
+    from netferry.converters.serving.contents import model_name
 
     if to not in TARGETS:
         raise UsageError(f"a package is for {', '.join(TARGETS)}, not {to!r}")
@@ -69,10 +70,52 @@ def package(
         raise UsageError(f"an ensemble is for triton; {to} has no such thing")
     if max_batch is not None and max_batch < 1:
         raise UsageError(f"max_batch is at least 1, not {max_batch}")
-    model = load(source, weights, **reading) if isinstance(source, (str, Path)) else source
-    stem = Path(source).stem if isinstance(source, (str, Path)) else model.graph.name or ""
-    called = model_name(name, stem)
-    target = Path(out)
+    with Transfers() as files:
+        for option in ("labels", "mean_file"):
+            if option in reading:
+                reading[option] = files.input(reading[option])
+        if isinstance(source, (str, Path)):
+            stem = Path(name_of(str(source)) if is_url(source) else source).stem
+            model = load(files.input(source), files.input(weights), **reading)
+        else:
+            model, stem = source, source.graph.name or ""
+        called = model_name(name, stem)
+        options = {"max_batch": max_batch, "storage_uri": storage_uri}
+        place = local_path(str(out)) if is_url(out) else Path(out)
+        if place is not None:
+            return _laid_out(model, called, place, to, preprocessing, options, overwrite, check)
+        url = str(out)
+        if to == "kserve" and storage_uri is None:
+            options["storage_uri"] = shown(url)
+        units = (called, f"{called}_preprocess", f"{called}_ensemble") if to == "triton" else None
+        with RemoteFolder(url, units) as folder:
+            result = _laid_out(
+                model, called, folder.local, to, preprocessing, options, overwrite, check, folder.elsewhere
+            )  # fmt: skip
+            folder.send()
+            result["out"] = shown(url)
+            for unit in result["units"]:
+                inside = Path(unit["folder"]).relative_to(folder.local).as_posix()
+                unit["folder"] = shown(url) if inside == "." else f"{shown(url).rstrip('/')}/{inside}"
+        return result
+
+
+def _laid_out(
+    model: Model,
+    called: str,
+    target: Path,
+    to: str,
+    preprocessing: str,
+    options: Mapping[str, Any],
+    overwrite: bool,
+    check: str,
+    elsewhere: frozenset[Path] = frozenset(),
+) -> dict[str, Any]:
+    """The work of :func:`package` in a local folder."""
+    from netferry import __version__
+    from netferry.converters.serving import layout, publish
+    from netferry.converters.serving.contents import contents_of
+
     notes: list[str] = []
     with _Folder(target) as folder:
         written = save(model, folder / "net" / "model.onnx", check=check)
@@ -81,9 +124,8 @@ def package(
         picture = None
         if to == "triton" and preprocessing != "none":
             picture = _picture(model, folder, preprocessing, notes)
-        options: Mapping[str, Any] = {"max_batch": max_batch, "storage_uri": storage_uri}
         contents = contents_of(model, called, files, __version__, picture=picture, options=options)
-        if to == "kserve" and storage_uri is None:
+        if to == "kserve" and options["storage_uri"] is None:
             from netferry.converters.serving.kserve import storage_uri as assumed
 
             notes.append(f"the storage URI {assumed(contents)} is assumed; --storage-uri names the right one")
@@ -95,7 +137,9 @@ def package(
             "inputs": [i.as_dict() for i in contents.inputs],
             "outputs": [o.as_dict() for o in contents.outputs],
         }
-        placed = publish(layout(to, contents), target, staging=folder, facts=facts, overwrite=overwrite)
+        placed = publish(
+            layout(to, contents), target, staging=folder, facts=facts, overwrite=overwrite, elsewhere=elsewhere
+        )
     return {
         "target": to,
         "name": called,

@@ -86,11 +86,11 @@ class Transfers:
         """
         if not is_url(location):
             return location
-        local = _local(location)
+        local = local_path(location)
         if local is not None:
             return local
-        with _errors(location, InputError):
-            system, path = _system(location)
+        with fetch_errors(location, InputError):
+            system, path = file_system(location)
             target = self._folder() / name_of(location)
             if not location.startswith("http") and system.isdir(path):
                 self._fetch_tree(system, path, target, location)
@@ -105,9 +105,9 @@ class Transfers:
         """Return what :meth:`input` returns for each; patterns (``*``) give all files that match."""
         found: list[Any] = []
         for location in locations:
-            if is_url(location) and _local(location) is None and any(c in urlsplit(location).path for c in "*["):
-                with _errors(location, InputError):
-                    system, path = _system(location)
+            if is_url(location) and local_path(location) is None and any(c in urlsplit(location).path for c in "*["):
+                with fetch_errors(location, InputError):
+                    system, path = file_system(location)
                     matches = sorted(system.glob(path))
                     if not matches:
                         raise InputError("nothing matches", file=shown(location))
@@ -128,11 +128,11 @@ class Transfers:
         """Return a local path to write to; what lies there, and beside it, when all ended well is sent to the URL."""
         if not is_url(location):
             return location
-        local = _local(location)
+        local = local_path(location)
         if local is not None:
             return local
-        with _errors(location, OutputError):
-            _system(location)  # before the work, not after it
+        with fetch_errors(location, OutputError):
+            file_system(location)  # before the work, not after it
         folder = self._folder()
         self._outputs.append((folder, location))
         self._names[str(folder / name_of(location))] = shown(location)
@@ -176,7 +176,7 @@ class Transfers:
                 file.write(chunk)
 
 
-def _local(url: str) -> Path | None:
+def local_path(url: str) -> Path | None:
     """The path of a file:// URL."""
     parts = urlsplit(url)
     if parts.scheme.lower() != "file":
@@ -186,7 +186,7 @@ def _local(url: str) -> Path | None:
     return Path(url2pathname(parts.path))
 
 
-def _system(url: str) -> tuple[Any, str]:
+def file_system(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it."""
     scheme = urlsplit(url).scheme.lower()
     if scheme not in SCHEMES or "::" in url:
@@ -211,7 +211,7 @@ def _system(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _errors(url: str, kind: type[NetferryError]) -> Iterator[None]:
+def fetch_errors(url: str, kind: type[NetferryError]) -> Iterator[None]:
     """Whatever a file system raises is one typed error that names the URL."""
     try:
         yield
@@ -237,8 +237,8 @@ def _send(folder: Path, url: str) -> None:
     """Send what was written: the file itself last, as others name it only when it is whole."""
     main = folder / name_of(url)
     beside = sorted(p for p in folder.iterdir() if p != main and p.is_file())
-    with _errors(url, OutputError):
-        system, path = _system(url)
+    with fetch_errors(url, OutputError):
+        system, path = file_system(url)
         for file, place in [*((p, _sibling(path, p.name)) for p in beside), (main, path)]:
             if file.is_file():
                 _put(system, file, place, url)

@@ -174,3 +174,53 @@ def test_the_command_line_takes_urls(server: tuple[str, Path], tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "digits.onnx").exists()
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """fsspec's file system in memory: it lists, as s3 and gs do."""
+    import fsspec
+
+    monkeypatch.setattr("netferry.api.remote.SCHEMES", ("memory",))
+    made: Any = fsspec.filesystem("memory")
+    yield made
+    if made.exists("/bucket"):
+        made.rm("/bucket", recursive=True)
+
+
+@pytest.mark.parametrize("small", [1 << 20, 1000], ids=["models-come", "models-stay"])
+def test_packages_in_a_store_count_up(small: int, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netferry.api.remote_folder.SMALL", small)
+    net = (FIXTURES / "digits.prototxt", "memory://bucket/repository", FIXTURES / "digits.caffemodel")
+    store.pipe({"/bucket/repository/other/config.pbtxt": b"theirs", "/bucket/repository/digits/notes.txt": b"mine"})
+    with pytest.raises(OutputError, match="not netferry's"):
+        netferry.package(*net, to="triton", check="structure")
+    store.rm("/bucket/repository/digits/notes.txt")
+    first = netferry.package(*net, to="triton", check="structure")
+    assert [u["folder"] for u in first["units"]] == ["memory://bucket/repository/digits"]
+    model = store.cat("/bucket/repository/digits/1/model.onnx")
+    again = netferry.package(*net, to="triton", check="structure")
+    assert [u["unchanged"] for u in again["units"]] == [True]
+    second = netferry.package(*net, to="triton", check="structure", init=3, batch=2)
+    assert [u["version"] for u in second["units"]] == [2]
+    files = {name.removeprefix("/bucket/repository/") for name in store.find("/bucket/repository")}
+    assert files == {
+        "other/config.pbtxt", "digits/config.pbtxt", "digits/netferry.json",
+        "digits/1/model.onnx", "digits/2/model.onnx",
+    }  # fmt: skip
+    assert store.cat("/bucket/repository/digits/1/model.onnx") == model
+    assert store.cat("/bucket/repository/other/config.pbtxt") == b"theirs"
+
+
+def test_a_plain_folder_in_a_store(store: Any) -> None:
+    netferry.package(FIXTURES / "digits.prototxt", "memory://bucket/served", FIXTURES / "digits.caffemodel",
+                     to="dir", check="structure")  # fmt: skip
+    assert {n.rpartition("/")[2] for n in store.find("/bucket/served")} == {"model.onnx", "netferry.json"}
+    netferry.package(FIXTURES / "digits.prototxt", "memory://bucket/served", FIXTURES / "digits.caffemodel",
+                     to="dir", check="structure", labels=FIXTURES / "digits_labels.txt")  # fmt: skip
+    assert {n.rpartition("/")[2] for n in store.find("/bucket/served")} == {"model.onnx", "netferry.json", "labels.txt"}
+
+
+def test_a_package_cannot_go_to_a_plain_web_server(server: tuple[str, Path]) -> None:
+    with pytest.raises(UsageError, match="can list"):
+        netferry.package(f"{server[0]}/digits.prototxt", f"{server[0]}/out", f"{server[0]}/digits.caffemodel", to="dir")
