@@ -156,12 +156,14 @@ class Classifier:
         if top < 1:
             raise UsageError(f"top must be at least 1, not {top}")
         for loaded, scores in self.scored(items, batch, on_error=on_error, workers=workers):
-            if scores is None:
-                yield Prediction(loaded.item.id, error=loaded.error, source=loaded.item.source)
-            else:
-                probabilities, applied = self.probabilities(scores[None])
-                answers = self._best(probabilities[0], top)
-                yield Prediction(loaded.item.id, answers, applied, source=loaded.item.source)
+            yield self.answer(loaded, scores, top)
+
+    def answer(self, loaded: Loaded[Tensors], scores: np.ndarray | None, top: int) -> Prediction:
+        """Return the prediction for an item with its raw scores (None: it could not be read)."""
+        if scores is None:
+            return Prediction(loaded.item.id, error=loaded.error, source=loaded.item.source)
+        probabilities, applied = self.probabilities(scores[None])
+        return Prediction(loaded.item.id, self._best(probabilities[0], top), applied, source=loaded.item.source)
 
     def scored(
         self,

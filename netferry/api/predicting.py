@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +15,33 @@ from netferry.errors import UsageError
 from netferry.schemas.publish import temporary_folder
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from netferry.runtime.data import Data, Loaded
+    from netferry.runtime.data.sources import Spec
+    from netferry.runtime.features.parts import Row
+    from netferry.runtime.predict import Classifier, Prediction
     from netferry.schemas.model import Model
 
 
 def predict(
     source: StrPath | Model,
-    pictures: Sequence[StrPath],
+    pictures: Spec | Iterable[Spec] | Data,
     *,
     weights: StrPath | None = None,
+    output: StrPath | None = None,
+    out_raw: StrPath | None = None,
     top: int = 5,
     labels: StrPath | Sequence[str] | None = None,
     annotate: StrPath | None = None,
     device: str = "auto",
     batch_size: int = 16,
-    output: str | None = None,
+    workers: int | None = None,
+    scores: str | None = None,
     on_error: str = "fail",
+    shard: str | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
     mean: Sequence[float] | None = None,
     mean_file: StrPath | None = None,
     scale: Sequence[float] | None = None,
@@ -42,20 +55,29 @@ def predict(
 
     Args:
         source: an ONNX file, a file of another format (converted in memory), or a model.
-        pictures: files, folders, globs; like the other files here they may be URLs (s3, gs, http, file).
+        pictures: what :func:`netferry.open_data` takes, or gives: files, folders, patterns, indexes, tars, arrays,
+            ``-`` (stdin); like the other files here they may be URLs (s3, gs, http, file).
+        output: write the predictions here, while they are made: .csv, .tsv, .jsonl or .parquet.
+        out_raw: write the network's own scores of all classes here: .npz, .npy, .parquet or .h5.
         top: how many labels per picture.
         labels: class names, where the model carries none.
         annotate: write the pictures with label and score here; of a sound its spectrogram and the scores over time.
         device: auto, cpu, cuda …
-        output: the output with the scores, where there are several.
+        workers: threads that decode.
+        scores: the output with the scores, where there are several.
         on_error: ``fail`` at a corrupt picture, or ``skip`` it.
+        shard: ``i/n``: only this part of the items.
+        data_options: further arguments of :func:`netferry.open_data`.
+        progress: called with the number of items done since the last call.
         mean, mean_file, scale, channel_order, resize, size, crop: changes to the model's preprocessing.
 
     Returns:
-        ``predictions`` (item, softmax: whether netferry applied one, top: label, class, score), ``skipped``,
-        ``device``, ``provider``, ``preprocessing`` and whose it is; for sounds ``timelines``: every patch's answers.
+        ``predictions`` (item, softmax: whether netferry applied one, top: label, class, score; with ``output`` they are
+        in the file only), ``count``, ``skipped``, ``device``, ``provider``, ``preprocessing`` and whose it is,
+        ``notes``; for sounds ``timelines``: every patch's answers.
     """
-    from netferry.runtime.data import open_data
+    from netferry.api.features import opened
+    from netferry.runtime.data.item import Shard
     from netferry.runtime.predict import Classifier
     from netferry.runtime.session import Session
 
@@ -73,14 +95,20 @@ def predict(
     if mean_file is not None:
         reading["mean_file"] = mean_file
     with Transfers() as files:
-        items = open_data(files.inputs(pictures))
+        part = Shard.parse(shard)
+        if isinstance(pictures, str | Path):
+            pictures = [pictures]
+        specs = files.inputs(pictures) if isinstance(pictures, list | tuple) else pictures
         labels, sheet = files.input(labels), files.output(annotate)
         if "mean_file" in reading:
             reading["mean_file"] = files.input(reading["mean_file"])
         with as_onnx(files.input(source), files.input(weights), reading) as path:
             session = Session(path, device=device)
-            classifier = Classifier(session, labels=label_names(labels), output=output, changes=changes)
-            found = list(classifier.predict(items, top, batch_size, on_error=on_error))
+            classifier = Classifier(session, labels=label_names(labels), output=scores, changes=changes)
+            items = opened(specs, session.inputs, data_options).part(part)
+            run = _Run(classifier, top, files.output(output), files.output(out_raw))
+            run.keeps = annotate is not None or classifier.feed.sound is not None
+            found = run(items, batch_size, on_error, workers, progress)
         timeline: dict[str, Any] = {}
         if classifier.feed.sound is not None:
             from netferry.api.sounds import timelines
@@ -96,11 +124,88 @@ def predict(
         "provider": session.provider,
         "preprocessing": classifier.recipe.as_dict(),
         "preprocessing_from": classifier.recipe_from,
-        "predictions": [p.as_dict() for p in found if p.error is None],
-        "skipped": [p.as_dict() for p in found if p.error is not None],
+        "predictions": [p.as_dict() for p in found if p.error is None] if output is None else [],
+        "count": run.count,
+        "skipped": run.skipped,
+        **{name: str(file) for name, file in (("output", output), ("out_raw", out_raw)) if file is not None},
+        "notes": classifier.feed.notes,
         **timeline,
     }
     return files.named(result) if files.used else result
+
+
+class _Run:
+    """Items through a classifier into files, and into memory as far as they are still wanted there."""
+
+    def __init__(self, classifier: Classifier, top: int, output: StrPath | None, raw: StrPath | None) -> None:
+        self.classifier, self.top, self.output, self.raw = classifier, top, output, raw
+        self.keeps = False
+        self.count = 0
+        self.skipped: list[dict[str, Any]] = []
+        if top < 1:
+            raise UsageError(f"top must be at least 1, not {top}")
+
+    def __call__(
+        self, items: Data, batch: int, on_error: str, workers: int | None, progress: Callable[[int], None] | None
+    ) -> list[Prediction]:
+        from netferry.runtime.annotate import MAX_ON_SHEET
+        from netferry.runtime.answers import answers
+
+        found: list[Prediction] = []
+        with ExitStack() as stack:
+            write = None if self.output is None else stack.enter_context(answers(Path(self.output), self.top))
+            keep = None if self.raw is None else stack.enter_context(self._raw(Path(self.raw), batch))
+            for loaded, scores in self.classifier.scored(items, batch, on_error=on_error, workers=workers):
+                prediction = self.classifier.answer(loaded, scores, self.top)
+                self.count += prediction.error is None
+                if prediction.error is not None:
+                    self.skipped.append(prediction.as_dict())
+                if write is not None:
+                    write(prediction)
+                if keep is not None:
+                    keep(loaded, scores)
+                if self.output is None or self.keeps:
+                    # pictures that nobody looks at any more are let go of
+                    wanted = len(found) < MAX_ON_SHEET or self.classifier.feed.sound is not None
+                    found.append(prediction if wanted else replace(prediction, source=None))
+                if progress is not None:
+                    progress(1)
+        return found
+
+    @contextmanager
+    def _raw(self, output: Path, batch: int) -> Iterator[Callable[[Loaded[Any], np.ndarray | None], None]]:
+        """Raw scores as a file of features of one layer, the output."""
+        import numpy as np
+
+        from netferry.runtime.features.extract import row_of
+        from netferry.runtime.features.parts import Parts, folder_of
+        from netferry.runtime.features.write import check_output, write
+
+        name = self.classifier.output.name
+        check_output(output, [name])
+        parts = Parts(folder_of(output), {}, [name], restart=True)
+        rows: list[Row] = []
+        values: list[np.ndarray] = []
+
+        def flush() -> None:
+            if rows:
+                parts.append(rows, [np.asarray(values, np.float32)])
+                rows.clear()
+                values.clear()
+
+        def keep(loaded: Loaded[Any], scores: np.ndarray | None) -> None:
+            rows.append(row_of(loaded))
+            if scores is not None:
+                values.append(scores)
+            if len(rows) >= 16 * batch:
+                flush()
+
+        try:
+            yield keep
+            flush()
+            write(parts, output, {"scores": name, "labels": self.classifier.labels})
+        finally:
+            parts.remove()
 
 
 @contextmanager

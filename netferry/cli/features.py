@@ -9,6 +9,7 @@ import typer
 
 from netferry.cli.app import app, show
 from netferry.cli.options import (
+    ITEMS,
     ArrayName,
     Arrays,
     BatchSize,
@@ -44,7 +45,7 @@ def features(
     model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.")],
     data: Annotated[
         list[str],
-        typer.Argument(help="Pictures, folders, globs, lists, CSV, Parquet, tar, .npy, .npz, HDF5, - (stdin)."),
+        typer.Argument(help=ITEMS),
     ],
     layers: Annotated[str, typer.Option("--layers", "-l", help="Layers by the source's names: pool10,fire9.")],
     output: Annotated[Path, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.")],

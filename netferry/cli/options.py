@@ -69,6 +69,7 @@ Overlap = Annotated[
     float,
     typer.Option("--overlap", help="With --decode-boxes: boxes that overlap a better one by more go.", min=0, max=1),
 ]
+ITEMS = "Pictures, folders, globs, lists, CSV, Parquet, tar, .npy, .npz, HDF5, - (stdin)."
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, tensorrt, openvino …")]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", help="Items in one run of the network.", min=1)]
 Workers = Annotated[int | None, typer.Option("--workers", help="Threads that decode; one per processor.", min=1)]

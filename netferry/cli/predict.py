@@ -9,32 +9,51 @@ import typer
 
 from netferry.cli.app import app, show
 from netferry.cli.options import (
+    ITEMS,
     URL,
+    ArrayName,
+    Arrays,
+    BatchSize,
     Crop,
+    DataRoot,
+    Device,
     Format,
     InputShape,
     Json,
+    LabelColumn,
     Labels,
     Limit,
     Mean,
+    OnError,
     Order,
+    PathColumn,
     Plugin,
     Resize,
     Scale,
+    Shard,
     Size,
     Weights,
+    Workers,
+    data_options,
     parse_mean,
     parse_numbers,
     parse_pair,
     reading_options,
 )
+from netferry.cli.progress import progress
 
 
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
-    pictures: Annotated[list[str], typer.Argument(help="Pictures, folders, globs.")],
+    pictures: Annotated[list[str], typer.Argument(help=ITEMS)],
     weights: Weights = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write them here: .csv, .tsv, .jsonl, .parquet.", **URL)
+    ] = None,
+    out_raw: Annotated[
+        Path | None, typer.Option("--out-raw", help="The scores of all classes: .npz, .npy, .parquet, .h5.", **URL)
+    ] = None,
     top: Annotated[int, typer.Option(help="How many labels per picture.", min=1)] = 5,
     labels: Labels = None,
     annotate: Annotated[Path | None, typer.Option(help="Write the pictures with labels here (PNG).", **URL)] = None,
@@ -44,10 +63,17 @@ def predict(
     resize: Resize = None,
     size: Size = None,
     crop: Crop = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Pictures per run.", min=1)] = 16,
-    output: Annotated[str | None, typer.Option(help="Name of the output with the scores.")] = None,
-    on_error: Annotated[str, typer.Option(help="What to do with a corrupt picture: fail or skip.")] = "fail",
+    device: Device = "auto",
+    batch_size: BatchSize = 16,
+    workers: Workers = None,
+    scores: Annotated[str | None, typer.Option(help="Name of the output with the scores.")] = None,
+    on_error: OnError = "fail",
+    shard: Shard = None,
+    root: DataRoot = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    array: ArrayName = None,
+    arrays: Arrays = "auto",
     format: Format = None,
     input_shape: InputShape = None,
     plugin: Plugin = None,
@@ -58,24 +84,31 @@ def predict(
     from netferry import api
 
     reading = reading_options(format, input_shape, limit, "dynamic", None, False, None, 0, plugin)
-    result = api.predict(
-        model,
-        pictures,
-        weights=weights,
-        top=top,
-        labels=labels,
-        annotate=annotate,
-        mean=parse_mean(mean)[0],
-        mean_file=parse_mean(mean)[1],
-        scale=parse_numbers(scale, "--scale"),
-        channel_order=channel_order,
-        resize=resize,
-        size=parse_pair(size, "--size"),
-        crop=parse_pair(crop, "--crop"),
-        device=device,
-        batch_size=batch_size,
-        output=output,
-        on_error=on_error,
-        **reading,
-    )
+    with progress("items") as bar:
+        result = api.predict(
+            model,
+            pictures,
+            weights=weights,
+            output=output,
+            out_raw=out_raw,
+            top=top,
+            labels=labels,
+            annotate=annotate,
+            mean=parse_mean(mean)[0],
+            mean_file=parse_mean(mean)[1],
+            scale=parse_numbers(scale, "--scale"),
+            channel_order=channel_order,
+            resize=resize,
+            size=parse_pair(size, "--size"),
+            crop=parse_pair(crop, "--crop"),
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            scores=scores,
+            on_error=on_error,
+            shard=shard,
+            data_options=data_options(root, path_column, label_column, array, arrays),
+            progress=bar,
+            **reading,
+        )
     show(result, as_json, "tables.predicted")

@@ -126,7 +126,13 @@ def predicted(result: dict[str, Any]) -> None:
     for item in result["predictions"]:
         for i, row in enumerate(item["top"]):
             table.add_row(plain(item["item"]) if i == 0 else "", plain(str(row["label"])), f"{row['score']:.4f}")
-    OUT.print(table)
+    for name in ("output", "out_raw"):
+        if name in result:
+            OUT.print(f"{plain(result[name])}: {result['count']} items")
+    if result["predictions"] or "output" not in result:
+        OUT.print(table)
+    for note in result.get("notes", []):
+        _ERR.print(f"note: {plain(note)}")
     for item in result.get("skipped", []):
         _ERR.print(f"[yellow]skipped[/yellow] {plain(item['item'])}: {plain(item['error']['reason'])}")
     if result.get("preprocessing_from") == "assumed":

@@ -46,7 +46,8 @@ class Data:
         for source in self._sources:
             for item in source():
                 if self.shard.holds(number):
-                    yield replace(item, number=number)
+                    # a name of a file that is no UTF-8 is told as it can be written
+                    yield replace(item, number=number, id=item.id.encode("utf-8", "backslashreplace").decode())
                 number += 1
 
     def part(self, shard: Shard) -> Data:
