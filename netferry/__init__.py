@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from netferry.api import (
         compare,
         convert,
+        diff,
         doctor,
         evaluate,
         export,
@@ -67,6 +68,7 @@ __all__ = [
     "TrainOptions",
     "compare",
     "convert",
+    "diff",
     "doctor",
     "evaluate",
     "export",

@@ -6,6 +6,7 @@ One file per verb or family of verbs; every room is imported inside the function
 from netferry.api import zoo
 from netferry.api.comparing import compare
 from netferry.api.datasets import preview
+from netferry.api.differing import diff
 from netferry.api.evaluating import evaluate
 from netferry.api.exporting import export
 from netferry.api.features import features, merge_features, open_data
@@ -26,6 +27,7 @@ from netferry.api.writing import convert, save
 __all__ = [
     "compare",
     "convert",
+    "diff",
     "doctor",
     "evaluate",
     "export",

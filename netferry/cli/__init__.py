@@ -20,6 +20,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "export",
     "verify",
     "inspect",
+    "diff",
     "scan",
     "predict",
     "quantize",
