@@ -67,7 +67,7 @@ def _keras(head: bytes, path: Path) -> bool:
         return not path.name.endswith(".caffemodel.h5")
     if head.startswith(b"PK\x03\x04"):
         return path.suffix == ".keras" or b"config.json" in head or b"metadata.json" in head
-    return head.lstrip()[:1] in (b"{", b'"') and _is_text(head) and b"class_name" in head
+    return head.lstrip()[:1] in (b"{", b'"') and _is_text(head) and (b"class_name" in head or b'"weight_map"' in head)
 
 
 def _onnx(head: bytes, path: Path) -> bool:

@@ -74,6 +74,8 @@ class Report:
         head: dict[str, Any] = {"format": source.format}
         if source.version is not None:
             head["version"] = source.version
+        if training := {k: source.details[k] for k in ("loss", "metrics") if source.details.get(k)}:
+            head["training"] = training
         ran = any(check["name"] == "run" and check["outcome"] == "passed" for check in self._checks)
         return {
             "report_version": REPORT_VERSION,
@@ -83,6 +85,7 @@ class Report:
             "layers": dict(sorted(self._layers.items())),
             "inputs": [info.as_dict() for info in self._model.inputs],
             "outputs": [_file(Path(o["file"]), hashes) | o for o in self._outputs],
+            **({"labels": dict(self._model.labels)} if self._model.labels else {}),
             **self._facts,
             "checks": self._checks,
             "notes": [note.as_dict() for note in self._model.notes],

@@ -50,6 +50,17 @@ def test_follows_the_schema(external: bool, ran: bool, tmp_path: Path) -> None:
     assert (result["opset"], result["ir_version"], result["timings"]["read"]) == (21, 10, 0.25)
 
 
+def test_tells_what_the_source_was_trained_for_and_its_classes(tmp_path: Path) -> None:
+    document, _ = converted(tmp_path)
+    model = document._model
+    model.source.details.update(loss="mse", metrics=["accuracy"], backend="tensorflow")
+    model.labels["y"] = ["cat", "dog"]
+    result = document.finish()
+    jsonschema.validate(result, SCHEMA, cls=jsonschema.Draft202012Validator)
+    assert result["source"]["training"] == {"loss": "mse", "metrics": ["accuracy"]}
+    assert result["labels"] == {"y": ["cat", "dog"]}
+
+
 def _facts(path: Path) -> dict[str, Any]:
     data = path.read_bytes()
     return {"file": str(path), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

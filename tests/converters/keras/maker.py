@@ -126,9 +126,7 @@ def calibrate(model: Any, rng: np.random.Generator, scale: float) -> None:
             weight.assign(rng.uniform(-0.2, 0.2, shape).astype(np.float32))
         elif "variance" in name and "moving" not in name:  # of Normalization, which nobody adapted
             weight.assign(rng.uniform(0.5, 2.0, shape).astype(np.float32))
-    for layer in model._flatten_layers():
-        if hasattr(layer, "finalize_state"):  # Normalization computes with copies of its weights
-            layer.finalize_state()
+    finalize(model)
     norms = [layer for layer in model._flatten_layers() if type(layer).__name__ == "BatchNormalization"]
     if norms:
         kept = [layer.momentum for layer in norms]
@@ -178,8 +176,13 @@ def fill(model: Any, rng: np.random.Generator) -> None:
         else:
             value = rng.uniform(-1, 1, shape) / max(1.0, np.sqrt(np.prod(shape[:-1], dtype=float)) / 2)
         weight.assign(value.astype(np.float32))
+    finalize(model)
+
+
+def finalize(model: Any) -> None:
+    """Let Normalization, which computes with copies of its weights, take those that were assigned."""
     for layer in model._flatten_layers():
-        if hasattr(layer, "finalize_state"):  # Normalization computes with copies of its weights
+        if hasattr(layer, "finalize_state"):
             layer.finalize_state()
 
 

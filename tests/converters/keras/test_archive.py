@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
+from netferry.converters.formats import detect
 from netferry.converters.keras.read import read
 from netferry.converters.options import Limits, ReadOptions
 from netferry.errors import (
@@ -85,7 +86,18 @@ WANTED = np.arange(8, dtype=np.float32).reshape(2, 4) @ KERNEL + BIAS
 
 @pytest.mark.parametrize(
     "form",
-    ["h5", "h5-chunked-names", "h5-gzip", "keras", "keras-deflated", "json-h5", "json-paths", "sharded", "swapped"],
+    [
+        "h5",
+        "h5-chunked-names",
+        "h5-gzip",
+        "keras",
+        "keras-deflated",
+        "json-h5",
+        "json-paths",
+        "sharded",
+        "swapped",
+        "sharded-swapped",
+    ],
 )
 def test_every_form(tmp_path: Path, form: str) -> None:
     text = tmp_path / "m.json"
@@ -100,13 +112,16 @@ def test_every_form(tmp_path: Path, form: str) -> None:
         with h5py.File(tmp_path / "m.weights.h5", "w") as file:
             file["layers/dense/vars/0"], file["layers/dense/vars/1"] = KERNEL, BIAS
         path, options["weights"] = text, tmp_path / "m.weights.h5"
-    elif form == "sharded":
+    elif form.startswith("sharded"):
         for i, array in enumerate((KERNEL, BIAS)):
             with h5py.File(tmp_path / f"m_{i:05}.weights.h5", "w") as file:
                 file[f"layers/dense/vars/{i}"] = array
         index = {"metadata": {}, "weight_map": {"/layers/dense/vars": ["m_00000.weights.h5", "m_00001.weights.h5"]}}
         (tmp_path / "m.weights.json").write_text(json.dumps(index))
         path, options["weights"] = text, tmp_path / "m.weights.json"
+        if form == "sharded-swapped":
+            path, options["weights"] = options["weights"], path
+        assert detect(path).name == "keras"
     else:
         weights = write_h5(tmp_path / "w.h5")
         path, options["weights"] = (weights, text) if form == "swapped" else (text, weights)
