@@ -24,12 +24,14 @@ def fill(filler: dict[str, Any], shape: Sequence[int], name: str, seed: int) -> 
     Raises:
         UnsupportedOption: unknown filler type.
     """
+    if 0 in shape:
+        return np.zeros(shape, np.float32)
     kind = str(filler.get("type", "msra"))
     rng = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8", "surrogatepass"))])
     number = _number(filler)
     count = int(np.prod(shape, dtype=np.int64))
-    fan_in = float(filler.get("fan_in") or (count / max(shape[0], 1) if len(shape) > 1 else max(count, 1)))
-    fan_out = float(filler.get("fan_out") or (count / max(shape[1], 1) if len(shape) > 1 else max(count, 1)))
+    fan_in = float(filler.get("fan_in") or (count / shape[0] if len(shape) > 1 else max(count, 1)))
+    fan_out = float(filler.get("fan_out") or (count / shape[1] if len(shape) > 1 else max(count, 1)))
     n = {"FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}.get(str(filler.get("variance_norm")), fan_in)
     if kind == "constant":
         return np.full(shape, number("value", 0.0), np.float32)
