@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from netferry import zoo
     from netferry.api import (
         compare,
+        compare_zoo,
         convert,
         diff,
         doctor,
@@ -67,6 +68,7 @@ __all__ = [
     "Preprocessing",
     "TrainOptions",
     "compare",
+    "compare_zoo",
     "convert",
     "diff",
     "doctor",

@@ -5,6 +5,7 @@ One file per verb or family of verbs; every room is imported inside the function
 
 from netferry.api import zoo
 from netferry.api.comparing import compare
+from netferry.api.comparing_zoo import compare_zoo
 from netferry.api.datasets import preview
 from netferry.api.differing import diff
 from netferry.api.evaluating import evaluate
@@ -26,6 +27,7 @@ from netferry.api.writing import convert, save
 
 __all__ = [
     "compare",
+    "compare_zoo",
     "convert",
     "diff",
     "doctor",

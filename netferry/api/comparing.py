@@ -60,14 +60,11 @@ def compare(
 
     if len(sources) < 2:
         raise UsageError("compare takes two networks or more")
-    place = None if out is None else Path(out)
-    if place is not None:
-        if place.suffix not in ("", *_KINDS):
-            raise UsageError(f"a comparison is a folder or a {', '.join(_KINDS)} file", file=place)
-        if place.suffix not in (".json", ".csv"):
-            require_matplotlib()
-            if data is None and place.suffix:
-                raise UsageError("the chart shows accuracy: it needs --data", file=place)
+    place = place_of(out)
+    if place is not None and place.suffix not in (".json", ".csv"):
+        require_matplotlib()
+        if data is None and place.suffix:
+            raise UsageError("the chart shows accuracy: it needs --data", file=place)
     many = [] if data is None else [data] if isinstance(data, (str, Path)) else list(data)
     names = _names(sources)
     rows: list[dict[str, Any]] = []
@@ -105,11 +102,24 @@ def compare(
         "data": [str(d) for d in many], "items": items, "crop": crop,
     }  # fmt: skip
     if place is not None:
-        result["files"] = _written(result, place)
+        drawn = {"title": "Accuracy, time and size", "note": note(result)} if result["data"] else {}
+        result["files"] = written(result, place, **drawn)
     return result
 
 
 _KINDS = (".json", ".csv", ".png", ".svg", ".pdf")
+
+
+def place_of(out: StrPath | None) -> Path | None:
+    """Where a comparison is to be written.
+
+    Raises:
+        UsageError: a file of no kind that it has.
+    """
+    place = None if out is None else Path(out)
+    if place is not None and place.suffix not in ("", *_KINDS):
+        raise UsageError(f"a comparison is a folder or a {', '.join(_KINDS)} file", file=place)
+    return place
 
 
 def _names(sources: Sequence[StrPath]) -> list[str]:
@@ -131,7 +141,8 @@ def _size(path: Path) -> int:
     return path.stat().st_size + sum(file.stat().st_size for file in beside if file.is_file())
 
 
-def _written(result: dict[str, Any], place: Path) -> list[str]:
+def written(result: dict[str, Any], place: Path, *, title: str = "", note: str = "") -> list[str]:
+    """Write a comparison as table and chart (with a ``title``; there is none without accuracies); returns the files."""
     wanted = [place] if place.suffix else [place / f"comparison{k}" for k in (".json", ".csv", ".png", ".svg")]
     done: list[str] = []
     for file in wanted:
@@ -140,11 +151,11 @@ def _written(result: dict[str, Any], place: Path) -> list[str]:
         elif file.suffix == ".csv":
             rows = result["models"]
             write_whole(file, table([list(rows[0]), *(list(row.values()) for row in rows)]))
-        elif result["data"]:
+        elif title:
             from netferry.runtime.charts import comparison_chart
             from netferry.runtime.plots import write_figure
 
-            write_figure(comparison_chart(chart_rows(result), title="Accuracy, time and size", note=note(result)), file)
+            write_figure(comparison_chart(chart_rows(result), title=title, note=note), file)
         else:
             continue
         done.append(str(file))

@@ -9,11 +9,15 @@ import typer
 
 from netferry.cli.app import app, show
 from netferry.cli.options import URL, Json, Labels
+from netferry.errors import UsageError
 
 
 @app.command()
 def compare(
-    models: Annotated[list[Path], typer.Argument(help="Two networks or more.", **URL)],
+    models: Annotated[list[Path] | None, typer.Argument(help="Two networks or more.", **URL)] = None,
+    zoo: Annotated[
+        str | None, typer.Option("--zoo", help="Networks of the zoo by their published accuracy: all, or NAME,NAME.")
+    ] = None,
     data: Annotated[
         list[str] | None, typer.Option("--data", help="Labelled data for the accuracy: a folder per class, an index …")
     ] = None,
@@ -36,8 +40,15 @@ def compare(
     """
     from netferry import api
 
+    if zoo is not None:
+        if models or data:
+            raise UsageError("--zoo goes neither with files nor with --data: its accuracies are the published ones")
+        names = () if zoo == "all" else tuple(zoo.split(","))
+        timing: dict[str, Any] = {"device": device, "batch_size": batch_size, "repeats": repeats, "threads": threads}
+        show(api.compare_zoo(names, out=output, **timing), as_json, "compare.compared")
+        return
     result = api.compare(
-        models, data=data, labels=labels, crop=crop, device=device, batch_size=batch_size, repeats=repeats,
+        models or [], data=data, labels=labels, crop=crop, device=device, batch_size=batch_size, repeats=repeats,
         threads=threads, out=output, on_error=on_error,
     )  # fmt: skip
     show(result, as_json, "compare.compared")

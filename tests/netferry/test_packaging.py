@@ -56,6 +56,7 @@ def test_the_public_surface_is_what_all_says() -> None:
     )
     assert api.__all__ == [
         "compare",
+        "compare_zoo",
         "convert",
         "diff",
         "doctor",
