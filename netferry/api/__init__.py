@@ -16,6 +16,7 @@ from netferry.api.packaging import package
 from netferry.api.predicting import predict
 from netferry.api.quantizing import quantize
 from netferry.api.reading import load
+from netferry.api.rebatching import rebatch
 from netferry.api.retraining import fit, retrain
 from netferry.api.running import run
 from netferry.api.scanning import scan
@@ -45,6 +46,7 @@ __all__ = [
     "predict",
     "preview",
     "quantize",
+    "rebatch",
     "retrain",
     "run",
     "save",

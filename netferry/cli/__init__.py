@@ -18,6 +18,7 @@ from netferry.errors import LimitExceeded, NetferryError
 _COMMANDS = (  # one module per family of commands, in the order of --help
     "convert",
     "export",
+    "rebatch",
     "verify",
     "inspect",
     "diff",

@@ -74,6 +74,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "predict",
         "preview",
         "quantize",
+        "rebatch",
         "retrain",
         "run",
         "save",
