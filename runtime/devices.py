@@ -162,7 +162,7 @@ def diagnose(ort: ModuleType, kind: str, index: int | None, detail: str = "") ->
         return DeviceError(f"device {asked} cannot be used: {shown} is built without {PROVIDERS[kind]}", hint=fix)
     cause = _library_problem(ort, kind)
     if cause is None and kind in _LIBRARIES:
-        cause = _driver_problem()
+        cause = driver_problem()
     cause = cause or (quoted(detail, 600)[1:-1] if detail else "onnxruntime fell back to the processor")
     cuda = getattr(ort, "cuda_version", "") or ""
     needs = f"; this build needs CUDA {cuda.split('.')[0]} and cuDNN 9" if kind in _LIBRARIES and cuda else ""
@@ -196,8 +196,8 @@ def _library_problem(ort: ModuleType, kind: str) -> str | None:
     return None
 
 
-def _driver_problem() -> str | None:
-    """Ask the NVIDIA driver for its devices."""
+def driver_problem() -> str | None:
+    """Ask the NVIDIA driver for its devices; returns what is wrong, or None where it has one."""
     name = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(name)

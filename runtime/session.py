@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from netferry.errors import CheckFailed, InputError, MalformedFile, OutOfMemory, UsageError, quoted
+from netferry.runtime.binding import Bindings
 from netferry.runtime.devices import diagnose, parse, prepare, provider_for, runtime
 
 _DTYPES = {
@@ -57,6 +58,8 @@ class Session:
         device: ``auto`` (a GPU that works, else the processor), ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt`` …
         threads: threads of one run on the processor; None lets onnxruntime choose.
         weights_folder: where the external weights of a model given as bytes lie.
+        bind: keep inputs and outputs in buffers on the device; None does so on CUDA.
+        cuda_graph: record the launches of a run per combination of input shapes and replay them; CUDA only.
         once: the session will run only a few times: weights are not packed anew for speed, which for large networks
             takes longer than the runs, and threads that wait do so without spinning.
 
@@ -66,7 +69,7 @@ class Session:
         InputError: the file cannot be opened.
         MalformedFile: the content is not ONNX.
         CheckFailed: onnxruntime refuses the model.
-        UsageError: no such device name; threads below one.
+        UsageError: no such device name; threads below one; CUDA graphs on another device.
 
     Attributes:
         device: the device that is used, like ``cpu`` or ``cuda:0``.
@@ -84,6 +87,8 @@ class Session:
         *,
         weights_folder: str | os.PathLike[str] | None = None,
         once: bool = False,
+        bind: bool | None = None,
+        cuda_graph: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
@@ -103,10 +108,18 @@ class Session:
         if once:
             options.add_session_config_entry("session.disable_prepacking", "1")
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session, self.device = _open(ort, source, asked, options, self.file)
+        if cuda_graph and asked[0] not in ("cuda", "auto"):
+            raise UsageError(f"CUDA graphs need a CUDA device, not {quoted(device)}", hint="--device cuda")
+        self._session, self.device = _open(ort, source, asked, options, self.file, graphs=cuda_graph)
         self.provider: str = self._session.get_providers()[0]
         self.inputs = tuple(_port(p) for p in self._session.get_inputs())
         self.outputs = tuple(_port(p) for p in self._session.get_outputs())
+        kind, _, index = self.device.partition(":")
+        numbers = all(p.numpy is not None and p.dtype != "string" for p in (*self.inputs, *self.outputs))
+        self._bindings: Bindings | None = None
+        if numbers and (bind or (bind is None and kind == "cuda")):
+            graphs = cuda_graph and kind == "cuda"
+            self._bindings = Bindings(ort, self._session, (kind, int(index or 0)), graphs=graphs)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def __repr__(self) -> str:
@@ -132,13 +145,29 @@ class Session:
                 raise UsageError(f"no output {quoted(name)} (there are {_listed(known)})", file=self.file)
         arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}  # keeps scalars
         try:
-            results = self._session.run(wanted, arrays)
+            runner = self._session if self._bindings is None else self._bindings
+            results = runner.run(wanted, arrays)
         except Exception as error:  # onnxruntime's classes share no base of their own
             said = _said(error)
             if any(sign in said for sign in _NO_MEMORY):
                 raise OutOfMemory(f"not enough memory on {self.device}: {said}", file=self.file) from error
             raise CheckFailed(f"onnxruntime failed while running: {said}", file=self.file) from error
         return dict(zip(wanted, results, strict=True))
+
+    def warm_up(self, batch: int = 1) -> None:
+        """Run once on zeros, so that the next run is as fast as the following ones; dynamic sizes but the batch are 1.
+
+        Raises:
+            UsageError: an input of a type that no zeros can be made for.
+            OutOfMemory, CheckFailed: as :meth:`run`.
+        """
+        feeds: dict[str, np.ndarray] = {}
+        for port in self.inputs:
+            if port.numpy is None or port.numpy.kind == "O":
+                raise UsageError(f"input {port} is of a type that no zeros can be made for", file=self.file)
+            dims = [d if isinstance(d, int) else 1 if axis else batch for axis, d in enumerate(port.shape)]
+            feeds[port.name] = np.zeros(dims, port.numpy)
+        self.run(feeds)
 
     def _check_feeds(self, feeds: Mapping[str, np.ndarray]) -> None:
         known = {p.name: p for p in self.inputs}
@@ -181,19 +210,28 @@ def _readable(path: Path) -> str:
 
 
 def _open(
-    ort: ModuleType, source: str | bytes, asked: tuple[str, int | None], options: Any, file: str | None
+    ort: ModuleType,
+    source: str | bytes,
+    asked: tuple[str, int | None],
+    options: Any,
+    file: str | None,
+    *,
+    graphs: bool = False,
 ) -> tuple[Any, str]:
     """Return the session and the device that it is on."""
     kind, index = asked
     cpu = ("CPUExecutionProvider", {})
+    recording = {"enable_cuda_graph": "1"} if graphs else {}
     if kind == "auto":
         if "CUDAExecutionProvider" in ort.get_available_providers():
             prepare(ort, "cuda")
-            session = _create(ort, source, options, [provider_for("cuda", None), cpu], file)
+            name, settings = provider_for("cuda", None)
+            session = _create(ort, source, options, [(name, settings | recording), cpu], file)
             if session.get_providers()[0] == "CUDAExecutionProvider":
                 return session, "cuda:0"
         return _create(ort, source, options, [cpu], file), "cpu"
-    wanted = provider_for(kind, index)
+    name, settings = provider_for(kind, index)
+    wanted = (name, settings | (recording if kind == "cuda" else {}))
     if kind != "cpu":
         if wanted[0] not in ort.get_available_providers():
             raise diagnose(ort, kind, index)

@@ -262,6 +262,10 @@ class Model:
         """Write the model as ONNX, checked; see :func:`netferry.api.save`."""
         return _verb("save")(self, target, **options)
 
+    def session(self, device: str = "auto", **options: Any) -> Any:
+        """Return a session on the network, on onnxruntime; see :func:`netferry.api.session`."""
+        return _verb("session")(self, device=device, **options)
+
     def to_torch(self, **options: Any) -> Any:
         """Return the network as a trainable torch module; see :func:`netferry.api.to_torch`."""
         return _verb("to_torch")(self, **options)

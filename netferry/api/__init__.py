@@ -20,6 +20,7 @@ from netferry.api.rebatching import rebatch
 from netferry.api.retraining import fit, retrain
 from netferry.api.running import run
 from netferry.api.scanning import scan
+from netferry.api.sessions import session
 from netferry.api.showing import doctor, formats, inspect, layers
 from netferry.api.training import to_torch, update_from
 from netferry.api.verifying import verify
@@ -51,6 +52,7 @@ __all__ = [
     "run",
     "save",
     "scan",
+    "session",
     "to_torch",
     "train_head",
     "update_from",

@@ -13,6 +13,10 @@ _EXTRAS = {
     "onnxruntime": ("cpu", "run networks (checks, predict, features)"),
     "torch": ("train", "fine-tuning"),
     "onnxsim": ("simplify", "a further simplifier"),
+    "scikit-learn": ("head", "classifiers on features"),
+    "skl2onnx": ("head", "classifiers as ONNX"),
+    "pyarrow": ("data", "Parquet files"),
+    "ray": ("ray", "features on a cluster"),
     "tensorflow": ("tensorflow", "SavedModel and TFLite"),
 }
 
@@ -62,7 +66,23 @@ def _runtime() -> list[dict[str, str]]:
     except NetferryError as error:
         return [_check("onnxruntime", "broken", str(error), error.hint or "")]
     names = ", ".join(f"{d.name} ({d.provider})" for d in found)
-    return [_check("onnxruntime", "ok", shown), _check("devices", "ok", names)]
+    return [_check("onnxruntime", "ok", shown), _check("devices", "ok", names), *_unused({d.name for d in found})]
+
+
+def _unused(used: set[str]) -> list[dict[str, str]]:
+    """GPUs that the wheel is built for, or that the machine has, but that do not work; with the cause and the fix."""
+    from netferry.runtime.devices import PROVIDERS, diagnose, driver_problem, runtime
+
+    ort = runtime()
+    rows: list[dict[str, str]] = []
+    for kind in ("cuda", "tensorrt", "openvino", "directml", "rocm"):
+        if kind not in used and PROVIDERS[kind] in ort.get_available_providers():
+            error = diagnose(ort, kind, None)
+            rows.append(_check(kind, "missing", error.reason, error.hint or ""))
+    if "cuda" not in used and PROVIDERS["cuda"] not in ort.get_available_providers() and driver_problem() is None:
+        error = diagnose(ort, "cuda", None)
+        rows.append(_check("cuda", "missing", f"there is an NVIDIA GPU; {error.reason}", error.hint or ""))
+    return rows
 
 
 def _version(package: str) -> str | None:

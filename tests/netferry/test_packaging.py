@@ -79,6 +79,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "run",
         "save",
         "scan",
+        "session",
         "to_torch",
         "train_head",
         "update_from",
