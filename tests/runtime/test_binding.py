@@ -14,8 +14,8 @@ from fixtures import make
 from netferry.errors import DeviceError, UsageError
 from netferry.runtime.session import Session
 
-TEXT = """<ir_version: 10, opset_import: ["": 21]> g
-(float[N, 3, H, W] x, int64[N] k) => (float[N, 3, H, W] y, int64[N] m) { t = Transpose<perm = [0, 1, 2, 3]>(x) y = Sigmoid(t) m = Add(k, k) }"""
+TEXT = """<ir_version: 10, opset_import: ["": 21]>
+g (float[N, 3, H, W] x, int64[N] k) => (float[N, 3, H, W] y, int64[N] m) { y = Sigmoid(x) m = Add(k, k) }"""
 NET = onnx.parser.parse_model(TEXT).SerializeToString()
 FIXTURES = Path(make.__file__).parent
 
