@@ -22,8 +22,7 @@ def _windows(b: Builder, l: Layer, x: KT, op: str) -> KT:
     kind = l.config.choice("padding", "valid", "valid", "same", also=("border_mode",))
     order = channels_first(rank + 2, l.data_format())
     value = x.to(b, order)
-    if op == "MaxPool":
-        _keep_zeros(b, value)
+    _keep_apart(b, value)
     padding = padding_of(kind, shape_of(value)[2:], size, strides, [1] * rank)
     made = b.op(
         op,
@@ -35,11 +34,12 @@ def _windows(b: Builder, l: Layer, x: KT, op: str) -> KT:
     return KT(made, order)
 
 
-def _keep_zeros(b: Builder, value: ir.Value) -> None:
-    """Name the axes of a Pad in front of a MaxPool.
+def _keep_apart(b: Builder, value: ir.Value) -> None:
+    """Name the axes of a Pad in front of a pooling.
 
-    onnxruntime 1.31 fuses the two and then pads with -infinity, which is wrong where all values of a window are
-    negative; it leaves a Pad that names its axes alone.
+    onnxruntime 1.31 fuses the two. A MaxPool then pads with -infinity, which is wrong where all values of a window are
+    negative; a pooling whose window is no wider than the padding does not load. It leaves a Pad that names its axes
+    alone.
     """
     node = value.producer()
     if node is not None and node.op_type == "Pad" and len(node.inputs) < 4:

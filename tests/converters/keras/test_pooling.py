@@ -74,6 +74,12 @@ def test_masked_mean(case: Case) -> None:
     case("L.GlobalAveragePooling1D()(L.Embedding(9, 3, mask_zero=True)(x))", (7,), dtypes=("int32",), zeros=True, low=1)
 
 
+@pytest.mark.parametrize("kind", ["Max", "Average"])
+@pytest.mark.parametrize("arguments", ["(2, 1)", "3, strides=2, padding='same'", "1"])
+def test_after_wide_padding(case: Case, kind: str, arguments: str) -> None:
+    case(f"L.{kind}Pooling2D({arguments})(L.ZeroPadding2D(2)(x))", PICTURE)
+
+
 def test_zero_padding_before_a_maximum_pads_with_zeros(tmp_path: Path) -> None:
     """Negative values everywhere: onnxruntime must not take the padding for -infinity."""
     layers = [
