@@ -116,7 +116,7 @@ def feature_map(points: np.ndarray, classes: Sequence[str | None], how: dict[str
         color = PALE if name is None else PALETTE[number % len(PALETTE)]
         marker = "." if name is None else MARKERS[(number + number // len(PALETTE)) % len(MARKERS)]
         axes.scatter(points[chosen, 0], points[chosen, 1], size, color=color, marker=marker, alpha=0.8,
-                     edgecolors="white", linewidths=0.4, label="no label" if name is None else short(name))  # fmt: skip
+                     edgecolors=INK, linewidths=0.25, label="no label" if name is None else short(name))  # fmt: skip
     if how["method"] == "pca":
         first, second = how["explained"]
         axes.set_xlabel(f"first principal component ({first:.0%} of the variance)")

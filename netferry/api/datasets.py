@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath
+
+if TYPE_CHECKING:
+    from netferry.runtime.data.folder import Pictures
 
 
 def preview(pictures: StrPath, target: StrPath = "preview.png", *, n: int = 16, seed: int = 0) -> dict[str, Any]:
     """Draw a sheet of ``n`` random pictures with their labels, from a folder with one sub-folder per class.
 
     Args:
-        pictures: the folder; one with train, validation and test folders shows the training set.
+        pictures: the folder; one with train, validation and test folders shows the training set; or a CSV file that
+            names pictures and their classes.
         target: the PNG to write.
         n: how many pictures.
         seed: of the choice.
@@ -25,9 +30,13 @@ def preview(pictures: StrPath, target: StrPath = "preview.png", *, n: int = 16, 
     """
     from netferry.runtime.data.folder import ImageFolder, ready_made
     from netferry.runtime.data.preview import preview as draw
+    from netferry.runtime.data.table import read_table
 
-    made = ready_made(pictures)
-    found = ImageFolder(pictures) if made is None else made[0]
+    if Path(pictures).suffix.lower() == ".csv":
+        found: Pictures = read_table(pictures)
+    else:
+        made = ready_made(pictures)
+        found = ImageFolder(pictures) if made is None else made[0]
     shown = draw(found, target, n, seed=seed)
     rows = [{"item": item, "label": label} for item, label in shown]
     return {"file": str(target), "pictures": len(found), "classes": found.counts(), "shown": rows}

@@ -16,13 +16,13 @@ app.add_typer(data, name="data")
 
 @data.command()
 def preview(
-    pictures: Annotated[Path, typer.Argument(help="Folder with one sub-folder of pictures per class.")],
+    pictures: Annotated[Path, typer.Argument(help="Folder with one sub-folder of pictures per class, or a CSV file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The sheet to write (PNG).")] = Path("preview.png"),
     n: Annotated[int, typer.Option("--n", "-n", help="How many pictures.", min=1, max=400)] = 16,
     seed: Annotated[int, typer.Option(help="Of the random choice.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw a sheet of random pictures with labels. Example: netferry data preview PICTURES/ -o sheet.png --n 16"""
+    """Draw a sheet of random pictures with labels. Example: netferry data preview fixtures/digits.csv -o sheet.png"""
     from netferry import api
 
     show(api.preview(pictures, output, n=n, seed=seed), as_json, "data.previewed")

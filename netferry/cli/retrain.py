@@ -104,7 +104,10 @@ def retrain(
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
-    """Retrain a network on new data, keep it as ONNX. Example: netferry retrain net.onnx PICTURES/ -o mine.onnx"""
+    """Retrain a network on new data, keep it as ONNX.
+
+    Example: netferry retrain digits.onnx fixtures/digits.csv -o mine.onnx --epochs 2
+    """
     from netferry import api
     from netferry.api.launching import launch, under_torchrun
 

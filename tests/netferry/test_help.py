@@ -24,11 +24,8 @@ BEFORE = {  # what an example takes for granted, made by the examples of other c
     "compare": ["optimize digits.onnx digits-small.onnx"],
     "merge-features": [f"features digits.onnx fixtures/digits.csv -l ip1 -o f-{n}.npz --shard {n}/2" for n in (1, 2)],
 }
-ELSEWHERE = {  # examples that need more than fixtures/: they are run by the tests named
-    "retrain": "trains on a folder of one's own pictures: tests/runtime/training",
-    "zoo": "fetches published weights, or builds large networks: tests/zoo",
-    "data": "looks at a folder of one's own pictures: tests/runtime/data",
-}
+ELSEWHERE = {"zoo pull"}
+"""examples that need the network: tests/zoo/test_pull.py runs them against a server of its own"""
 
 
 def examples() -> list[tuple[str, str | None]]:
@@ -74,7 +71,7 @@ def call(line: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "example"), [row for row in examples() if row[0].split()[0] not in ELSEWHERE])
+@pytest.mark.parametrize(("command", "example"), [row for row in examples() if row[0] not in ELSEWHERE])
 def test_the_example_works(command: str, example: str | None, folder: Path) -> None:
     assert example is not None
     for line in BEFORE.get(command, ()):
