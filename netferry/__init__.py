@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         train_head,
         update_from,
         verify,
+        view,
         visualize,
     )
     from netferry.errors import NetferryError
@@ -98,6 +99,7 @@ __all__ = [
     "train_head",
     "update_from",
     "verify",
+    "view",
     "visualize",
     "zoo",
 ]

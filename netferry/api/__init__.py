@@ -24,6 +24,7 @@ from netferry.api.sessions import session
 from netferry.api.showing import doctor, formats, inspect, layers
 from netferry.api.training import to_torch, update_from
 from netferry.api.verifying import verify
+from netferry.api.viewing import view
 from netferry.api.visualizing import visualize
 from netferry.api.writing import convert, save
 
@@ -57,6 +58,7 @@ __all__ = [
     "train_head",
     "update_from",
     "verify",
+    "view",
     "visualize",
     "zoo",
 ]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from netferry.errors import CheckFailed, UsageError
+import numpy as np
+
+from netferry.errors import CheckFailed, NetferryError, UsageError
 from netferry.schemas.model import Model, Note
 from netferry.schemas.publish import temporary_folder
+
+if TYPE_CHECKING:
+    from netferry.runtime.session import Port
 
 TOLERANCE = {"none": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 """largest difference allowed, over the largest value, by precision"""
@@ -20,6 +26,8 @@ def change(
     *,
     optimize: str = "none",
     precision: str | None = None,
+    half_io: bool = False,
+    keep_layers: Sequence[str] = (),
     disable: Sequence[str] = (),
     check: bool = True,
 ) -> dict[str, Any]:
@@ -29,6 +37,8 @@ def change(
         save: writes a model to a path (for the runs before and after).
         optimize: none, safe or full.
         precision: fp16, bf16, or None to leave it.
+        half_io: inputs and outputs become half precision too.
+        keep_layers: layers that stay float32.
         disable: passes to leave out.
         check: run the model before and after, where an onnxruntime is installed.
 
@@ -57,12 +67,15 @@ def change(
                 raise UsageError(f"precision is fp16 or bf16, not {precision!r}")
             from netferry.converters.passes.precision import to_precision
 
-            report["precision"] = to_precision(model, precision).as_dict()
-            # onnxruntime's processor has few operators in bfloat16: there the check is the format's own
-            if compare is not None and precision == "fp16":
-                wrong = _Judge(compare, TOLERANCE[precision])(model)
+            found = to_precision(model, precision, keep_io=not half_io, keep_layers=keep_layers)
+            report["precision"] = found.as_dict()
+            if compare is not None:
+                wrong = _Judge(partial(compare, rounded=True), TOLERANCE[precision])(model)
                 if wrong is not None:
-                    raise CheckFailed(f"in {precision} the model disagrees with itself: {wrong}")
+                    raise CheckFailed(
+                        f"in {precision} the model disagrees with itself: {wrong}",
+                        hint="layers that need float32 can keep it (--keep-layer); --check structure does not compare",
+                    )
     for name, found in report.items():
         model.notes.append(Note("folded", _summary(name, found)))
     return report
@@ -90,7 +103,7 @@ class _Judge:
 
 def _comparison(
     model: Model, save: Callable[[Model, Path], Any], folder: Path
-) -> Callable[[Model], dict[str, dict[str, Any]]] | None:
+) -> Callable[..., dict[str, dict[str, Any]]] | None:
     """Run the original now; the returned function runs a changed model on the same inputs and compares."""
     from importlib.util import find_spec
 
@@ -101,17 +114,52 @@ def _comparison(
 
     save(model, folder / "before.onnx")
     session = Session(folder / "before.onnx", "cpu", once=True)
-    feeds = [seeded_inputs(session.inputs, batch, 0) for batch in (1, 2)]
+    feeds = [_pictures(model, session.inputs, seeded_inputs(session.inputs, batch, 0)) for batch in (1, 2)]
     wanted = [session.run(feed) for feed in feeds]
 
-    def apart(changed: Model) -> dict[str, dict[str, Any]]:
+    def apart(changed: Model, *, rounded: bool = False) -> dict[str, dict[str, Any]]:
         save(changed, folder / "after.onnx")
-        other = Session(folder / "after.onnx", "cpu", once=True)
+        run = _rounded(folder / "after.onnx") if rounded else Session(folder / "after.onnx", "cpu", once=True).run
         worst: dict[str, dict[str, Any]] = {}
         for feed, want in zip(feeds, wanted, strict=True):
-            for name, row in compare(want, other.run(feed)).items():
+            for name, row in compare(run(feed), want).items():
                 if name not in worst or not row["max_rel"] <= worst[name]["max_rel"]:
                     worst[name] = row
         return worst
 
     return apart
+
+
+def _rounded(path: Path) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Run a half-precision file with its roundings, which onnxruntime's processor alone leaves out."""
+    import onnx
+
+    from netferry.runtime.emulate import run_rounded
+
+    proto = onnx.load(path)
+    return lambda feed: run_rounded(proto, feed)
+
+
+def _pictures(model: Model, ports: Sequence[Port], feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Values of inputs that take pictures, as their recipe makes them of random ones: in the range of real data."""
+    from netferry.runtime.preprocess import preprocess
+    from netferry.schemas.preprocessing import COLORS
+
+    for port in ports:
+        recipe = model.preprocessing.get(port.name)
+        values = feed[port.name]
+        if recipe is None or values.ndim != 4 or values.dtype.kind != "f":
+            continue
+        height, width = values.shape[1:3] if recipe.layout == "NHWC" else values.shape[2:4]
+        shape = (height, width) if COLORS[recipe.color] == 1 else (height, width, 3)
+        rng = np.random.default_rng(0)
+        try:
+            made = [
+                preprocess(rng.integers(0, 256, shape, dtype=np.uint8), recipe, (height, width))
+                for _ in range(len(values))
+            ]
+        except NetferryError:
+            continue  # a recipe that fits other pictures
+        if made[0].shape == values.shape[1:]:
+            feed[port.name] = np.stack(made).astype(values.dtype)
+    return feed

@@ -22,6 +22,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "verify",
     "inspect",
     "diff",
+    "view",
     "scan",
     "predict",
     "quantize",

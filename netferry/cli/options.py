@@ -83,6 +83,11 @@ Arrays = Annotated[
     str, typer.Option("--arrays", help="Arrays are picture, or tensor (the network's input as it is); auto by type.")
 ]
 Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to leave out of the optimization.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="fp16 or bf16; what needs float32 and the inputs and outputs keep it.")
+]
+HalfIo = Annotated[bool, typer.Option("--half-io", help="With --precision: inputs and outputs too.")]
+KeepLayer = Annotated[list[str] | None, typer.Option("--keep-layer", help="A layer that stays in float32 (repeat).")]
 Dim = Annotated[
     list[str] | None, typer.Option("--dim", help="NAME=NUMBER: size of a dynamic dimension, as in height=224.")
 ]

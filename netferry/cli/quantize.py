@@ -13,6 +13,7 @@ from netferry.cli.options import (
     Format,
     InputShape,
     Json,
+    KeepLayer,
     Labels,
     Limit,
     Mean,
@@ -47,9 +48,7 @@ def quantize(
     ] = 0.01,
     samples: Annotated[int, typer.Option(help="How many items to calibrate with.", min=1)] = 256,
     method: Annotated[str, typer.Option(help="Ranges by minmax, entropy or percentile.")] = "minmax",
-    keep_layer: Annotated[
-        list[str] | None, typer.Option("--keep-layer", help="A layer that stays in float32 (repeat).")
-    ] = None,
+    keep_layer: KeepLayer = None,
     scores: Annotated[str | None, typer.Option("--scores", help="The output with the scores, of several.")] = None,
     batch_size: Annotated[int, typer.Option(help="Items in one run.", min=1)] = 16,
     seed: Annotated[int, typer.Option(help="Of the choice of items.")] = 0,

@@ -84,6 +84,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         "train_head",
         "update_from",
         "verify",
+        "view",
         "visualize",
         "zoo",
     ]
