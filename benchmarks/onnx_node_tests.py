@@ -7,11 +7,12 @@ netferry and compares, engine by engine, what the original and what the written 
 * ``kept``: onnxruntime passes the original and passes ours.
 * ``kept by reference``: onnxruntime cannot run the original (or fails it); onnx.reference passes both.
 * ``same``: neither engine passes the original; ours does the same as the original (equal outputs, or the same refusal).
+* ``unstable``: read and written once more, the file has other bytes.
 * ``lost``: an engine passes the original and not ours. ``added``: neither passes the original, and ours computes
   something else. ``refused``: netferry raises one of its errors.
 
 With ``--opset`` the model is raised to that opset too where its own is lower (then refusals are told, not failures).
-The exit code is 1 for anything lost, added or refused.
+The exit code is 1 for anything lost, added, unstable or refused.
 """
 
 from __future__ import annotations
@@ -171,21 +172,24 @@ def _text(x: Any) -> str:
     return x.decode() if isinstance(x, bytes) else str(x)
 
 
-def through(model: onnx.ModelProto, folder: Path, opset: int | None) -> onnx.ModelProto:
-    """The model read from a file and written to one, by netferry."""
-    source, target = folder / "source.onnx", folder / "target.onnx"
+def through(model: onnx.ModelProto, folder: Path, opset: int | None) -> tuple[onnx.ModelProto, bool]:
+    """The model read from a file and written to one, by netferry, and whether that once more gives the same bytes."""
+    source, target, again = (folder / f"{name}.onnx" for name in ("source", "target", "again"))
     source.write_bytes(model.SerializeToString())
     loaded = netferry.load(source)
     netferry.save(loaded, target, opset=opset and max(opset, loaded.opset), check="structure")
-    return onnx.load(target)
+    netferry.save(netferry.load(target), again, check="structure")
+    return onnx.load(target), target.read_bytes() == again.read_bytes()
 
 
 def outcome(case: Case, folder: Path, opset: int | None = None) -> tuple[str, str]:
     """What became of one case (see the module), and details."""
     try:
-        ours = through(case.model, folder, opset)
+        ours, stable = through(case.model, folder, opset)
     except netferry.NetferryError as error:
         return "refused", f"{type(error).__name__}: {error}"[:400]
+    if not stable:
+        return "unstable", "a second pass writes other bytes"
     before = {engine: results(engine, case, case.model) for engine in ENGINES}
     after = {engine: results(engine, case, ours) for engine in ENGINES}
     for engine, word in (("onnxruntime", "kept"), ("reference", "kept by reference")):
@@ -231,7 +235,7 @@ def main() -> int:
             if kind not in ("kept", "kept by reference"):
                 print(f"{kind:10} {case.name}: {detail}", flush=True)
     print(", ".join(f"{k} {v}" for k, v in sorted(counts.items())), f"of {sum(counts.values())}")
-    bad = counts["lost"] + counts["added"] + (0 if given.opset else counts["refused"])
+    bad = counts["lost"] + counts["added"] + counts["unstable"] + (0 if given.opset else counts["refused"])
     return int(bad > 0)
 
 
