@@ -25,7 +25,7 @@ from netferry.converters.options import ReadOptions
 from netferry.errors import InputError, MalformedFile, NetferryError, UnsupportedError, UsageError, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs, all_nodes, restore
-from netferry.schemas.model import Model, Source
+from netferry.schemas.model import Model, Note, Source
 from netferry.schemas.tensors import uninitialised_tensor
 
 
@@ -85,6 +85,9 @@ def _read(path: Path, options: ReadOptions) -> Model:
     model = Model(graph, source=Source("onnx", (str(path), *data.files), version))
     if graph.ir_version < 3 and not graph.opset_imports:
         graph.opset_imports[""] = 1
+    if proto.ir_version > onnx.IR_VERSION:
+        told = f"IR version {proto.ir_version} is newer than onnx {onnx.__version__} knows ({onnx.IR_VERSION})"
+        model.notes.append(Note("warning", f"{told}: what it brought is left out"))
     restore(model)
     group(model)
     return model

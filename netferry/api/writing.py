@@ -55,8 +55,10 @@ def save(
 
     if check not in ("auto", "structure", "run"):
         raise UsageError(f"check is auto, structure or run, not {check!r}")
-    _at_opset(model, opset)
+    raised = _at_opset(model, opset)
     run = _run_check(model, check, allow_placeholders)
+    if run is not None and check == "auto" and not raised:
+        run = _or_like_source(run, model)
     if before_publishing is not None:
         run = _both(run, before_publishing)
     return write(
@@ -70,20 +72,25 @@ def save(
     )
 
 
-def _at_opset(model: Model, opset: int | None) -> None:
-    """Take the model to an opset; to its own (None), unless that is one that nobody runs any more."""
+def _at_opset(model: Model, opset: int | None) -> bool:
+    """Take the model to an opset; to its own (None), unless that is one that nobody runs any more.
+
+    Returns:
+        Whether the model was one that no runtime reads.
+    """
     from netferry.converters.passes.opset import to_opset, unreadable
     from netferry.schemas.graph import CANONICAL_OPSET
     from netferry.schemas.model import Note
 
+    why = unreadable(model)
     if opset is None:
-        why = unreadable(model)
         if why is None:
-            return
+            return False
         opset = max(model.opset, CANONICAL_OPSET)
         model.notes.append(Note("assumed", f"no runtime reads {why}: written at opset {opset}"))
-    if opset != model.opset or unreadable(model) is not None:
+    if opset != model.opset or why is not None:
         model.notes.extend(to_opset(model, opset))
+    return why is not None
 
 
 def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
@@ -99,6 +106,31 @@ def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
 
     Thread(target=_import_runtime).start()  # while the weights are written
     return run_check
+
+
+def _or_like_source(run: Callable[..., dict[str, Any]], model: Model) -> Callable[..., dict[str, Any]]:
+    """A run check that lets pass, with a warning, what onnxruntime does not run in the ONNX source either.
+
+    Operators that it has no kernel for and custom domains go through untouched; ``check="run"`` insists.
+    """
+    from netferry.errors import CheckFailed, MalformedFile, NetferryError
+    from netferry.schemas.model import Note
+
+    def checked(file: Any, **where: Any) -> dict[str, Any]:
+        try:
+            return run(file, **where)
+        except (CheckFailed, MalformedFile) as error:
+            if model.source.format != "onnx" or not model.source.files:
+                raise
+            try:
+                run(model.source.files[0])
+            except NetferryError:
+                text = f"onnxruntime does not run the source either: {error.reason}"
+                model.notes.append(Note("warning", text))
+                return {"runs": [], "warnings": [text]}
+            raise
+
+    return checked
 
 
 def _import_runtime() -> None:

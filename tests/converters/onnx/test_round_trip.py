@@ -187,7 +187,7 @@ def test_attributes_of_the_first_files_get_their_type(tmp_path: Path) -> None:
     x = models.weights(2, 32)
     clipped = np.maximum(x.T, -1)
     want = np.exp(clipped) / np.exp(clipped).sum(1, keepdims=True)
-    np.testing.assert_allclose(session.run(None, {"x": x})[0], want, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(session.run(None, {"x": x})[0]), want, rtol=1e-5)
 
 
 def test_shapes_that_were_never_true_are_told_not_refused(tmp_path: Path) -> None:
@@ -201,3 +201,22 @@ def test_shapes_that_were_never_true_are_told_not_refused(tmp_path: Path) -> Non
     model.graph.node("n0").outputs[0].shape = ir.Shape(["N", 8])
     with pytest.raises(CheckFailed, match="do not fit"):
         save(model, tmp_path / "other.onnx")
+
+
+def test_what_no_runtime_runs_goes_through_with_a_warning(tmp_path: Path) -> None:
+    source = models.linear()
+    source.opset_import.add(domain="own", version=3)
+    source.graph.node[2].domain, source.graph.node[2].op_type = "own", "Secret"
+    path = stored(tmp_path / "from.onnx", source)
+    report = netferry.convert(path, tmp_path / "net.onnx")
+    assert any("does not run the source either" in note["message"] for note in report["notes"])
+    _same_content(source, onnx.load(tmp_path / "net.onnx"))
+    with pytest.raises(CheckFailed):
+        netferry.convert(path, tmp_path / "other.onnx", check="run")
+    assert not (tmp_path / "other.onnx").exists()
+
+
+def test_newer_ir_version_is_told(tmp_path: Path) -> None:
+    source = models.linear()
+    source.ir_version = 99
+    assert any("IR version 99" in note.message for note in load(stored(tmp_path / "net.onnx", source)).notes)
