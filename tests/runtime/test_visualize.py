@@ -56,6 +56,28 @@ def test_gradcam_is_zhous_map_behind_a_global_average(target: int, tmp_path: Pat
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
+def test_gradcam_weighs_channels_with_the_mean_gradient() -> None:
+    """Behind a dense layer the gradient differs from place to place: it is the layer's weights."""
+    torch = pytest.importorskip("torch", reason="needs the extra 'train'")
+    from netferry.runtime.torch.gradcam import gradcam
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = torch.nn.Linear(3 * 4 * 5, 2, bias=False)
+
+        def forward(self, x: Any) -> Any:
+            maps = torch.relu(x * 1.0)
+            return self.dense(maps.flatten(1)), maps
+
+    torch.manual_seed(0)
+    net = Net()
+    picture = np.abs(RNG.normal(size=(1, 3, 4, 5))).astype(np.float32)
+    weights = net.dense.weight.detach().numpy()[1].reshape(3, 4, 5).mean((1, 2))
+    expected = np.maximum(np.einsum("c,chw->hw", weights, picture[0]), 0)
+    np.testing.assert_allclose(gradcam(net, picture, 1), expected, atol=1e-6)
+
+
 def test_the_verb_draws_the_same_map(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra 'train'")
     net = cam_net(tmp_path / "n.onnx")
