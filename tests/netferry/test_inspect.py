@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from netferry import api
+from netferry import api, zoo
 from netferry.errors import UsageError
 from tests.netferry.test_cli import netferry
 from tests.shared import shared
@@ -33,6 +33,12 @@ def test_squeezenet_reads_as_published(tmp_path: Path) -> None:
     assert [o["name"] for o in found["outputs"]] == ["prob_flatten"]
     assert totals["multiply_adds"] == pytest.approx(387.75e6, rel=2e-3)  # as netscope counts it
     assert found["warnings"] == []
+
+
+def test_squeezenet_of_the_zoo_reads_as_published() -> None:
+    totals = api.inspect(zoo.load("squeezenet"))["totals"]
+    assert (totals["layers"], totals["connections"], totals["learnable_tensors"]) == (68, 75, 52)
+    assert (totals["learnables"], totals["depth"]) == (1_235_496, 18)
 
 
 def test_the_file_of_squeezenet_itself() -> None:
