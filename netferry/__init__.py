@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from netferry import zoo
     from netferry.api import (
+        advise,
         compare,
         compare_zoo,
         convert,
@@ -70,6 +71,7 @@ __all__ = [
     "NetferryError",
     "Preprocessing",
     "TrainOptions",
+    "advise",
     "compare",
     "compare_zoo",
     "convert",

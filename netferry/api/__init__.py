@@ -4,6 +4,7 @@ One file per verb or family of verbs; every room is imported inside the function
 """
 
 from netferry.api import zoo
+from netferry.api.advising import advise
 from netferry.api.comparing import compare
 from netferry.api.comparing_zoo import compare_zoo
 from netferry.api.datasets import preview
@@ -29,6 +30,7 @@ from netferry.api.visualizing import visualize
 from netferry.api.writing import convert, save
 
 __all__ = [
+    "advise",
     "compare",
     "compare_zoo",
     "convert",

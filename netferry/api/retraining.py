@@ -81,7 +81,8 @@ def retrain(
         task: classes, labels or values; by default what the data look like.
         split: shares of training and validation; the rest is the test set.
         augment: changes to training pictures: an :class:`Augment`, a text like ``flip,translate=30,rotate=10``, or
-            None for nothing. By default reflections and translations by up to 30 pixels.
+            None for nothing. By default reflections left to right and translations by up to 30 pixels
+            (13 % of the side of inputs below 227).
         options: :class:`TrainOptions`; its fields may also be given by name (``epochs=10``).
         run: folder for everything else that is written.
         resume: go on from the run's last checkpoint, where there is one.
@@ -107,7 +108,7 @@ def retrain(
         with_dynamic_batch(model)
         sets = open_training_data(data, split, chosen.seed, task)
         _check_input(model, sets)
-        changes = _augmentation(augment, sets)
+        changes = _augmentation(augment, sets, model)
         settings = HeadOptions(head, at, train, hidden)
         place = Path(target)
         place = place if place.suffix else place.with_suffix(".onnx")
@@ -153,7 +154,7 @@ def fit(
         sets = DataSets(training.root.name, training.task, training.classes,
                         pictures=(training, validation or empty, empty))  # fmt: skip
         _check_input(model, sets)
-        changes = _augmentation(augment, sets)
+        changes = _augmentation(augment, sets, model)
         seen = sets.examples(1, model, None, chosen.seed) if validation is not None and len(validation) else None
         outcome = train(model, sets.examples(0, model, changes, chosen.seed), seen, chosen, engines(),
                         task=training.task, folder=None if run is None else Path(run), resume=resume,
@@ -305,11 +306,12 @@ def tested(file: Any, model: Model, sets: DataSets, **where: Any) -> dict[str, A
         CheckFailed: torch and the file differ by more than 1e-4, or in a label.
     """
     import numpy as np
+    import torch
 
     from netferry.runtime.session import Session
     from netferry.runtime.training.testing import judged, scores_of_arrays, scores_of_pictures, worst
 
-    session = Session(file, device="cpu", **where)
+    session = Session(file, device="cpu", threads=torch.get_num_threads(), **where)
     targets = sets.targets(2)
     names = [str(f) for f in sets.pictures[2].files] if sets.pictures else [f"row {i}" for i in range(len(targets))]
     if not len(targets):
@@ -372,22 +374,23 @@ def _choose_learning(model: Model, train: str) -> None:
         model.unfreeze(from_=train)
 
 
-def _augmentation(augment: Augment | str | None, sets: DataSets) -> Augment | None:
+def _augmentation(augment: Augment | str | None, sets: DataSets, model: Model) -> Augment | None:
     from netferry.runtime.training.augment import Augment, parse_augment
 
     if not sets.pictures:
         if augment not in (None, "default", "none"):
             raise UsageError("augmentation is for pictures")
         return None
-    made = Augment() if augment == "default" else parse_augment(augment) if isinstance(augment, str) else augment
+    if augment == "default":  # 30 pixels of 227, MATLAB's, and no larger a share of smaller pictures
+        sides = [d for d in model.input_size[:2] if isinstance(d, int)]
+        most = min(30, round(min(sides, default=227) * 30 / 227))
+        augment = Augment(translate=(most, most))
+    made = parse_augment(augment) if isinstance(augment, str) else augment
     return None if made is None or made.does_nothing else made
 
 
 def _check_input(model: Model, sets: DataSets) -> None:
     """A recipe for pictures, assumed where the model carries none; the arrays' shape."""
-    from netferry.schemas.model import Note
-    from netferry.schemas.preprocessing import COLORS, Preprocessing
-
     if len(model.inputs) != 1:
         raise UsageError(f"training feeds one input, the network has {len(model.inputs)}")
     port = model.inputs[0]
@@ -400,7 +403,19 @@ def _check_input(model: Model, sets: DataSets) -> None:
         if not fits:
             raise UsageError(f"x has examples of shape {list(given)}, the network takes {list(wanted)}")
         return
-    *_, channels = model.input_size
+    assume_preprocessing(model)
+
+
+def assume_preprocessing(model: Model) -> None:
+    """Give a network that does not say how pictures become its input the plain recipe, with a note.
+
+    Raises:
+        UsageError: the recipe makes another number of channels than the network takes.
+    """
+    from netferry.schemas.model import Note
+    from netferry.schemas.preprocessing import COLORS, Preprocessing
+
+    port, (*_, channels) = model.inputs[0], model.input_size
     if port.name not in model.preprocessing:
         color = "GRAY" if channels == 1 else "BGR" if model.source.format == "caffe" else "RGB"
         shape = list(port.shape or ())

@@ -134,6 +134,42 @@ def retrain(
         show(result, as_json, "retrain.retrained")
 
 
+@app.command()
+def advise(
+    data: Annotated[Path, typer.Argument(help="Folder of pictures, one sub-folder per class.")],
+    source: Annotated[Path, typer.Argument(help="The network.")],
+    weights: Weights = None,
+    mean: Mean = None,
+    scale: Scale = None,
+    channel_order: Order = None,
+    resize: Resize = None,
+    size: Size = None,
+    crop: Crop = None,
+    seed: Annotated[int, typer.Option(help="Of the sample that is looked at.", min=0)] = 0,
+    format: Format = None,
+    input_shape: InputShape = None,
+    plugin: Plugin = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Advise how to retrain a network on given pictures. Example: netferry advise PICTURES/ net.onnx"""
+    from netferry import api
+
+    reading = reading_options(format, input_shape, limit, "dynamic", None, False, None, 0, plugin)
+    add_recipe(reading, source, weights, mean, scale, channel_order, resize, size, crop)
+    show(api.advise(data, str(source), weights=weights, seed=seed, **reading), as_json, "retrain.advised")
+
+
+def advised(result: dict[str, Any]) -> None:
+    """Print the advice with its reasons."""
+    counts = f"{result['fewest']} to {result['most']} pictures in each of {len(result['classes'])} classes"
+    typer.echo(f"{counts}; linear classifier on the features: {result['linear_accuracy']:.1%}")
+    for number, row in enumerate(result["advice"], 1):
+        typer.echo(f"{number}. {row['what']}\n   because {row['why']}")
+        if row["command"]:
+            typer.echo(f"   {row['command']}")
+
+
 def retrained(report: dict[str, Any]) -> None:
     """Print what came out, in a few lines."""
     from netferry.cli.tables import listed

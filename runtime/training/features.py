@@ -52,7 +52,7 @@ class Featurizer:
             with tempfile.TemporaryDirectory(prefix="netferry-") as scratch:
                 path = Path(scratch) / "trunk.onnx"
                 export(trunk, path)
-                session = Session(path, device="cpu")
+                session = Session(path, device="cpu", threads=torch.get_num_threads())
                 self._run: Run = lambda arrays: list(  # batch norms are folded when the session is made
                     session.run({p.name: a for p, a in zip(session.inputs, arrays, strict=True)}).values()
                 )

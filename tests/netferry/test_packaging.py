@@ -55,6 +55,7 @@ def test_the_public_surface_is_what_all_says() -> None:
         ["Augment", "ImageFolder", "Model", "NetferryError", "Preprocessing", "TrainOptions", *api.__all__]
     )
     assert api.__all__ == [
+        "advise",
         "compare",
         "compare_zoo",
         "convert",
