@@ -23,7 +23,7 @@ def reliability_diagram(bins: Sequence[dict[str, Any]], ece: float, *, title: st
             :func:`netferry.runtime.evaluate.calibration` gives them.
         ece: expected calibration error, printed in the title.
     """
-    figure = new_figure(5.2, 5.6)
+    figure = new_figure(7.2, 5.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], "--", color=PALE, linewidth=1, label="perfectly calibrated")
     for row in bins:
@@ -37,7 +37,7 @@ def reliability_diagram(bins: Sequence[dict[str, Any]], ece: float, *, title: st
     above.plot([], [], "s", color=BLUE, label="accuracy in the bin")
     above.plot([], [], "D", color=VERMILLION, markersize=4.5, label="at its mean confidence")
     above.set(ylabel="accuracy", ylim=(0, 1.02), xlim=(0, 1))
-    above.legend(loc="upper left", fontsize=9)
+    above.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize=9)
     below.set(xlabel="confidence of the first answer", ylabel="items")
     head = f"expected calibration error {ece:.3f}"
     above.set_title(f"{short(title, 50)}\n{head}" if title else head, loc="left")
@@ -74,9 +74,12 @@ def comparison_chart(rows: Sequence[Mapping[str, Any]], *, title: str, note: str
     else:
         room = max((x.max() - 1) * 0.25, 0.3)
         low, high = 1 - room * 0.5, x.max() + room
-    span = max(float(y.max() - y.min()), 2.0)
+    span = max(float(y.max() - y.min()), 4.0)
     axes.set_xlim(low, high)
     axes.set_ylim(y.min() - 0.25 * span, y.max() + 0.25 * span)
+    axes.set_yticks([t for t in axes.get_yticks() if y.min() - 0.25 * span <= t <= min(100, y.max() + 0.25 * span)])
+    if not wide:
+        axes.set_xticks([t for t in axes.get_xticks() if 1 - 1e-9 <= t <= high])
     axes.grid(visible=True)
     axes.set_axisbelow(True)
     for number in range(len(rows)):

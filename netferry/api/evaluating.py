@@ -134,7 +134,8 @@ def _written(found: Evaluation, result: dict[str, Any], out: Path) -> list[str]:
     write_figure(reliability_diagram(scale["bins"], scale["ece"], title=title), place("calibration.png"))
     drawable = [m for m in found.mistakes if not isinstance(m.source, dict)]
     if drawable:
-        said = [f"{found.classes[m.predicted]}, truly {found.classes[m.truth]} ({m.confidence:.2f})" for m in drawable]
+        names_of = [name.split(",")[0] for name in found.classes]  # one synonym is enough under a picture
+        said = [f"{names_of[m.predicted]}, truly {names_of[m.truth]} ({m.confidence:.2f})" for m in drawable]
         sources: list[Any] = [m.source for m in drawable]
         with whole(place("mistakes.png")) as scratch:
             sheet_of(sources, said, [Path(m.item).name for m in drawable]).save(scratch, "PNG")
