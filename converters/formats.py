@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netferry.converters.pytorch.files import kind_of as torch_kind_of
 from netferry.converters.tensorflow.files import kind_of
 from netferry.errors import InputError, UnknownFormat
 
@@ -86,7 +87,18 @@ def _darknet(head: bytes, path: Path) -> bool:
     return _is_text(head) and re.match(rb"(\xef\xbb\xbf)?(\s|[#;][^\n]*\n)*\[\s*net(work)?\s*\]", head) is not None
 
 
+def _pytorch(head: bytes, path: Path) -> bool:
+    return torch_kind_of(head, path) is not None
+
+
 FORMATS: tuple[Format, ...] = (
+    Format(
+        "pytorch",
+        "PyTorch: programs of torch.export, through torch's own exporter (extra [train]); pickles are refused",
+        (".pt2",),
+        "netferry.converters.through_torch",
+        _pytorch,
+    ),
     Format(
         "tensorflow",
         "TensorFlow: SavedModel folders, frozen graphs and TFLite, through tf2onnx (extra [tensorflow])",

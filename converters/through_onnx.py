@@ -1,6 +1,6 @@
-"""Formats that reach netferry as an ONNX file which another program makes: TensorFlow, by tf2onnx.
+"""Formats that reach netferry as ONNX files which others make: TensorFlow by tf2onnx, PyTorch by its own exporter.
 
-The one module beside the table of formats that knows two of them: it hands the made file on to the ONNX reader.
+The one module beside the table of formats that knows several of them: it hands the made file on to the ONNX reader.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from netferry.converters.onnx.read import read as read_onnx
 from netferry.converters.options import ReadOptions
+from netferry.converters.pytorch.export import export as export_program
 from netferry.converters.tensorflow.export import export
 from netferry.converters.tensorflow.files import files_of
 from netferry.errors import NetferryError
@@ -35,7 +36,7 @@ def read(path: Path, options: ReadOptions) -> Model:
             if error.file is not None and Path(error.file).is_relative_to(folder):
                 error.file = str(path)  # the user knows that name
             raise error.at(file=path) from None
-        _keep_weights(model)
+        keep_weights(model)
     version = f"{made.tensorflow} (through tf2onnx {made.tf2onnx})"
     details = {"kind": made.kind, "tf2onnx": made.tf2onnx}
     files = tuple(str(file.resolve()) for file in files_of(path))
@@ -44,7 +45,27 @@ def read(path: Path, options: ReadOptions) -> Model:
     return model
 
 
-def _keep_weights(model: Model) -> None:
+def read_program(path: Path, options: ReadOptions) -> Model:
+    """Read a program of torch.export (.pt2) through torch's own exporter and the ONNX reader.
+
+    Raises:
+        NetferryError: as :func:`netferry.converters.pytorch.export.export` and the ONNX reader.
+    """
+    path = Path(path)
+    with temporary_folder() as folder:
+        try:
+            made, version = export_program(path, options, Path(folder))
+            model = read_onnx(made, options)
+        except NetferryError as error:
+            if error.file is not None and Path(error.file).is_relative_to(folder):
+                error.file = str(path)
+            raise error.at(file=path) from None
+        keep_weights(model)
+    model.source = Source("pytorch", (str(path.resolve()),), version, {"kind": "torch.export program"})
+    return model
+
+
+def keep_weights(model: Model) -> None:
     """Take the weights into memory: the file that they lie in is about to go."""
     for graph in all_graphs(model.ir):
         for name, value in graph.initializers.items():

@@ -270,6 +270,14 @@ class Model:
         """Return the network as a trainable torch module; see :func:`netferry.api.to_torch`."""
         return _verb("to_torch")(self, **options)
 
+    def save_weights(self, target: Any) -> list[str]:
+        """Write parameters and state as a safetensors file; see :func:`netferry.api.save_weights`."""
+        return _verb("save_weights")(self, target)
+
+    def load_weights(self, source: Any, **options: Any) -> list[str]:
+        """Fill parameters and state from a safetensors file; see :func:`netferry.api.load_weights`."""
+        return _verb("load_weights")(self, source, **options)
+
     def update_from(self, module: Any) -> list[str]:
         """Take a trained module's weights back into this graph; see :func:`netferry.api.update_from`."""
         return _verb("update_from")(self, module)

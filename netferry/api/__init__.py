@@ -27,6 +27,7 @@ from netferry.api.training import to_torch, update_from
 from netferry.api.verifying import verify
 from netferry.api.viewing import view
 from netferry.api.visualizing import visualize
+from netferry.api.weights import load_weights, save_weights
 from netferry.api.writing import convert, save
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "inspect",
     "layers",
     "load",
+    "load_weights",
     "merge_features",
     "open_data",
     "package",
@@ -54,6 +56,7 @@ __all__ = [
     "retrain",
     "run",
     "save",
+    "save_weights",
     "scan",
     "session",
     "to_torch",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from netferry.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from netferry.schemas.model import Model
     from netferry.schemas.preprocessing import Preprocessing
 
@@ -16,9 +18,10 @@ StrPath = str | Path
 
 
 def load(
-    source: StrPath,
+    source: StrPath | Module,
     weights: StrPath | None = None,
     *,
+    example_inputs: Any = None,
     format: str | None = None,
     batch: int | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -48,7 +51,9 @@ def load(
 
     Args:
         source: the file with the architecture (and weights, where the format keeps both in one).
-        weights: the second file, for formats that have one.
+        weights: the second file, for formats that have one; or a ``.safetensors`` file whose weights fill the network.
+        example_inputs: for a torch module in the place of ``source``: a tensor for each input (the first axis is the
+            batch).
         format: the format's name; by default the content decides.
         batch: fix the batch size; None keeps it dynamic.
         input_shapes: shapes of inputs that the file does not give, batch first.
@@ -94,8 +99,9 @@ def load(
     except TypeError:
         known = ", ".join(Limits.__dataclass_fields__)
         raise UsageError(f"no such limit; there are {known}") from None
+    tensors = None if weights is None or Path(weights).suffix != ".safetensors" else Path(weights)
     options = ReadOptions(
-        weights=None if weights is None else Path(weights),
+        weights=None if weights is None or tensors is not None else Path(weights),
         batch=batch,
         input_shapes={k: tuple(v) for k, v in (input_shapes or {}).items()},
         mean=None if mean_file is None else Path(mean_file),
@@ -111,9 +117,18 @@ def load(
         limits=bounds,
         no_weights=no_weights,
     )
-    path = Path(source)
-    chosen = formats.by_name(format) if format else formats.detect(path)
-    model = chosen.read(path, options)
+    from netferry.api.torch_modules import is_module, read_module
+
+    if is_module(source):
+        model = read_module(source, example_inputs, options)
+    else:
+        path = Path(source)  # pyright: ignore[reportArgumentType]
+        chosen = formats.by_name(format) if format else formats.detect(path)
+        model = chosen.read(path, options)
+    if tensors is not None:
+        from netferry.api.weights import load_weights
+
+        load_weights(model, tensors, skip_missing=skip_missing)
     if inputs or outputs:
         _cut(model, inputs, outputs)
     if no_weights:

@@ -1,0 +1,69 @@
+"""A PyTorch module as a model: through torch.export and torch's own ONNX exporter, then netferry's reader."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netferry.errors import UsageError
+from netferry.schemas.model import Note, Source
+
+if TYPE_CHECKING:
+    from netferry.converters.options import ReadOptions
+    from netferry.schemas.model import Model
+
+
+def is_module(source: Any) -> bool:
+    """Whether something is a torch module; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.nn.Module)
+
+
+def read_module(source: Any, example_inputs: Any, options: ReadOptions) -> Model:
+    """Return a module as a model, in eval mode: parameters keep their names, layers those of their modules.
+
+    Args:
+        source: the module; it is traced in eval mode and left in the mode that it had.
+        example_inputs: a tensor, or one per parameter of ``forward``; their first axis becomes the dynamic batch
+            (examples of a batch of 1 become 2 for the tracing).
+        options: limits of the reader.
+
+    Raises:
+        UsageError: no example inputs.
+        UnsupportedError: torch.export cannot follow the module.
+    """
+    import torch
+
+    from netferry.converters.formats import by_name
+    from netferry.converters.through_onnx import keep_weights
+    from netferry.runtime.torch.onnx_program import write_onnx
+    from netferry.runtime.torch.program import program_of
+    from netferry.schemas.publish import temporary_folder
+
+    if example_inputs is None:
+        raise UsageError("a torch module needs example_inputs: a tensor for each input")
+    given: Sequence[Any] = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    if not given or not all(isinstance(x, torch.Tensor) for x in given):
+        raise UsageError("example_inputs are tensors, one for each input of the module")
+    # torch.export takes a size of 1 for a constant
+    examples = [torch.cat([x, x]) if x.dim() and x.shape[0] == 1 else x for x in given]
+    trains = source.training
+    try:
+        program = program_of(source, examples, [("batch", *x.shape[1:]) if x.dim() else () for x in examples])
+    finally:
+        source.train(trains)
+    with temporary_folder() as folder:
+        write_onnx(program, Path(folder) / "model.onnx")
+        model = by_name("onnx").read(Path(folder) / "model.onnx", options)
+        keep_weights(model)
+    model.graph.name = type(source).__name__
+    model.source = Source("pytorch", (), str(torch.__version__), {"kind": "module"})
+    model.notes = [replace(note) for note in model.notes]
+    fixed = [i.name for i in model.inputs if i.shape and isinstance(i.shape[0], int)]
+    if fixed:
+        names = ", ".join(fixed)
+        model.notes.append(Note("warning", f"torch.export fixed the batch of {names}: the module depends on it"))
+    return model
