@@ -166,6 +166,7 @@ def convert(
     keep_layers: Sequence[str] = (),
     disable: Sequence[str] = (),
     verify: bool = False,
+    embed_preprocessing: bool = False,
     sandbox: bool = False,
     **reading: Any,
 ) -> dict[str, Any]:
@@ -180,6 +181,8 @@ def convert(
         report: write the machine-readable conversion report here.
         verify: run the source in its own framework too and write nothing where the results differ; the error names
             the first diverging layer (see :func:`verify`).
+        embed_preprocessing: the picture input takes decoded pictures (uint8, N x H x W x C, RGB or grey); the graph
+            resizes and normalises them.
         sandbox: do it in a confined child process, so that a crash of a native library is an error here.
 
     ``source``, ``weights``, ``target``, ``report``, ``labels`` and ``mean_file`` may be URLs (s3, gs, http, file).
@@ -201,6 +204,7 @@ def convert(
             files.input(source), place, files.input(weights), report=kept, opset=opset, ir_version=ir_version,
             external_data=external_data, check=check, allow_placeholders=allow_placeholders, optimize=optimize,
             precision=precision, half_io=half_io, keep_layers=keep_layers, disable=disable, verify=verify,
+            embed_preprocessing=embed_preprocessing,
             reading=reading,
         )  # fmt: skip
         if files.used:
@@ -228,6 +232,7 @@ def converted(
     keep_layers: Sequence[str] = (),
     disable: Sequence[str] = (),
     verify: bool = False,
+    embed_preprocessing: bool = False,
     gates: Sequence[Callable[..., Any]] = (),
 ) -> dict[str, Any]:
     """The work of :func:`convert`, on local files.
@@ -262,6 +267,13 @@ def converted(
         disable=disable,
         check=check != "structure",
     )
+    if embed_preprocessing:
+        from netferry.converters.passes.embed import embed_preprocessing as embed
+
+        options["embed_preprocessing"] = True
+        if verify:
+            raise UsageError("with the preprocessing embedded the inputs are not the source's: nothing can be verified")
+        model.notes.append(embed(model))
     found: list[dict[str, Any]] = []
     gates = list(gates)
     if verify:

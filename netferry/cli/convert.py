@@ -100,6 +100,10 @@ def convert(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare with the source in its own framework before the file appears.")
     ] = False,
+    embed_preprocessing: Annotated[
+        bool,
+        typer.Option("--embed-preprocessing", help="Take uint8 pictures (N x H x W x C); resize, normalise inside."),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write the conversion report (JSON) here.", **URL)] = None,
     as_json: Json = False,
 ) -> None:
@@ -130,6 +134,7 @@ def convert(
         keep_layers=tuple(keep_layer or ()),
         disable=tuple(disable or ()),
         verify=verify,
+        embed_preprocessing=embed_preprocessing,
         **reading,
     )
     show(result, as_json, "tables.converted")
