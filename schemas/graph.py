@@ -51,6 +51,7 @@ class Builder:
         self._layer: tuple[str, str] | None = None if parent is None else parent._layer
         self._fresh: list[ir.Node] = []
         self._shared: dict[object, ir.Value] = {} if parent is None else self._root._shared
+        self._protos: dict[int, tuple[ir.Value, Any, onnx.TypeProto]] = {} if parent is None else self._root._protos
 
     # names -----------------------------------------------------------------------------------------------------
 
@@ -242,7 +243,7 @@ class Builder:
                 proto.input.append("")
                 continue
             proto.input.append(f"i{i}")
-            types[f"i{i}"] = _type_proto(value)
+            types[f"i{i}"] = self._type_proto(value)
             tensor = value.const_value
             if tensor is not None and tensor.size <= 64 and isinstance(tensor, (ir.Tensor, ir.TensorProtoTensor)):
                 data[f"i{i}"] = ir.serde.serialize_tensor(tensor)
@@ -265,6 +266,14 @@ class Builder:
             if proto_type is not None:
                 typed = ir.serde.deserialize_type_proto_for_type(proto_type)
                 value.type, value.shape = typed, ir.serde.deserialize_type_proto_for_shape(proto_type)
+                self._protos[id(value)] = value, (value.type, value.shape), proto_type
+
+    def _type_proto(self, value: ir.Value) -> onnx.TypeProto:
+        """Type and shape of a value as inference said them, unless they were changed since."""
+        found = self._protos.get(id(value))
+        if found is not None and found[1][0] is value.type and found[1][1] is value.shape:
+            return found[2]
+        return _type_proto(value)
 
     # short forms -----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import url2pathname
 
 from netferry.errors import InputError, LimitExceeded, MissingExtra, NetferryError, OutputError, UsageError, quoted
 from netferry.schemas.publish import temporary_folder
@@ -183,6 +182,8 @@ def local_path(url: str) -> Path | None:
         return None
     if parts.netloc not in ("", "localhost"):
         raise UsageError("a file URL has three slashes: file:///folder/file", file=shown(url))
+    from urllib.request import url2pathname  # brings http and ssl, which most calls can do without
+
     return Path(url2pathname(parts.path))
 
 
