@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from netferry.errors import quoted
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role, role_by_use, static_shape
+from netferry.schemas.layers import Role, layer_of, role_by_use, static_shape
 from netferry.schemas.tensors import sample_of
 
 _SAMPLE = 4096
@@ -74,6 +74,28 @@ def _beside_copy(shared: Shared, named: set[ir.Value]) -> bool:
         if any(v in named for node in near for v in node.inputs):
             return True
     return False
+
+
+def read_by_several(graph: ir.Graph) -> list[str]:
+    """What there is to say of parameters that several layers read directly: they stay one parameter."""
+    alike: list[str] = []
+    others: list[str] = []
+    for name, value in graph.initializers.items():
+        uses = [use for use in value.uses() if use.node.op_type != "Identity"]
+        if len(uses) < 2 or len({layer_of(use.node)[0] for use in uses}) < 2 or role_by_use(value) == Role.CONSTANT:
+            continue
+        values = sample_of(value, _SAMPLE)
+        same = values is not None and bool((values == values[:1]).all())
+        (alike if same else others).append(name)
+    out: list[str] = []
+    for names, more in (
+        (others, ""),
+        (alike, " (their values are all alike: the exporter may have merged equal copies)"),
+    ):
+        if names:
+            rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            out.append(f"read by several layers and taken for tied{more}: {', '.join(map(quoted, names[:5]))}{rest}")
+    return out
 
 
 def told(shared: list[Shared]) -> list[str]:

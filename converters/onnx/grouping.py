@@ -14,7 +14,7 @@ from netferry.converters.onnx.scopes import Scope, is_made, parameter_name, scop
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, LAYER_TYPE, graphs_of, layer_of, read_by
 from netferry.schemas.model import Model, Note
-from netferry.schemas.ties import shared_parameters, told
+from netferry.schemas.ties import read_by_several, shared_parameters, told
 
 _SIZES = frozenset((
     "Shape", "Size", "Gather", "Unsqueeze", "Squeeze", "Concat", "Cast", "Slice", "Add", "Sub", "Mul", "Div", "Floor",
@@ -54,6 +54,7 @@ def group(model: Model) -> None:
     for name, own in members.items():
         working = [n for n in own if n not in helpers] or own
         _stamp(own, name, _kind(working, {n: scopes[n] for n in working if n in scopes}, holders))
+    model.notes.extend(Note("assumed", text) for text in read_by_several(model.graph))
 
 
 def _has_texts(graph: ir.Graph) -> bool:

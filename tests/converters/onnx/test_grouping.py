@@ -160,6 +160,12 @@ def test_ties_and_equal_copies(names: tuple[str, str, str], values: np.ndarray, 
     assert [words in note.message for note in model.notes if note.kind == "assumed"] == [True]
 
 
+def test_parameters_that_several_layers_read_are_told(tmp_path: Path) -> None:
+    text = "(float[N,4] x) => (float[N,4] y) { a = MatMul(x, w)  b = Relu(a)  y = MatMul(b, w) }"
+    model = load(stored(tmp_path / "net.onnx", _named(text, ["p", "r", "q"], {"w": (4, 4)})))
+    assert [n.message for n in model.notes] == ["read by several layers and taken for tied: 'w'"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
 def test_exports_of_torch(dynamo: bool, tmp_path: Path) -> None:
