@@ -2,10 +2,12 @@
 
     python -m benchmarks.half_precision [--python KERAS_PYTHON] [--only MobileNetV2 ...] [--shared FOLDER]
 
-Seeded networks of keras.applications (He's kernels and open gates, so that signals reach the end: as Keras draws them
-they fade to 1e-11 and less, which no half precision can say; without softmax, so that the scores themselves are
-compared) on seeded pictures and, with --shared, the real networks there on their recorded inputs. Each is converted to
-float32 ONNX, then to float16 by netferry and by onnxruntime.transformers.float16, and run twice: by onnxruntime's
+Seeded networks of keras.applications (without softmax, so that the scores themselves are compared) on seeded pictures
+and, with --shared, the real networks there on their recorded inputs. As Keras draws kernels, the signals of some fade
+below 1e-9, which no half precision can say: such a network is shown and not judged. --kernels he draws larger ones and
+opens gates, so that signals reach the end of most; those of MobileNetV2 grow instead until they are cut.
+
+Each is converted to float32 ONNX, then to float16 by netferry and by onnxruntime.transformers.float16, and run twice: by onnxruntime's
 processor, which keeps float32 between operators, and with every operator's result rounded to float16, as a GPU does
 (netferry.runtime.emulate).
 
@@ -37,6 +39,7 @@ FAMILIES = {
     "ConvNeXtTiny": 96,
 }  # fmt: skip
 BOUND = 2e-3
+FADED = 1e-9
 _MAKE = """
 import sys, keras, numpy as np
 name, size, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -44,7 +47,7 @@ keras.utils.set_random_seed(7)
 more = {"include_preprocessing": False} if "V3Small" in name or name == "ConvNeXtTiny" or "V2B0" in name else {}
 model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classifier_activation=None, **more)
 rng = np.random.default_rng(7)
-for layer in model.layers:
+for layer in model.layers if sys.argv[4] == "he" else ():
     for weight in layer.weights:
         shape = tuple(weight.shape)
         if len(shape) >= 2:
@@ -104,6 +107,7 @@ def main() -> int:
     """Print a line per network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=os.environ.get("NETFERRY_TF_PYTHON", sys.executable))
+    parser.add_argument("--kernels", choices=("keras", "he"), default="keras")
     parser.add_argument("--only", nargs="*", choices=[*FAMILIES, *REAL])
     parser.add_argument("--shared", type=Path)
     asked = parser.parse_args()
@@ -124,23 +128,24 @@ def main() -> int:
                 made = folder / "net.keras"
                 env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
                 subprocess.run(
-                    [asked.python, "-c", _MAKE, name, str(size), str(made)], check=True, env=env, capture_output=True
+                    [asked.python, "-c", _MAKE, name, str(size), str(made), asked.kernels],
+                    check=True,
+                    env=env,
+                    capture_output=True,
                 )
                 api.convert(made, full, optimize="full")
                 pictures = np.random.default_rng(0).random((2, size, size, 3)).astype(np.float32)
                 pictures *= 255 if name == "EfficientNetB0" else 1
             api.convert(full, half, precision="fp16", check="structure")
             found = differences(full, half, pictures)
-            judged = name in FAMILIES or name == "SqueezeNet"
+            judged = (name in FAMILIES and found["top"] > FADED) or name == "SqueezeNet"
             beyond = any(found[f"ours{way}"] > 1.05 * found[f"theirs{way}"] + 1e-6 for way in ("", " rounded"))
             bad = found["nan"] > 0 or (judged and not found["ours"] <= BOUND) or beyond
             wrong += bad
             numbers = " ".join(f"{found[k]:8.1e}" for k in ("ours", "theirs", "ours rounded", "theirs rounded"))
             size = half.stat().st_size / full.stat().st_size
-            print(
-                f"{name:18} {numbers} {found['nan']:4.0f} {found['top']:8.2g} {size:5.2f}{'  WRONG' if bad else ''}",
-                flush=True,
-            )
+            mark = "  WRONG" if bad else "" if judged else "  (not judged)"
+            print(f"{name:18} {numbers} {found['nan']:4.0f} {found['top']:8.2g} {size:5.2f}{mark}", flush=True)
     return 1 if wrong else 0
 
 

@@ -13,9 +13,11 @@ import onnx
 import pytest
 
 from netferry import api
+from netferry.api.description import describe
 from netferry.converters.html import sheets
 from netferry.errors import LimitExceeded, OutputError
 from netferry.schemas.ir import ir
+from netferry.schemas.model import Model, Source
 from netferry.schemas.statistics import statistics
 from netferry.schemas.tensors import array_tensor
 
@@ -127,13 +129,11 @@ def test_graphs_inside_layers_are_sheets_of_their_own(tmp_path: Path) -> None:
     assert branch["sheets"] == [["then_branch", 1], ["else_branch", 2]]
 
 
-def test_constants_are_not_drawn(tmp_path: Path) -> None:
-    source = net(
-        tmp_path / "m.onnx",
-        """g (float[2] x) => (float[2] y) { a = Constant<value_float = 2.0>() b = Neg(a) y = Mul(x, b) }""",
-    )
-    api.inspect(source, html=tmp_path / "p.html")
-    (sheet,) = content(tmp_path / "p.html")["sheets"]
+def test_constants_are_not_drawn() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y)
+        { a = Constant<value_float = 2.0>() b = Neg(a) y = Mul(x, b) }"""
+    model = Model(ir.from_onnx_text(text), source=Source("onnx"))
+    (sheet,) = sheets.sheets_of(model, describe(model))
     assert [layer["type"] for layer in sheet["layers"]] == ["Input", "Mul", "Output"]
     assert sheet["constants"] == 2
 
