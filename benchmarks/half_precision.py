@@ -7,9 +7,9 @@ and, with --shared, the real networks there on their recorded inputs. As Keras d
 below 1e-9, which no half precision can say: such a network is shown and not judged. --kernels he draws larger ones and
 opens gates, so that signals reach the end of most; those of MobileNetV2 grow instead until they are cut.
 
-Each is converted to float32 ONNX, then to float16 by netferry and by onnxruntime.transformers.float16, and run twice: by onnxruntime's
-processor, which keeps float32 between operators, and with every operator's result rounded to float16, as a GPU does
-(netferry.runtime.emulate).
+Each is converted to float32 ONNX, then to float16 by netferry and by onnxruntime.transformers.float16, and run twice:
+by onnxruntime's processor, which keeps float32 between operators, and with every operator's result rounded to float16,
+as a GPU does (netferry.runtime.emulate).
 
 The exit code is 1 where onnxruntime finds netferry's more than 2e-3 of the largest score away on a seeded family or
 SqueezeNet, where either way is more than 1.05 times as far as onnxruntime's converter, or where anything is NaN.
