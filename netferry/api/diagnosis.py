@@ -8,7 +8,7 @@ from typing import Any
 
 from netferry import __version__
 
-_CORE = ("numpy", "onnx", "onnx-ir", "onnxscript", "h5py", "protobuf", "typer", "rich", "pillow")
+_CORE = ("numpy", "onnx", "onnx-ir", "onnxscript", "h5py", "protobuf", "typer", "rich", "pillow", "platformdirs", "filelock")
 _EXTRAS = {
     "onnxruntime": ("cpu", "run networks (checks, predict, features)"),
     "torch": ("train", "fine-tuning"),
