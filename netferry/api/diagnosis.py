@@ -8,7 +8,8 @@ from typing import Any
 
 from netferry import __version__
 
-_CORE = ("numpy", "onnx", "onnx-ir", "onnxscript", "h5py", "protobuf", "typer", "rich", "pillow", "platformdirs", "filelock")
+_CORE = ("numpy", "onnx", "onnx-ir", "onnxscript", "h5py", "protobuf", "typer", "rich", "pillow", "platformdirs",
+         "filelock")  # fmt: skip
 _EXTRAS = {
     "onnxruntime": ("cpu", "run networks (checks, predict, features)"),
     "torch": ("train", "fine-tuning"),

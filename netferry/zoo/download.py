@@ -235,7 +235,8 @@ def _vouch(part: Path, wanted: Wanted, told: dict[str, str]) -> str:
             wanted.check(part)
         except NetferryError as error:
             _forget(part)
-            raise _Bad(f"the file that arrived is not the right one: {error.reason}", final=bool(checks or told)) from None
+            sure = bool(checks or told)  # it arrived as it is there
+            raise _Bad(f"the file that arrived is not the right one: {error.reason}", final=sure) from None
     if checks:
         return f"published {next(iter(checks))}"
     return f"the server's {next(iter(told))}" if told else "reading it" if wanted.check is not None else "its length"
