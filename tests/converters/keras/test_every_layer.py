@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import onnx
 import pytest
 
 from netferry.converters.keras import read  # noqa: F401 -- registers the readers
 from netferry.converters.keras.registry import registry
+from netferry.converters.onnx.write import write
 from netferry.schemas.layers import Role
 from tests.converters.keras.oracle import Case, Keras
 
@@ -77,3 +79,8 @@ def test_adapted_normalization_counts_its_state(case: Case) -> None:
     """Mean, variance and how many values it has seen; the last is not written, as nothing reads it."""
     made = case("(lambda l: (l.adapt(np.arange(12.).reshape(4, 3)), l(x))[1])(L.Normalization())", (3,))
     assert len(made.model.parameters(Role.STATE)) == 3
+    write(made.model, case.folder / "written.onnx", producer_version="test")
+    written = onnx.load(case.folder / "written.onnx").graph
+    assert {i.name for i in written.initializer} & set(made.model.parameters(Role.STATE)) == {
+        "normalization.mean", "normalization.variance"
+    }  # fmt: skip
