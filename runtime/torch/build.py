@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx, nn
 
 from netferry.errors import UnsupportedError, UnsupportedLayer
@@ -22,7 +23,7 @@ from netferry.runtime.torch.plans import Plan
 from netferry.runtime.torch.store import Store, settle
 from netferry.runtime.torch.ties import separate_copies
 from netferry.runtime.torch.values import Held, Unsupported
-from netferry.runtime.torch.weightless import plain_module
+from netferry.runtime.torch.weightless import SPATIAL, plain_module
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, Role, layer_of, role_of
 from netferry.schemas.model import Model
@@ -222,7 +223,12 @@ class GraphBuilder(Calls):
         if module is None:
             return False
         path = self.add_module(wanted_path(node, None), module)
-        made = self.stamp(self.graph.call_module(path, (self._input(node, 0),)), node)
+        x, channels = self._input(node, 0), int(node.metadata_props.get(SPATIAL, "1"))
+        if channels != 1:
+            x = self.stamp(self.graph.call_function(torch.movedim, (x, channels, 1)), node)
+        made = self.stamp(self.graph.call_module(path, (x,)), node)
+        if channels != 1:
+            made = self.stamp(self.graph.call_function(torch.movedim, (made, 1, channels)), node)
         self.held[node.outputs[0]] = Held("tensor", made)
         return True
 

@@ -12,6 +12,9 @@ from netferry.runtime.torch.facts import attribute, given, known, number, rank_o
 from netferry.runtime.torch.modules_conv import same_or_pads
 from netferry.schemas.ir import ir
 
+SPATIAL = "netferry.spatial"
+"""metadata of a Dropout that drops whole channels: the axis of the channels"""
+
 
 def plain_module(node: ir.Node) -> nn.Module | None:
     """A module without weights for a node that is a layer by itself, so that the printed network reads like one."""
@@ -62,6 +65,10 @@ def _dropout(node: ir.Node) -> nn.Module | None:
         ratio = float(str(held.reshape(-1)[0]))
     if given(node, 2) and known(node.inputs[2]) is None:
         return None
+    if SPATIAL in node.metadata_props:  # whole channels, as Keras's SpatialDropout
+        rank, axis = rank_of(node.inputs[0]) or 0, node.metadata_props[SPATIAL]
+        kind: Any = {3: nn.Dropout1d, 4: nn.Dropout2d, 5: nn.Dropout3d}.get(rank)
+        return kind(ratio) if kind is not None and axis in map(str, range(1, rank)) else None
     return nn.Dropout(ratio)
 
 

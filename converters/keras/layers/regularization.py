@@ -15,13 +15,14 @@ def dropout(b: Builder, l: Layer, x: KT) -> KT:
     rate = l.config.number("rate", also=("p",))
     if not 0 <= rate <= 1:
         raise MalformedFile(f"rate={rate} is not between 0 and 1", layer=l.path)
-    l.config.ignore("noise_shape", "data_format", "dim_ordering")
-    spatial = l.type.startswith("Spatial")
+    first = l.config.take("data_format", None) == "channels_first" or l.config.take("dim_ordering", None) == "th"
+    l.config.ignore("noise_shape")
+    channels = 1 if first and not l.type.endswith("1D") else x.rank - 1
     made = b.op(
         "Dropout",
         x.value,
         b.const(min(rate, 0.999999), "ratio"),
-        metadata={"netferry.spatial": "1"} if spatial else None,
+        metadata={"netferry.spatial": str(x.order.index(channels))} if l.type.startswith("Spatial") else None,
     )
     return x.like(made)
 

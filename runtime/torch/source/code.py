@@ -191,7 +191,7 @@ class Code:
                     self.helpers.name(function)
                 for name in ("then_branch", "else_branch") if isinstance(inner, If) else ("body",):
                     self._collect(getattr(inner, name))
-            elif node.op == "call_function" and node.target.__module__.startswith("netferry."):  # type: ignore[union-attr]
+            elif node.op == "call_function" and (node.target.__module__ or "").startswith("netferry."):  # type: ignore[union-attr]
                 call_text(
                     node,
                     lambda v: "_" if isinstance(v, fx.Node) else _blank(v),
@@ -268,6 +268,8 @@ class _Writer:
         function: Any = node.target
         if function.__name__ == "getitem":
             return f"{atom(self.text(node.args[0]))}[{self.text(node.args[1])}]"
+        if function is torch.movedim:
+            return f"torch.movedim({', '.join(map(self.text, node.args))})"
         if function.__module__.startswith("netferry."):
             return call_text(node, self.text, self.code.helpers.name, unsigned=self.code.unsigned)
         if function.__name__ == "pos":

@@ -154,6 +154,19 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(module.eval()(x), x)
 
 
+@pytest.mark.parametrize("axis", [1, 3])
+def test_spatial_dropout_drops_whole_channels(axis: int) -> None:
+    text = """g (float[N, A, B, C] x) => (float[N, A, B, C] y) <float ratio = {0.5}> { y = Dropout (x, ratio) }"""
+    model = model_of(text, {}, {"y": "drop"})
+    next(iter(model.graph)).metadata_props["netferry.spatial"] = str(axis)
+    torch.manual_seed(0)
+    x = torch.ones(4, 50, 4, 4).movedim(1, axis)
+    assert torch.equal(to_torch(model).eval()(x), x)
+    made = to_torch(model).train()(x).movedim(axis, 1).flatten(2)
+    assert bool((made.amin(2) == made.amax(2)).all())
+    assert 0.3 < float((made[..., 0] == 0).float().mean()) < 0.7
+
+
 def test_shapes_stay_python_numbers() -> None:
     text = """g (float[N, 2, 6] x) => (float[N, T] y)
       <int64 zero = {0}, int64[1] at = {0}, int64[1] rest = {-1}> {

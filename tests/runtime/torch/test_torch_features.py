@@ -62,6 +62,26 @@ def test_autocast_and_half(make, x: torch.Tensor) -> None:
     torch.testing.assert_close(half.float(), want, rtol=0.1, atol=0.1)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("make", "x"), NETS)
+def test_data_parallel_trains_and_finds_the_way_back(make, x: torch.Tensor, tmp_path) -> None:
+    """One process of DistributedDataParallel takes the step that the module alone takes."""
+    model, other = make(), make()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        plain = to_torch(model)
+        parallel = torch.nn.parallel.DistributedDataParallel(to_torch(other))
+        for module in (plain, parallel):
+            module(x).square().mean().backward()
+            torch.optim.SGD(module.parameters(), lr=0.1).step()
+        assert other.update_from(parallel) == model.update_from(plain)
+        for a, b in zip(plain.parameters(), parallel.parameters(), strict=True):
+            torch.testing.assert_close(a, b)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_channels_last() -> None:
     module = to_torch(convnet()).eval()
     x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
