@@ -19,7 +19,7 @@ MAY_REFUSE_BELOW = {
     "GatherND": 12, "GridSample": 20, "Identity": 16, "If": 16, "ImageDecoder": 20, "LinearAttention": 27, "Loop": 16,
     "LpPool": 18, "MelWeightMatrix": 17, "OneHot": 13, "OptionalGetElement": 18, "OptionalHasElement": 18, "Pow": 12,
     "QLinearMatMul": 21, "QuantizeLinear": 25, "Range": 13, "ReduceMax": 20, "ReduceMin": 12, "RegexFullMatch": 20,
-    "Reshape": 14, "Resize": 19, "ReverseSequence": 13, "RoiAlign": 16, "RotaryEmbedding": 13, "STFT": 17, "Scan": 27,
+    "Reshape": 14, "Resize": 19, "ReverseSequence": 13, "RoiAlign": 16, "RotaryEmbedding": 13, "STFT": 17,
     "ScatterElements": 16,
     "ScatterND": 16, "SequenceMap": 17, "StringConcat": 20, "StringSplit": 20, "TensorScatter": 24, "Unique": 13,
 }  # fmt: skip
