@@ -58,6 +58,7 @@ class Session:
         device: ``auto`` (a GPU that works, else the processor), ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt`` …
         threads: threads of one run on the processor; None lets onnxruntime choose.
         weights_folder: where the external weights of a model given as bytes lie.
+        spin: threads wait busily for the next piece of work; not, where other threads decode on the same processors.
         bind: keep inputs and outputs in buffers on the device; None does so on CUDA.
         cuda_graph: record the launches of a run per combination of input shapes and replay them; CUDA only.
         once: the session will run only a few times: weights are not packed anew for speed, which for large networks
@@ -87,6 +88,7 @@ class Session:
         *,
         weights_folder: str | os.PathLike[str] | None = None,
         once: bool = False,
+        spin: bool = True,
         bind: bool | None = None,
         cuda_graph: bool = False,
     ) -> None:
@@ -107,6 +109,7 @@ class Session:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         if once:
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if once or not spin:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if cuda_graph and asked[0] not in ("cuda", "auto"):
             raise UsageError(f"CUDA graphs need a CUDA device, not {quoted(device)}", hint="--device cuda")

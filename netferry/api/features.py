@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from netferry.api.predicting import as_onnx
 from netferry.api.reading import StrPath
+from netferry.api.remote import Transfers
 from netferry.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ def features(
     out = Path(output)
     check_output(out, list(dict.fromkeys(layers)))
     _refuse_other_shard(out, part)
-    with as_onnx(source, weights, reading) as path:
+    with Transfers() as files, as_onnx(files.input(source), files.input(weights), reading) as path:
         piece, extractor = extractor_of(path, layers, pool, device, recipe)
-        items = opened(data, extractor.feed.session.inputs, data_options).part(part)
+        specs = files.inputs(data) if isinstance(data, list | tuple) else files.input(data)
+        items = opened(specs, extractor.feed.session.inputs, data_options).part(part)
         plan = {
             "model": {
                 "file": Path(source).name if isinstance(source, str | Path) else "model.onnx",
@@ -161,7 +163,7 @@ def extractor_of(
     from netferry.runtime.session import Session
 
     piece = cut(path, layers)
-    session = Session(piece.model, device, weights_folder=piece.folder)
+    session = Session(piece.model, device, weights_folder=piece.folder, spin=False)
     values = [port.name for port in session.outputs]
     found: dict[str, Layer] = {}
     for tap in piece.taps:

@@ -103,7 +103,7 @@ def predict(
         if "mean_file" in reading:
             reading["mean_file"] = files.input(reading["mean_file"])
         with as_onnx(files.input(source), files.input(weights), reading) as path:
-            session = Session(path, device=device)
+            session = Session(path, device=device, spin=False)
             classifier = Classifier(session, labels=label_names(labels), output=scores, changes=changes)
             items = opened(specs, session.inputs, data_options).part(part)
             run = _Run(classifier, top, files.output(output), files.output(out_raw))
