@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from netferry.converters.passes.opset_rules import Cannot, Rewriter
+from netferry.converters.passes.opset_rules import Cannot, Rewriter, discard, fixed_array
 from netferry.schemas.ir import ir
 
 
@@ -37,6 +37,7 @@ def write_out(b: Rewriter, schema: onnx.defs.OpSchema) -> list[ir.Value | None]:
         if formal.default_value.type:
             settings[name] = ir.from_proto(formal.default_value)
     settings.update(node.attributes.items())
+    spare: list[ir.Value] = []
     for inner in function.node:
         attributes: dict[str, Any] = {}
         for attribute in inner.attribute:
@@ -53,14 +54,34 @@ def write_out(b: Rewriter, schema: onnx.defs.OpSchema) -> list[ir.Value | None]:
             values[inner.output[0]] = b.const(_constant(attributes))
             continue
         operands = [values[name] for name in inner.input]
+        known = _known(inner.op_type, operands)
+        if known is not None:
+            values[inner.output[0]] = b.const(known)
+            spare.extend(v for v in operands[:1] if v is not None and v not in node.inputs)
+            continue
         made = b.op(inner.op_type, *operands, outputs=len(inner.output), domain=inner.domain, **attributes)
         for name, value in zip(inner.output, [made] if isinstance(made, ir.Value) else made, strict=True):
             values[name] = value
+    for value in spare:
+        discard(value)
     results = [values.get(name) for name in function.output[: len(node.outputs)]]
     for old, value in zip(node.outputs, results, strict=True):
         if value is None and (old.uses() or old.is_graph_output()):
             raise Cannot("its definition leaves an output out")
     return results
+
+
+def _known(op: str, operands: list[ir.Value | None]) -> np.ndarray | None:
+    """What the bodies compute of their own constants alone: a constant in the input's type, a root of one."""
+    if op not in ("CastLike", "Sqrt") or operands[0] is None:
+        return None
+    array = fixed_array(operands[0])
+    if array is None or array.size != 1:
+        return None
+    if op == "Sqrt":
+        return np.sqrt(array) if array.dtype.kind == "f" else None
+    like = operands[1].dtype if len(operands) > 1 and operands[1] is not None else None
+    return None if like is None or array.dtype.kind not in "fi" else array.astype(like.numpy())
 
 
 def _constant(attributes: dict[str, Any]) -> np.ndarray:
