@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from netferry.api.reading import StrPath
 from netferry.api.reading import load as load_file
 from netferry.api.writing import save
+from netferry.api.zoo_sounds import find_sounds, ontology
 from netferry.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
     from netferry.schemas.model import Model
     from netferry.zoo.catalogue import Entry
+
+__all__ = ["PUBLISHED", "build", "find_sounds", "load", "names", "ontology", "pull", "show"]
 
 PUBLISHED = "published"
 """stands for the weights of a network's official home"""

@@ -36,6 +36,7 @@ _COMMANDS = (  # one module per family of commands, in the order of --help
     "visualize",
     "run",
     "zoo",
+    "zoo_sounds",
 )
 for _module in _COMMANDS:
     import_module(f"netferry.cli.{_module}")

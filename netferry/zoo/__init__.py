@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netferry.api.zoo import build, load, names, pull, show
+    from netferry.api.zoo import build, find_sounds, load, names, ontology, pull, show
 
-__all__ = ["build", "load", "names", "pull", "show"]
+__all__ = ["build", "find_sounds", "load", "names", "ontology", "pull", "show"]
 
 
 def __getattr__(name: str) -> Any:
