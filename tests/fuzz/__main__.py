@@ -105,7 +105,7 @@ def _batch(target: Target, seeds: list[bytes], batch: int, until: float, writing
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    signal.alarm(60 + 2 * SECONDS)
+    resource.setrlimit(resource.RLIMIT_CPU, (60 + 2 * SECONDS, 90 + 2 * SECONDS))
     rng = random.Random(batch)
     for index in range(200):
         if time.monotonic() > until:
