@@ -66,6 +66,18 @@ def test_the_smaller_graph_is_yamnets_classes_and_what_is_above_them() -> None:
             ["Bird", "Bird vocalization, bird call, bird song", "Bird flight, flapping wings"],
             id="name first, then by the ontology's order",
         ),
+        pytest.param(
+            "wind",
+            [
+                "Wind",
+                "Wind instrument, woodwind instrument",
+                "Wind chime",
+                "Howl (wind)",
+                "Wind noise (microphone)",
+                "Power windows, electric windows",
+            ],
+            id="name before whole words, which the ontology has first",
+        ),
         pytest.param("cat", ["Cat", "Caterwaul", "Cattle, bovinae", "Roaring cats (lions, tigers)"], id="beginnings"),
         pytest.param("HOUSEFLY", ["Fly, housefly"], id="synonym in any case"),
         pytest.param("dog", ["Dog", "Whimper (dog)", "Canidae, dogs, wolves"], id="whole words before beginnings"),
