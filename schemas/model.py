@@ -156,10 +156,11 @@ class Model:
         """Names of parameters that have no values."""
         return [n for n, v in self.graph.initializers.items() if filler_of(v.const_value) is not None]
 
-    def initialise(self, seed: int, *, limit: int = 1_000_000_000) -> list[str]:
+    def initialise(self, seed: int, *, limit: int = 1_000_000_000, keep: int = _KEEP_ELEMENTS) -> list[str]:
         """Fill every parameter that has no values by the filler its source asked for; returns their names.
 
-        Large ones are computed each time they are asked for, so that the network is never in memory as a whole.
+        Those of more than ``keep`` elements are computed each time they are asked for: the network is never in memory as
+        a whole.
 
         Raises:
             LimitExceeded: more than ``limit`` elements in all would be made up.
@@ -171,7 +172,7 @@ class Model:
         for name in names:
             value = self.graph.initializers[name]
             make = partial(fill, filler_of(value.const_value) or {}, static_shape(value), name, seed)
-            value.const_value = _made_up(make, value, name)
+            value.const_value = _made_up(make, value, name, keep)
         return names
 
     def forget_values(self) -> None:
@@ -292,14 +293,14 @@ def _rule(name: str) -> Callable[..., Any]:
     return getattr(import_module(f"netferry.schemas.{file}"), function)
 
 
-def _made_up(make: Callable[[], np.ndarray], value: ir.Value, name: str) -> ir.TensorProtocol:
+def _made_up(make: Callable[[], np.ndarray], value: ir.Value, name: str, keep: int) -> ir.TensorProtocol:
     dtype = value.dtype or ir.DataType.FLOAT
     kind = dtype.numpy()
 
     def cast() -> np.ndarray:
         return make().astype(kind, copy=False)
 
-    if count(value) > _KEEP_ELEMENTS:
+    if count(value) > keep:
         return computed_tensor(cast, dtype, static_shape(value), name)
     return array_tensor(cast(), name) if dtype == ir.DataType.FLOAT else ir.Tensor(cast(), dtype=dtype, name=name)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PUBLISHED", "build", "find_sounds", "load", "names", "ontology", "pull", "show"]
 
+_KEEP = 1 << 14
+"""larger seeded parameters are computed when they are asked for: a network has hundreds, and they need not lie about"""
 PUBLISHED = "published"
 """stands for the weights of a network's official home"""
 
@@ -151,7 +153,7 @@ def _seeded(entry: Entry, seed: int) -> Model:
         _take_parameters(model)
     _complete(model, entry, None)
     scale_fillers(model)
-    model.initialise(seed)
+    model.initialise(seed, keep=_KEEP)
     return model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 import subprocess
 import sys
@@ -55,8 +54,8 @@ def run(path: Path, x: np.ndarray) -> np.ndarray:
     return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
 
 
-def arrays(model: Model, role: Role | None = None) -> dict[str, np.ndarray]:
-    return {k: np.array(array_of(v)) for k, v in model.parameters(role).items()}
+def arrays(model: Model) -> dict[str, np.ndarray]:
+    return {k: np.array(array_of(v)) for k, v in model.parameters(None).items()}
 
 
 def close(got: np.ndarray, want: np.ndarray, tolerance: float = 1e-4) -> None:
@@ -121,17 +120,16 @@ def agrees_with_keras(name: str, folder: Path, keras_of: Callable[[int], Keras])
 
 def retrains(model: Model, name: str, folder: Path) -> None:
     """A head of five classes, everything else as it was; features of the last pooling layer; five steps; export."""
-    before = arrays(model)
     five = model.with_head(5)
-    head = five.head()
-    for key, value in arrays(five).items():
-        if key in before and not key.startswith(head.layer):
-            assert value.tobytes() == before[key].tobytes(), key
+    head, before = five.head(), model.parameters(None)
+    for key, value in five.parameters(None).items():
+        if key in before and not key.startswith(head.layer):  # one at a time: a network may have 600 MB
+            assert np.array_equal(array_of(value), array_of(before[key])), key
     features(five, folder)
     torch = pytest.importorskip("torch")
     module = five.to_torch()
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    assert trainable == sum(v.size for v in arrays(five, Role.LEARNABLE).values())
+    assert trainable == sum(v.const_value.size for v in five.parameters(Role.LEARNABLE).values() if v.const_value)
     optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=1e-4)
     x, target = torch.from_numpy(batch(five, 2)), torch.tensor([1, 3])
     module.train()
@@ -166,15 +164,15 @@ def features(model: Model, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_nasnetlarge_needs_little_memory(tmp_path: Path) -> None:
-    """Build and check within four times the size of the weights."""
+    """Build and check within four times the size of the weights, in a process of its own."""
     code = (
-        "import netferry, resource\n"
-        "netferry.zoo.build('nasnetlarge', 'n.onnx', check='structure')\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+        "import netferry\n"
+        "from netferry.runtime.timing import resident\n"
+        "netferry.zoo.build('nasnetlarge', 'n.onnx', check='run')\n"
+        "print(resident(peak=True))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert int(done.stdout.split()[-1]) < 4 * 4 * entry("nasnetlarge").parameters
-    assert resource.getpagesize()
 
 
 def test_squeezenet_is_counted_as_published() -> None:

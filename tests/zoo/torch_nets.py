@@ -213,10 +213,11 @@ def vggish(w: Weights, x: Tensor) -> Tensor:
         for name in names:
             x = n.relu(name, x, 1, 1)
         x = F.max_pool2d(x, 2, 2)
-    x = x.permute(0, 2, 3, 1).flatten(1)
-    for name in ("fc1_1", "fc1_2"):
-        x = F.relu(n.fc(name, x))
-    return n.fc("fc2", x)
+    x = x.flatten(1)  # the reader has put the rows of fc1_1 into this order
+    for name in ("fc1_1", "fc1_2", "fc2"):  # Keras keeps these matrices input by output
+        x = x @ n.get(f"{name}.weight") + n.get(f"{name}.bias")
+        x = x if name == "fc2" else F.relu(x)
+    return x
 
 
 NETS: dict[str, Callable[[Weights, Tensor], Tensor]] = {
