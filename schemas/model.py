@@ -159,8 +159,8 @@ class Model:
     def initialise(self, seed: int, *, limit: int = 1_000_000_000, keep: int = _KEEP_ELEMENTS) -> list[str]:
         """Fill every parameter that has no values by the filler its source asked for; returns their names.
 
-        Those of more than ``keep`` elements are computed each time they are asked for: the network is never in memory as
-        a whole.
+        Those of more than ``keep`` elements are computed each time they are asked for: the network is never in memory
+        as a whole.
 
         Raises:
             LimitExceeded: more than ``limit`` elements in all would be made up.
