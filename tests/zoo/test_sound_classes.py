@@ -72,7 +72,6 @@ def test_the_smaller_graph_is_yamnets_classes_and_what_is_above_them() -> None:
                 "Wind",
                 "Wind instrument, woodwind instrument",
                 "Wind chime",
-                "Howl (wind)",
                 "Wind noise (microphone)",
                 "Power windows, electric windows",
             ],
