@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def write_source(module: fx.GraphModule, folder: Path, name: str, about: list[st
     """
     code = Code(module, class_name(name), about, unsigned=unsigned)
     text = code.text()
-    compile(text, CODE, "exec")
+    ast.parse(text, CODE)  # a syntax error here is a bug of ours
     (folder / CODE).write_text(text, encoding="utf-8")
     write_tensors(code.weights, folder / WEIGHTS)
     return [folder / CODE, folder / WEIGHTS]
