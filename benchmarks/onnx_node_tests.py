@@ -58,6 +58,8 @@ def cases() -> Iterator[Case]:
             for test in load_model_tests(kind=kind):
                 if test.model_dir is None:
                     model = test.model
+                    assert model is not None
+                    assert test.data_sets is not None
                     data = [([_value(x) for x in i], [_value(x) for x in o]) for i, o in test.data_sets]
                 else:
                     folder = Path(test.model_dir)
@@ -103,7 +105,7 @@ def by_onnxruntime(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[Any]:
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)
+    return list(session.run(None, feeds))
 
 
 def by_reference(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[Any]:
