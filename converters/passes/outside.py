@@ -17,11 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from netferry.converters.passes.editing import Edit, fixed
+from netferry.errors import quoted
 from netferry.schemas.ir import ir
+from netferry.schemas.layers import Role, role_of
+from netferry.schemas.model import Note
 from netferry.schemas.publish import temporary_folder
 from netferry.schemas.tensors import array_of, filler_of
 
@@ -95,9 +99,7 @@ OUTSIDE: dict[str, Step] = {
 }
 
 
-def _failed(name: str, error: Exception):
-    from netferry.schemas.model import Note
-
+def _failed(name: str, error: Exception) -> Note:
     return Note("warning", f"{name} failed and was left out: {type(error).__name__}")
 
 
@@ -128,9 +130,32 @@ def _take(edit: Edit, other: ir.Model) -> bool:
     if _face(other.graph) != _face(mine.graph) or dict(other.opset_imports) != dict(mine.opset_imports):
         edit.reasons.clear()
         return False
+    broken = _broken_weight(mine.graph, other.graph)
+    if broken is not None:
+        edit.reasons.clear()
+        edit.model.notes.append(Note("ignored", f"another program's smaller graph was not taken: {broken}"))
+        return False
     _restore(mine, other)
     edit.model.ir = other
     return True
+
+
+def _broken_weight(mine: ir.Graph, other: ir.Graph) -> str | None:
+    """Say which weight the other graph has spoilt: a shared learnable split into copies, or new values not finite."""
+    for name, value in mine.initializers.items():
+        count = len(value.uses())
+        if count > 1 and role_of(value) is Role.LEARNABLE:
+            kept = other.initializers.get(name)
+            if kept is None or len(kept.uses()) < count:
+                return f"it split the shared weight {quoted(name)}"
+    for name, value in other.initializers.items():
+        old = mine.initializers.get(name)
+        if old is not None and _alike(old, value):
+            continue
+        array = None if value.const_value is None else value.const_value.numpy()
+        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"it made values of {quoted(name)} that are not finite"
+    return None
 
 
 def _face(graph: ir.Graph) -> list[tuple[str | None, str, str]]:
