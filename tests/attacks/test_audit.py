@@ -17,7 +17,8 @@ WATCH = """
 import json, os, sys, sysconfig
 import netferry
 allowed = [os.path.realpath(p) for p in json.loads(sys.argv[2])]
-packages = [os.path.realpath(p) for p in {*sys.path, sysconfig.get_path("stdlib"), sys.prefix, sys.base_prefix} if p]
+root = os.path.dirname(os.path.dirname(os.path.realpath(netferry.__file__)))  # an editable install's metadata
+packages = [os.path.realpath(p) for p in {*sys.path, os.path.join(root, "netferry.egg-info"), sysconfig.get_path("stdlib"), sys.prefix, sys.base_prefix} if p]
 # what is lazily imported is imported now, by the same conversion of a network of the project's own
 for source in json.loads(sys.argv[3]):
     netferry.convert(source[0], sys.argv[4], *source[1:], check="structure")
