@@ -81,7 +81,7 @@ def extract_on_ray(
 
 def _connected(address: str) -> tuple[Any, bool]:
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise MissingExtra("ray", "ray", "a run on a cluster") from None
     if ray.is_initialized():
