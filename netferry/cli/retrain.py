@@ -49,8 +49,12 @@ def retrain(
     task: Annotated[str | None, _option("classes, labels (several each) or values.", panel=_DATA)] = None,
     split: Annotated[str, _option("Shares of training and validation; the rest tests.", panel=_DATA)] = "0.7,0.15",
     augment: Annotated[
-        str, _option("flip,translate=30,rotate=10,scale=0.9:1.1,crop=0.7:1,color=0.2; none.", panel=_DATA)
-    ] = "flip,translate=30",
+        str,
+        _option(
+            "default (flip,translate=30; 13 % of small inputs), rotate=10,scale=0.9:1.1,crop=0.7:1,color=0.2; none.",
+            panel=_DATA,
+        ),
+    ] = "default",
     optimizer: Annotated[str, _option("adam, adamw or sgd.")] = "adam",
     learning_rate: Annotated[
         float | None, _option("By default 1e-3 for the head alone, else 1e-4.", "--learning-rate", "--lr")
