@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from netferry.errors import CheckFailed, MissingExtra, UsageError
 from netferry.runtime.session import Session
 from netferry.runtime.verify import compare
-from netferry.schemas.publish import whole
+from netferry.schemas.publish import temporary_folder, whole
 
 Feeds = Mapping[str, np.ndarray]
 Score = Callable[[Session], float]
@@ -89,7 +88,7 @@ def quantize(
         raise UsageError("quantizing needs calibration inputs, there are none")
     source, target = Path(source), Path(target)
     before = Session(source, "cpu")
-    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
+    with temporary_folder() as folder:
         file = Path(folder) / "int8.onnx"
         _run(source, file, feeds, operators, keep_nodes, METHODS[method])
         after = Session(file, "cpu")

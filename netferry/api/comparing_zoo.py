@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from netferry.api import zoo
 from netferry.api.comparing import place_of, written
 from netferry.api.reading import StrPath
 from netferry.errors import UsageError
+from netferry.schemas.publish import temporary_folder
 
 
 def compare_zoo(
@@ -53,7 +53,7 @@ def compare_zoo(
     rows: list[dict[str, Any]] = []
     used = device
     for row in chosen:
-        with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
+        with temporary_folder() as folder:
             path = Path(folder) / f"{row.name}.onnx"
             zoo.build(row.name, path, check="structure")
             memory = memory_of(path, device, batch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from netferry.api.reading import StrPath, load
 from netferry.api.writing import save
 from netferry.errors import OutputError, UnsupportedOption, UsageError, quoted
+from netferry.schemas.publish import temporary_folder
 
 if TYPE_CHECKING:
     from netferry.runtime.data import Item
@@ -96,7 +96,7 @@ def quantize(
     kept = [
         n.name or "" for n in model.graph if n.op_type in KEPT or (keep_layers and layer_of(n)[0] in set(keep_layers))
     ]
-    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
+    with temporary_folder() as folder:
         before = Path(folder) / "float.onnx"
         after = Path(folder) / "int8.onnx"
         save(model, before, check="structure")

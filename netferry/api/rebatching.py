@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from netferry.api.reading import StrPath, load
 from netferry.api.writing import save
 from netferry.errors import CheckFailed
+from netferry.schemas.publish import temporary_folder
 
 if TYPE_CHECKING:
     from netferry.converters.passes.rebatch import Mended
@@ -63,7 +63,7 @@ def rebatch(
     started = time.perf_counter()
     model = load(source, weights, **reading)
     read = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
+    with temporary_folder() as folder:
         before = Path(folder) / "before.onnx"
         save(model.copy(), before, check="structure")
         original = Session(before, "cpu", once=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from netferry.runtime.session import Session
 from netferry.runtime.training.examples import ArrayExamples, Examples
 from netferry.schemas.model import Model
+from netferry.schemas.publish import temporary_folder
 
 Export = Callable[[Model, Path], Any]
 """Writes a model as ONNX (netferry.api.save)"""
@@ -49,7 +50,7 @@ class Featurizer:
         self.batch, self._folder = batch, folder
         self.engine = "onnxruntime" if device is None or module is None else "torch"
         if device is None or module is None:
-            with tempfile.TemporaryDirectory(prefix="netferry-") as scratch:
+            with temporary_folder() as scratch:
                 path = Path(scratch) / "trunk.onnx"
                 export(trunk, path)
                 session = Session(path, device="cpu", threads=torch.get_num_threads())
