@@ -102,7 +102,7 @@ def cached_ratio(model: Model, batch: int, count: int) -> tuple[float, float, fl
 
 def api_engines() -> Any:
     """What ``netferry.retrain`` gives to the training room."""
-    from netferry.api.retraining import engines
+    from netferry.api.retraining_job import engines
 
     return engines()
 

@@ -41,7 +41,7 @@ def advise(
     Raises:
         NetferryError: the network or the pictures cannot be read.
     """
-    from netferry.api.retraining import assume_preprocessing
+    from netferry.api.retraining_inputs import assume_preprocessing
     from netferry.runtime.data.folder import ImageFolder, ready_made
 
     made = ready_made(data)

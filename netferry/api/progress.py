@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from netferry.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from netferry.api.retraining import Job
+    from netferry.api.retraining_job import Job
 
 _PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 
@@ -100,7 +100,7 @@ def _loggers(job: Job, stack: ExitStack) -> list[Any]:
     for name in job.options.loggers:
         import importlib
 
-        from netferry.runtime.training.fit import quiet
+        from netferry.runtime.training.trainer import quiet
 
         module = importlib.import_module("lightning.pytorch.loggers")
         folder = str(job.folder / name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netferry.api.retraining import Job
+    from netferry.api.retraining_job import Job
     from netferry.runtime.training.train import Outcome
     from netferry.schemas.model import Model
 
@@ -40,7 +42,6 @@ def document(
     job: Job, model: Model, outcome: Outcome, found: dict[str, Any], written: dict[str, Any]
 ) -> dict[str, Any]:
     """The report as plain data."""
-    from netferry.api.retraining import versions
     from netferry.runtime.training.objective import METRICS
     from netferry.schemas.learning import learning_table
 
@@ -97,3 +98,19 @@ def _sha256(path: Path) -> str:
 
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what took part."""
+    from importlib.metadata import version
+
+    from netferry import __version__
+
+    names = ("torch", "lightning", "onnxruntime", "onnx", "numpy", "pillow")
+    found: dict[str, str] = {"netferry": __version__, "python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except Exception:  # onnxruntime comes in several packages
+            found[name] = str(getattr(sys.modules.get(name), "__version__", "?"))
+    return {**found, "platform": platform.platform()}

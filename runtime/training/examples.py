@@ -27,6 +27,16 @@ class Examples(Protocol):
 
     targets: np.ndarray
 
+    @property
+    def augmented(self) -> bool:
+        """Whether ``draws`` change them."""
+        ...
+
+    @property
+    def read(self) -> bool:
+        """Whether they are read from files, one by one, so that reading ahead in other processes pays."""
+        ...
+
     def __len__(self) -> int: ...
 
     def inputs(self, rows: Sequence[int], draws: Sequence[int] | None = None) -> list[np.ndarray]:
@@ -59,6 +69,13 @@ class PictureExamples:
         self._room = CACHE_BYTES
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
+
+    read = True
+
+    @property
+    def augmented(self) -> bool:
+        """Whether pictures are changed at random."""
+        return self.augment is not None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -110,6 +127,8 @@ class PictureExamples:
 
 class ArrayExamples:
     """Examples in arrays, batch first: feature vectors, time series, cached features."""
+
+    augmented = read = False
 
     def __init__(self, inputs: Sequence[np.ndarray], targets: np.ndarray) -> None:
         if not inputs or any(len(x) != len(targets) for x in inputs):

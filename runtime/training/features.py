@@ -90,8 +90,11 @@ class Featurizer:
 class Behind:
     """Examples as a trunk shows them, run each time they are asked for."""
 
+    read = False  # by this process: it holds the session
+
     def __init__(self, examples: Examples, run: Run) -> None:
         self.examples, self._run, self.targets = examples, run, examples.targets
+        self.augmented = examples.augmented
 
     def __len__(self) -> int:
         return len(self.examples)

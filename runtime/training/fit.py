@@ -6,12 +6,9 @@ seed that dropouts start from. So a run that goes on from a checkpoint does what
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,13 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from netferry.errors import CheckFailed, DeviceError
+from netferry.errors import CheckFailed
 from netferry.runtime.training.batches import Batches, Order, loader
 from netferry.runtime.training.examples import Examples
 from netferry.runtime.training.network import Learner, State
 from netferry.runtime.training.objective import Objective
 from netferry.runtime.training.options import TrainOptions
 from netferry.runtime.training.state import RunFolder, Standing
+from netferry.runtime.training.trainer import quiet, readers, trainer_of
+from netferry.runtime.training.validation import as_rows, validate
 
 Listener = Callable[[RunFolder, Standing], None]
 """called after each validation, by the first process"""
@@ -143,7 +142,11 @@ class Fit(pl.LightningModule):
     # one iteration's end -----------------------------------------------------------------------------------------
 
     def _validated(self) -> None:
-        loss, figure = self._validate()
+        stretch = self.stretch
+        loss, figure = None, None
+        if stretch.validation is not None and len(stretch.validation):
+            loss, figure = validate(self, stretch.learner, stretch.validation, stretch.objective,
+                                    self.options.batch_size, self._world_sum)  # fmt: skip
         standing, o = self.standing, self.options
         standing.seconds = time.monotonic() - self._started
         self._record(loss, figure)
@@ -207,51 +210,12 @@ class Fit(pl.LightningModule):
         )
         self.folder.timed("checkpoint", time.monotonic() - started)
 
-    def _validate(self) -> tuple[float | None, float | None]:
-        """Mean loss and figure over the validation set; nothing where there is none."""
-        examples, objective = self.stretch.validation, self.stretch.objective
-        if examples is None or not len(examples):
-            return None, None
-        self.network.eval()
-        whole = objective.task == "labels"  # its figure needs all scores in one place
-        rank, world = (0, 1) if whole else (self.global_rank, self.trainer.world_size)
-        sums = torch.zeros(3, device=self.device, dtype=torch.float64)
-        held: list[tuple[Tensor, Tensor]] = []
-        rows = list(range(len(examples)))[rank::world]
-        size = self.options.batch_size
-        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            for start in range(0, len(rows), size):
-                some = rows[start : start + size]
-                x = [torch.from_numpy(a).to(self.device) for a in examples.inputs(some)]
-                targets = torch.from_numpy(np.ascontiguousarray(examples.targets[some])).to(self.device)
-                logits = objective.prepared(as_rows(self.network(*self.stretch.learner.arranged(x))))
-                weights = objective.example_weights
-                total = float(len(some)) if weights is None else float(weights[examples.targets[some]].sum())
-                loss = objective.loss(logits, targets, training=False)
-                figure = objective.batch_figure(logits, targets)
-                sums += torch.stack([loss.double(), torch.tensor(total).to(loss).double(), figure.double()])
-                if whole:
-                    held.append((logits, targets))
-        self.network.train()
-        if not whole:
-            sums = self._world_sum(sums)
-        mean = float(sums[0] / sums[1])
-        if whole:
-            return mean, objective.figure(torch.cat([a for a, _ in held]), torch.cat([b for _, b in held]))
-        share = float(sums[2]) / len(examples)
-        return mean, share**0.5 if objective.task == "values" else share
-
     def _logits(self, inputs: list[Tensor]) -> Tensor:
         if self._trunk:
             with torch.no_grad():
                 made = self._trunk[0](*inputs)
             inputs = [made] if isinstance(made, Tensor) else list(made)
         return self.stretch.objective.prepared(as_rows(self._run(*self.stretch.learner.arranged(inputs))))
-
-
-def as_rows(logits: Tensor) -> Tensor:
-    """(N, K) of what may be (N, K, 1, 1)."""
-    return logits.flatten(1) if logits.ndim > 2 else logits
 
 
 def _seed(*numbers: int) -> int:
@@ -282,7 +246,7 @@ def fit(
     """
     module = Fit(stretch, options, folder, standing, best, listener, tick, optimizer_state)
     with quiet():
-        trainer = _trainer(options)
+        trainer = trainer_of(options)
         batches = Batches(
             stretch.training,
             stretch.order,
@@ -292,7 +256,7 @@ def fit(
             world=trainer.world_size,
         )
         gpu = trainer.strategy.root_device.type == "cuda"
-        workers = options.workers if options.workers is not None else _workers(stretch, gpu)
+        workers = options.workers if options.workers is not None else readers(stretch.training, gpu)
         data = loader(batches, standing.iteration, stretch.stop, workers, gpu)
         try:
             trainer.fit(module, data)
@@ -301,70 +265,3 @@ def fit(
                 raise KeyboardInterrupt from None
             raise
     return module.best
-
-
-def _workers(stretch: Stretch, gpu: bool) -> int:
-    import os
-
-    from netferry.runtime.training.examples import PictureExamples
-
-    if not gpu or not isinstance(stretch.training, PictureExamples):
-        return 0
-    return max(1, min(8, (os.cpu_count() or 2) - 1))
-
-
-def _trainer(options: TrainOptions) -> pl.Trainer:
-    accelerator = device_of(options.device)
-    distributed = options.devices * options.nodes > 1
-    try:
-        return pl.Trainer(
-            accelerator=accelerator,
-            devices=options.devices,
-            num_nodes=options.nodes,
-            strategy="ddp" if distributed else "auto",
-            precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[options.precision],  # type: ignore[arg-type]
-            max_epochs=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            inference_mode=False,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise DeviceError(f"{options.devices} x {options.device}: {' '.join(str(error).split())[:300]}") from None
-
-
-def device_of(name: str) -> str:
-    """``cpu`` or ``gpu`` as Lightning calls them; ``auto`` is a GPU where there is one.
-
-    Raises:
-        DeviceError: no such device, or it cannot be used.
-    """
-    if name == "auto":
-        return "gpu" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        return "cpu"
-    if name in ("cuda", "gpu"):
-        if not torch.cuda.is_available():
-            raise DeviceError("torch finds no GPU", hint="--device cpu, or a torch built for CUDA")
-        return "gpu"
-    raise DeviceError(f"training runs on cpu or cuda, not on {name!r}")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Lightning's banners and its advice to use more workers off stderr."""
-    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero",
-             "lightning.pytorch.accelerators.cuda")  # fmt: skip
-    levels = [(logging.getLogger(n), logging.getLogger(n).level) for n in names]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger, _ in levels:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in levels:
-                logger.setLevel(level)

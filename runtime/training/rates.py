@@ -1,0 +1,88 @@
+"""Which parameters learn how fast, and from when on: factors of the rate, blocks that join one after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netferry.errors import UsageError
+from netferry.runtime.training.options import HEAD_RATE, WHOLE_RATE, TrainOptions
+from netferry.schemas.head import ending_of
+from netferry.schemas.layers import layer_of
+from netferry.schemas.learning import blocks
+from netferry.schemas.model import Model
+
+HEAD_FACTOR = 10.0
+"""of the head's learning rate where more than the head learns and nobody chose rates"""
+
+
+@dataclass
+class Phase:
+    """A stretch of iterations in which the same parameters learn: what is frozen, and where it ends."""
+
+    frozen: set[str]
+    stop: int
+
+
+def rates_of(model: Model, options: TrainOptions) -> tuple[dict[str, float], float]:
+    """Factor of every initializer that learns, and the rate that factors multiply.
+
+    Raises:
+        UsageError: nothing learns.
+    """
+    rows = [r for r in model.layers if any(v.name not in model.frozen for v in r.learnables)]
+    if not rows:
+        raise UsageError("nothing learns: every layer is frozen", hint="model.unfreeze(), or --train head")
+    head = _head_layers(model)
+    only_head = all(r.name in head for r in rows)
+    factors: dict[str, float] = {}
+    for row in rows:
+        for value in row.learnables:
+            name = value.name or ""
+            chosen = model.lr_factors.get(name)
+            if chosen is None:
+                boosted = options.learning_rate is None and not only_head and row.name in head
+                chosen = HEAD_FACTOR if boosted else 1.0
+            if name not in model.frozen:
+                factors[name] = chosen
+    if options.layer_decay < 1:
+        groups = _groups(model, head)
+        for depth, names in enumerate(reversed(groups)):
+            for row in rows:
+                if row.name in names:
+                    for value in row.learnables:
+                        if value.name in factors:
+                            factors[value.name or ""] *= options.layer_decay**depth
+    return factors, options.learning_rate or (HEAD_RATE if only_head else WHOLE_RATE)
+
+
+def _head_layers(model: Model) -> set[str]:
+    """Layers of the head: the classifier and what follows it; of a new one all that are called so."""
+    ending = ending_of(model)
+    nodes = [*([] if ending.classifier is None else [ending.classifier]), *ending.behind]
+    names = {layer_of(n)[0] for n in nodes} or {model.head().layer}
+    return names | ({r.name for r in model.layers if r.name.startswith("head/")} if "head" in names else set())
+
+
+def _groups(model: Model, head: set[str]) -> list[list[str]]:
+    """Blocks that learn, in graph order; the head is the last one."""
+    learns = {r.name for r in model.layers if any(v.name not in model.frozen for v in r.learnables)}
+    groups = [[n for n in names if n not in head and n in learns] for names in blocks(model)]
+    return [*(g for g in groups if g), [n for n in head if n in learns]]
+
+
+def phases_of(model: Model, options: TrainOptions, per_epoch: int, total: int) -> list[Phase]:
+    """The phases of a training of ``total`` iterations; one, unless the network is unfrozen block by block."""
+    if options.unfreeze_every is None:
+        return [Phase(set(model.frozen), total)]
+    groups = _groups(model, _head_layers(model))
+    rows = {r.name: r for r in model.layers}
+    phases: list[Phase] = []
+    for number in range(len(groups)):
+        waiting = {n for names in groups[: len(groups) - 1 - number] for n in names}
+        frozen = {v.name or "" for n in waiting for v in [*rows[n].learnables, *rows[n].state]}
+        stop = min(total, options.unfreeze_every * per_epoch * (number + 1))
+        phases.append(Phase(set(model.frozen) | frozen, stop))
+        if stop == total:
+            return phases
+    phases[-1].stop = total
+    return phases
