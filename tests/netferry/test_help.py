@@ -30,9 +30,10 @@ ELSEWHERE = {"zoo pull"}
 
 def examples() -> list[tuple[str, str | None]]:
     """(command, example) of every command, those of groups as ``group command``."""
-    import netferry.cli  # noqa: F401 # registers them
+    from netferry.cli import register
     from netferry.cli.app import app
 
+    register()
     found: list[tuple[str, str | None]] = []
     groups = [("", app), *((f"{g.name} ", g.typer_instance) for g in app.registered_groups)]
     for prefix, group in groups:

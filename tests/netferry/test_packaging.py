@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import netferry
+from netferry.cli import COMMANDS, _asked
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("converters", "runtime", "schemas")
@@ -101,7 +102,9 @@ def test_the_public_surface_is_what_all_says() -> None:
     ("statement", "forbidden"),
     [
         pytest.param("import netferry", ("numpy", "onnx", "onnx_ir", "torch", "typer"), id="import-netferry"),
-        pytest.param("import netferry.cli", ("numpy", "onnx", "onnx_ir", "torch"), id="cli"),
+        pytest.param(
+            "from netferry.cli import register\nregister()", ("numpy", "onnx", "onnx_ir", "torch"), id="cli"
+        ),
         pytest.param("import netferry.runtime.session", ("onnx", "onnx_ir", "torch"), id="session"),
         pytest.param("from netferry.schemas.ir import ir", ("sympy.core", "torch"), id="ir-leaves-sympy-alone"),
     ],
@@ -116,3 +119,28 @@ def test_sympy_still_works_after_the_lazy_import() -> None:
     from netferry.schemas.ir import ir
 
     assert (ir.SymbolicDim("batch") + 1).value == "batch + 1"
+
+
+@pytest.mark.parametrize(("module", "names"), COMMANDS.items())
+def test_a_module_of_commands_registers_the_names_it_is_listed_with(module: str, names: tuple[str, ...]) -> None:
+    code = (
+        f"import netferry.cli\nfrom netferry.cli.app import app\nnetferry.cli.import_module('netferry.cli.{module}')\n"
+        "print(*[c.name or c.callback.__name__.replace('_', '-') for c in app.registered_commands],"
+        " *[g.name for g in app.registered_groups])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert tuple(done.stdout.split()) == names
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        pytest.param("convert a.onnx", "convert", id="plain"),
+        pytest.param("--debug --sandbox-limit memory=2 inspect a.onnx", "inspect", id="options-before"),
+        pytest.param("--help", None, id="help"),
+        pytest.param("--version", None, id="version"),
+        pytest.param("", None, id="nothing"),
+    ],
+)
+def test_only_the_asked_command_is_registered(line: str, command: str | None) -> None:
+    assert _asked(line.split()) == command

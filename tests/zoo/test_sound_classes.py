@@ -9,8 +9,8 @@ import networkx
 import pytest
 from typer.testing import CliRunner
 
-import netferry.cli  # noqa: F401 # registers the commands
 from netferry import zoo
+from netferry.cli import register
 from netferry.cli.app import app
 from netferry.errors import UsageError
 from netferry.zoo.catalogue import class_names
@@ -180,6 +180,7 @@ def test_json(arguments: list[str], expected: Any) -> None:
 
 def _printed(arguments: list[str]) -> str:
     """What the command line says."""
+    register()
     result = CliRunner().invoke(app, ["zoo", "ontology", *arguments], catch_exceptions=False)
     assert result.exit_code == 0
     return result.output
