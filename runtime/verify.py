@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -52,8 +51,7 @@ def run_check(
     session = Session(path, "cpu", weights_folder=weights_folder, once=True)
     dynamic = any(_takes_batch(p, axis) for p in session.inputs for axis in range(len(p.shape)))
     wanted = batches if dynamic else (None,)
-    with ThreadPoolExecutor(len(wanted)) as pool:  # where one run waits for memory the other computes
-        runs = list(pool.map(lambda batch: _run(session, batch, seed, sizes or {}), wanted))
+    runs = [_run(session, batch, seed, sizes or {}) for batch in wanted]
     warnings = [w for run in runs for w in run.pop("warnings")]
     return {"provider": session.provider, "runs": runs, "warnings": list(dict.fromkeys(warnings))}
 

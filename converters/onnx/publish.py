@@ -67,11 +67,11 @@ class Scratch:
             os.close(fd)
 
     @contextmanager
-    def synced(self, file: Path) -> Iterator[None]:
-        """Bring a file's bytes to the disk while the block runs; they are there when it ends."""
+    def synced(self, file: Path) -> Iterator[Path]:
+        """Bring a file's bytes to the disk while the block, which is given it, runs; they are there when it ends."""
         with ThreadPoolExecutor(1) as pool:
             done = pool.submit(_sync, file)
-            yield
+            yield file
             done.result()
 
     def move(self, file: Path, target: Path, *, last: bool = True) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import onnx
 
 from netferry.converters.onnx.check import check_names, check_structure, refuse_placeholders
+from netferry.converters.onnx.in_place import in_place, refuse_unequal
 from netferry.converters.onnx.publish import Scratch, data_name, locked
 from netferry.converters.onnx.stream import Sink
 from netferry.converters.onnx.structure import Structure, all_proto_graphs, structure_of
@@ -38,6 +40,7 @@ def write(
     ir_version: int | None = None,
     external: Literal["auto"] | bool = "auto",
     run_check: Callable[..., dict[str, Any]] | None = None,
+    gate: Callable[..., Any] | None = None,
     allow_placeholders: bool = False,
     producer_version: str,
 ) -> dict[str, Any]:
@@ -49,7 +52,9 @@ def write(
         ir_version: the lowest that carries the content by default.
         external: weights in ``<target>.data``; "auto" where the file would pass 1.8 GB.
         run_check: called with the finished file before it takes its place (a large one's structure as bytes and
-            ``weights_folder``); raises where the file is no good.
+            ``weights_folder``); raises where the file is no good. Where a large model's weights lie whole in its
+            source, it is called on them there, while they are being copied, and what was written is then compared.
+        gate: called as ``run_check`` is, always with what was written, after it; for its errors alone.
         allow_placeholders: write layers nobody could read.
         producer_version: netferry's version.
 
@@ -81,7 +86,7 @@ def write(
             left_out = check_structure(structure, scratch.folder, source)
             result["checks"].append(_check("structure", f"left out: {left_out}" if left_out else None))
             checked = time.perf_counter()
-            job = _Job(model, structure, target, scratch, run_check, result)
+            job = _Job(model, structure, target, scratch, run_check, gate, result)
             if outside:
                 job.two_files()
             else:
@@ -104,19 +109,37 @@ class _Job:
         target: Path,
         scratch: Scratch,
         run_check: Callable[..., dict[str, Any]] | None,
+        gate: Callable[..., Any] | None,
         result: dict[str, Any],
     ) -> None:
         self.model, self.structure, self.target, self.scratch = model, structure, target, scratch
-        self.run_check, self.result = run_check, result
+        self.run_check, self.gate, self.result = run_check, gate, result
 
     def one_file(self) -> None:
         """Everything in the target."""
+        large = sum(self.structure.sizes) > _LARGE
+        here = in_place(self.structure) if large and self.run_check is not None else None
+        if here is None:
+            with self.scratch.synced(self._write_timed()) as file:
+                self._run(file)
+        else:
+            with ThreadPoolExecutor(1) as pool:  # copying takes one processor, the runs have the others
+                running = pool.submit(self._run, here.structure, here.folder)
+                with self.scratch.synced(self._write_timed()) as file:
+                    refuse_unequal(file, here)
+                    try:
+                        running.result()
+                    except NetferryError:  # the fault may lie in the place
+                        self._run(file)
+        if self.gate is not None:
+            self._called(self.gate, file)
+        self._finish(file)
+
+    def _write_timed(self) -> Path:
         started = time.perf_counter()
         file = self._write_model(self.structure.proto)
         self.result["timings"]["write"] = round(time.perf_counter() - started, 6)
-        with self.scratch.synced(file):
-            self._run(file)
-        self._finish(file)
+        return file
 
     def two_files(self) -> None:
         """The weights in a second file, which is in its place before the model that names it."""
@@ -137,6 +160,8 @@ class _Job:
                 self.result["timings"]["write"] = round(time.perf_counter() - started, 6)
                 with self.scratch.synced(file):
                     self._run(file)
+                if self.gate is not None:
+                    self._called(self.gate, file)
                 self._finish(file)
                 announce(place, done=True)
                 done = True
@@ -176,30 +201,31 @@ class _Job:
                 sink.close()
         return offsets
 
-    def _run(self, file: Path) -> None:
+    def _run(self, model: Path | bytes, weights_folder: Path | None = None) -> None:
         if self.run_check is None:
             self.result["checks"].append({"name": "run", "outcome": "skipped"})
             return
         started = time.perf_counter()
-        try:
-            found = self._run_large(file) if file.stat().st_size > _LARGE else self.run_check(file)
-        except NetferryError as error:
-            if error.file is not None and Path(error.file) == file:
-                error.file = str(self.target)  # the user knows that name
-            raise
+        found = self._called(self.run_check, model, weights_folder)
         self.result["timings"]["run_check"] = round(time.perf_counter() - started, 6)
         self.result["checks"].append({**_check("run", None), **({"detail": found} if found else {})})
 
-    def _run_large(self, file: Path) -> dict[str, Any]:
-        """Check a large file without a copy of it in memory: read back what was written, weights left in the file.
+    def _called(self, check: Callable[..., Any], model: Path | bytes, weights_folder: Path | None = None) -> Any:
+        """Call a check without a copy of a large file in memory: its structure is read back, its weights stay in it.
 
         onnxruntime parses and copies a whole message before it starts; here it gets the structure alone and maps the
         weights at their places in the very file that is checked.
         """
-        assert self.run_check is not None
-        with OnnxFile(file, Limits()) as written:
-            structure = written.structure(file.name)
-        return self.run_check(structure, weights_folder=file.parent)
+        file = model if isinstance(model, Path) else None
+        if isinstance(model, Path) and model.stat().st_size > _LARGE:
+            with OnnxFile(model, Limits()) as written:
+                model, weights_folder = written.structure(model.name), model.parent
+        try:
+            return check(model) if weights_folder is None else check(model, weights_folder=weights_folder)
+        except NetferryError as error:
+            if error.file is not None and file is not None and Path(error.file) == file:
+                error.file = str(self.target)  # the user knows that name
+            raise
 
     def _finish(self, file: Path) -> None:
         size = file.stat().st_size

@@ -59,14 +59,13 @@ def save(
     run = _run_check(model, check, allow_placeholders)
     if run is not None and check == "auto" and not raised:
         run = _or_like_source(run, model)
-    if before_publishing is not None:
-        run = _both(run, before_publishing)
     return write(
         model,
         Path(target),
         ir_version=ir_version,
         external="auto" if external_data is None else external_data,
         run_check=run,
+        gate=before_publishing,
         allow_placeholders=allow_placeholders,
         producer_version=__version__,
     )
@@ -138,15 +137,6 @@ def _import_runtime() -> None:
 
     with suppress(Exception):  # the check itself says what is missing
         import_module("onnxruntime")
-
-
-def _both(run: Any, further: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
-    def checked(file: Any, **where: Any) -> dict[str, Any]:
-        found = run(file, **where) if run is not None else {}
-        further(file, **where)
-        return found
-
-    return checked
 
 
 def convert(

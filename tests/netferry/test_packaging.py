@@ -102,9 +102,7 @@ def test_the_public_surface_is_what_all_says() -> None:
     ("statement", "forbidden"),
     [
         pytest.param("import netferry", ("numpy", "onnx", "onnx_ir", "torch", "typer"), id="import-netferry"),
-        pytest.param(
-            "from netferry.cli import register\nregister()", ("numpy", "onnx", "onnx_ir", "torch"), id="cli"
-        ),
+        pytest.param("from netferry.cli import register\nregister()", ("numpy", "onnx", "onnx_ir", "torch"), id="cli"),
         pytest.param("import netferry.runtime.session", ("onnx", "onnx_ir", "torch"), id="session"),
         pytest.param("from netferry.schemas.ir import ir", ("sympy.core", "torch"), id="ir-leaves-sympy-alone"),
     ],
