@@ -30,7 +30,7 @@ def front_end_model(recipe: SoundRecipe, *, waveform: str = "waveform", patches:
     b.output(y, patches)
     b.finish()
     model = Model(ir.Model(b.graph, ir_version=CANONICAL_IR), source=Source("onnx"))
-    _record(model, waveform, recipe)
+    record(model, waveform, recipe)
     return model
 
 
@@ -74,10 +74,11 @@ def add_front_end(model: Model, recipe: SoundRecipe, *, waveform: str = "wavefor
     model.graph.inputs.remove(old)
     b.finish()
     model.preprocessing.pop(info.name, None)
-    _record(model, name, recipe)
+    record(model, name, recipe)
 
 
-def _record(model: Model, waveform: str, recipe: SoundRecipe) -> None:
+def record(model: Model, waveform: str, recipe: SoundRecipe) -> None:
+    """Note in the model's metadata by which recipe an input gets a waveform, or log-mel patches."""
     model.ir.metadata_props[SOUND_KEY] = json.dumps({waveform: recipe.as_dict()}, sort_keys=True)
 
 

@@ -15,7 +15,7 @@ from netferry.runtime.data import Item
 from netferry.runtime.ports import PREPROCESSING_KEY, SOURCE_KEY, metadata_of, picture_input, size_of
 from netferry.runtime.preprocess import preprocess
 from netferry.runtime.session import Port, Session
-from netferry.runtime.sounds import read_sound, sound_input
+from netferry.runtime.sounds import read_sound, run_sound, sound_input
 from netferry.schemas.preprocessing import COLORS, Preprocessing
 
 Tensors = dict[str, np.ndarray]
@@ -31,8 +31,8 @@ class Feed:
             (the model carries none: plain 0..255 values resized to the input; grey, RGB, or Caffe's own BGR).
         size: height and width of that input, None where dynamic.
         batch: the batch size that the network fixes, or None.
-        sound: the input that takes a waveform, and its recipe; None where there is none. Its patches are the network's
-            batch: a sound goes through alone, and its values are the mean of its patches'.
+        sound: the input that takes a waveform or its patches, and the recipe; None where there is none. The patches are
+            the network's batch: a sound goes through alone, and its values are the mean of its patches'.
         most: the largest batch that the memory took, where it did not take all; ``notes`` say so.
     """
 
@@ -124,6 +124,8 @@ class Feed:
             if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and wanted.kind != "f"):
                 raise UsageError(f"input {port}: the array is of {array.dtype}", file=item.id)
             array = array.astype(wanted)
+        if self.sound is not None and port.name == self.sound[0] and array.ndim == 1:
+            return array  # samples at the recipe's rate
         dims = port.shape[1:]
         if port.shape and (
             len(dims) != array.ndim
@@ -164,11 +166,19 @@ class Feed:
             OutOfMemory: not even for one item.
             CheckFailed: the run failed.
         """
-        if self.sound is not None:
-            for position, waveform in enumerate(values):
-                patches = self.session.run(waveform, outputs)
-                yield [position], {name: a.mean(0, keepdims=True) for name, a in patches.items()}
-            return
+        alone = [n for n, tensors in enumerate(values) if self._is_waveform(tensors)]
+        for position in alone:
+            assert self.sound is not None
+            patches = run_sound(self.session, values[position][self.sound[0]], outputs)
+            yield [position], {name: a.mean(0, keepdims=True) for name, a in patches.items()}
+        others = [n for n in range(len(values)) if n not in alone]
+        for members, made in self._run_together([values[n] for n in others], outputs):
+            yield [others[m] for m in members], made
+
+    def _is_waveform(self, tensors: Tensors) -> bool:
+        return self.sound is not None and tensors[self.sound[0]].ndim == 1
+
+    def _run_together(self, values: Sequence[Tensors], outputs: Sequence[str]) -> Iterator[tuple[list[int], Tensors]]:
         for members, inputs in self.batches(values):
             start = 0
             while start < len(members):

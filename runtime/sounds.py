@@ -7,6 +7,7 @@ MP3, AIFF and more; soxr resamples.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netferry.errors import InputError, LimitExceeded, MissingExtra, UsageError
-from netferry.runtime.session import Session
+from netferry.runtime.session import Port, Session
 from netferry.schemas.sound import SOUND_KEY, SoundRecipe, fourier, mel_matrix, recipes_of
 
 if TYPE_CHECKING:
@@ -24,17 +25,79 @@ MOST_SAMPLES = 1 << 29
 """samples of all channels that one file may hold: three hours of stereo at 25 kHz, 2 GiB"""
 
 
+PATCHES_AT_ONCE = 64
+"""patches that go through the network together: an hour of sound would take gigabytes otherwise"""
+
+
 def sound_input(session: Session) -> tuple[str, SoundRecipe] | None:
-    """Return the input that takes a waveform and how it becomes patches; None where the network reads none.
+    """Return the input that takes a waveform, or its log-mel patches, by which recipe; None where there is none.
 
     Raises:
         MalformedFile: the metadata is not sound.
     """
     recipes = recipes_of(session.metadata.get(SOUND_KEY))
     for port in session.inputs:
-        if port.name in recipes and len(port.shape) == 1:
-            return port.name, recipes[port.name]
+        recipe = recipes.get(port.name)
+        if recipe is not None and (len(port.shape) == 1 or _takes_patches(port, recipe)):
+            return port.name, recipe
     return None
+
+
+def _takes_patches(port: Port, recipe: SoundRecipe) -> bool:
+    """N x patch x bands, with a channel of 1 before or after those, and any number of patches."""
+    return not isinstance(port.shape[0], int) and tuple(d for d in port.shape[1:] if d != 1) == (
+        recipe.patch,
+        recipe.bands,
+    )
+
+
+def run_sound(session: Session, waveform: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the outputs for all patches of a sound, patches first, computed piece by piece.
+
+    Args:
+        session: a network with a :func:`sound_input`. Where that takes patches, they are made here.
+        waveform: samples at the recipe's rate.
+        outputs: names; each has one row per patch.
+
+    Raises:
+        UsageError: the network reads no sound, or an output has no row per patch.
+    """
+    found = sound_input(session)
+    if found is None:
+        raise UsageError("the network reads no sound", file=session.file)
+    name, recipe = found
+    port = next(p for p in session.inputs if p.name == name)
+    made: dict[str, list[np.ndarray]] = {output: [] for output in outputs}
+    for piece in recipe.pieces(waveform, PATCHES_AT_ONCE):
+        fed = piece
+        if len(port.shape) > 1:
+            rest = [d for d in port.shape[1:] if isinstance(d, int)]
+            fed = log_mel_patches(piece, recipe).reshape(-1, *rest)
+        count = recipe.patches(len(piece))
+        for output, array in session.run({name: fed}, list(outputs)).items():
+            if not array.ndim or len(array) != count:
+                raise UsageError(
+                    f"output {output!r} has no row for each patch: {count} patches gave {list(array.shape)}",
+                    file=session.file,
+                )
+            made[output].append(array)
+    return {output: np.concatenate(arrays) for output, arrays in made.items()}
+
+
+def log_mel_patches(waveform: np.ndarray, recipe: SoundRecipe) -> np.ndarray:
+    """Return what the front end gives for a waveform: patches x frames x bands, float32, computed in float64."""
+    count = recipe.patches(len(waveform))
+    padded = np.zeros(((count - 1) * recipe.patch_hop * recipe.hop) + recipe.least)
+    padded[: len(waveform)] = waveform[: len(padded)]
+    mel = _log_mel(padded, recipe).astype(np.float32)
+    places = np.arange(count)[:, None] * recipe.patch_hop + np.arange(recipe.patch)
+    return mel[places]
+
+
+def _log_mel(samples: np.ndarray, recipe: SoundRecipe) -> np.ndarray:
+    frames = np.lib.stride_tricks.sliding_window_view(samples, recipe.window)[:: recipe.hop]
+    real, imaginary = np.split(frames @ fourier(recipe), 2, axis=1)
+    return np.log(np.hypot(real, imaginary) @ mel_matrix(recipe) + recipe.offset)
 
 
 def read_sound(source: Any, sample_rate: int) -> np.ndarray:
@@ -84,12 +147,9 @@ def scores_over_time(session: Session, output: str, waveform: np.ndarray) -> np.
     """Return the scores of every patch, patches x classes, float32.
 
     Raises:
-        UsageError: the network reads no waveform.
+        UsageError: the network reads no sound.
     """
-    found = sound_input(session)
-    if found is None:
-        raise UsageError("the network reads no waveform", file=session.file)
-    made = session.run({found[0]: waveform}, [output])[output]
+    made = run_sound(session, waveform, [output])[output]
     return np.asarray(made, np.float32).reshape(len(made), -1)
 
 
@@ -98,10 +158,7 @@ def spectrogram(waveform: np.ndarray, recipe: SoundRecipe) -> np.ndarray:
     count = max(1, 1 + (len(waveform) - recipe.window) // recipe.hop)
     padded = np.zeros(max(len(waveform), recipe.window + (count - 1) * recipe.hop))
     padded[: len(waveform)] = waveform
-    frames = np.lib.stride_tricks.sliding_window_view(padded, recipe.window)[:: recipe.hop][:count]
-    spectrum = frames @ fourier(recipe)
-    real, imaginary = np.split(spectrum, 2, axis=1)
-    return np.log(np.hypot(real, imaginary) @ mel_matrix(recipe) + recipe.offset)
+    return _log_mel(padded, recipe)
 
 
 def draw_timeline(

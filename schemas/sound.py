@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from netferry.errors import MalformedFile, UsageError
 
 SOUND_KEY = "netferry.sound"
-"""metadata of a model with a waveform as input: JSON, input name -> recipe"""
+"""metadata of a model that reads a waveform, or log-mel patches: JSON, input name -> recipe"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,13 @@ class SoundRecipe:
         """Return how many patches a sound of ``samples`` samples gives."""
         further = max(samples - self.least, 0) / (self.patch_hop * self.hop)
         return 1 + (math.ceil(further) if self.pad else math.floor(further))
+
+    def pieces(self, waveform: np.ndarray, most: int) -> Iterator[np.ndarray]:
+        """Yield parts of a waveform of at most ``most`` patches each; together they give the patches of the whole."""
+        count, step = self.patches(len(waveform)), self.patch_hop * self.hop
+        for first in range(0, count, most):
+            here = min(most, count - first)
+            yield waveform[first * step : (first + here - 1) * step + self.least]
 
     def start(self, patch: int) -> float:
         """Return the time in seconds at which a patch begins."""

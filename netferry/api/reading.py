@@ -40,6 +40,7 @@ def load(
     overlap: float = 0.45,
     init: int | None = None,
     front_end: str | None = None,
+    postprocess: StrPath | None = None,
     plugins: Sequence[StrPath] = (),
     limits: Mapping[str, int] | None = None,
     sandbox: bool = False,
@@ -71,6 +72,7 @@ def load(
         score_threshold, overlap: with ``decode_boxes``: the least score, and the IoU beyond which a box goes.
         init: seed for parameters that have no values.
         front_end: ``vggish`` or ``yamnet``: let a network of log-mel patches read a waveform.
+        postprocess: VGGish's ``vggish_pca_params.npz``: the embedding goes through its PCA and becomes 8-bit numbers.
         plugins: Python files that register further layer readers.
         limits: other bounds than the defaults of :class:`netferry.converters.options.Limits`.
         sandbox: read in a confined child process, so that a file that crashes a native library (HDF5, protobuf) is an
@@ -143,6 +145,10 @@ def load(
         from netferry.api.sounds import add_front_end
 
         add_front_end(model, front_end)
+    if postprocess is not None:
+        from netferry.converters.pca import add_postprocess, read_pca
+
+        add_postprocess(model, read_pca(Path(postprocess)))
     if init is not None:
         model.initialise(init, limit=bounds.init_elements)
     return model

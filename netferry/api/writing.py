@@ -175,7 +175,8 @@ def convert(
             resizes and normalises them.
         sandbox: do it in a confined child process, so that a crash of a native library is an error here.
 
-    ``source``, ``weights``, ``target``, ``report``, ``labels`` and ``mean_file`` may be URLs (s3, gs, http, file).
+    ``source``, ``weights``, ``target``, ``report``, ``labels``, ``mean_file`` and ``postprocess`` may be URLs (s3, gs,
+    http, file).
 
     Returns:
         The report (schemas/report.schema.json); the sources' hashes are computed only where ``report`` is given.
@@ -186,7 +187,7 @@ def convert(
         given = {k: v for k, v in locals().items() if k not in ("sandbox", "reading", "confined")}
         return confined.call("convert", given | reading)
     with Transfers() as files:
-        for name in ("labels", "mean_file"):
+        for name in ("labels", "mean_file", "postprocess"):
             if name in reading:
                 reading[name] = files.input(reading[name])
         kept, place = files.output(report), files.output(target)

@@ -50,6 +50,8 @@ def load(
     seed: int = 0,
     cache: StrPath | None = None,
     mirrors: Sequence[str] = (),
+    front_end: bool = False,
+    postprocess: StrPath | None = None,
 ) -> Model:
     """Return a network of the zoo.
 
@@ -62,6 +64,9 @@ def load(
         seed: of the seeded values, and of the new head's.
         cache: folder for published weights, instead of the platform's.
         mirrors: other places for them, see :func:`pull`.
+        front_end: let a sound network read a waveform: what makes its log-mel patches becomes part of the graph.
+            (Without it the file still says how they are made, and netferry makes them of sound files.)
+        postprocess: see :func:`netferry.api.load`.
 
     Raises:
         UsageError: there is no such network.
@@ -77,7 +82,27 @@ def load(
         if str(weights) == PUBLISHED:
             path = Path(pull(name, cache=cache, mirrors=mirrors, check=False)["file"])
         model = _with_weights(found, path)
-    return model if num_classes is None else model.with_head(num_classes, seed=seed)
+    if num_classes is not None:
+        model = model.with_head(num_classes, seed=seed)
+    _finish(model, found, front_end, postprocess)
+    return model
+
+
+def _finish(model: Model, entry: Entry, front_end: bool, postprocess: StrPath | None) -> None:
+    """The parts in front of and behind a sound network."""
+    from netferry.api.sounds import add_front_end
+    from netferry.converters.pca import add_postprocess, read_pca
+    from netferry.converters.waveform import record
+    from netferry.schemas.sound import recipe_named
+
+    if entry.front_end is not None:
+        record(model, model.inputs[0].name, recipe_named(entry.front_end))
+    if front_end:
+        if entry.front_end is None:
+            raise UsageError(f"{entry.name} reads no sounds, there is no front end for it")
+        add_front_end(model, entry.front_end)
+    if postprocess is not None:
+        add_postprocess(model, read_pca(Path(postprocess)))
 
 
 def build(
@@ -85,23 +110,30 @@ def build(
     target: StrPath,
     *,
     seed: int = 0,
+    weights: StrPath | None = None,
     num_classes: int | Sequence[str] | None = None,
+    front_end: bool = False,
+    postprocess: StrPath | None = None,
     check: str = "auto",
     opset: int | None = None,
 ) -> dict[str, Any]:
-    """Write a network with seeded weights as ONNX; needs neither cache nor network.
+    """Write a network with seeded weights, or those of a file, as ONNX; needs neither cache nor network.
 
     Args:
         target: the file to write.
         seed: the same seed gives the same file.
-        num_classes: see :func:`load`.
+        weights: a file of the network's own format (what ``pull`` would fetch), instead of seeded values.
+        num_classes, front_end, postprocess: see :func:`load`.
         check, opset: see :func:`netferry.api.save`.
 
     Returns:
         What :func:`netferry.api.save` returns, with the catalogue's row as ``network``.
     """
-    model = load(name, num_classes, seed=seed)
-    return {"network": show(name), "seed": seed, **save(model, target, check=check, opset=opset)}
+    if weights is not None and str(weights) == PUBLISHED:
+        raise UsageError("build works offline", hint=f"netferry zoo pull {name} -o {target} fetches published weights")
+    model = load(name, num_classes, weights, seed=seed, front_end=front_end, postprocess=postprocess)
+    made = {"seed": seed} if weights is None else {"weights": str(weights)}
+    return {"network": show(name), **made, **save(model, target, check=check, opset=opset)}
 
 
 def pull(
@@ -111,6 +143,8 @@ def pull(
     mirrors: Sequence[str] = (),
     file: StrPath | None = None,
     output: StrPath | None = None,
+    front_end: bool = False,
+    postprocess: StrPath | None = None,
     check: bool = True,
     progress: Any = None,
 ) -> dict[str, Any]:
@@ -120,7 +154,7 @@ def pull(
         cache: folder, instead of the platform's (``NETFERRY_CACHE`` names another one too).
         mirrors: addresses that serve the same file, tried before the official one; one that ends in ``/`` is a folder.
         file: weights fetched by hand, taken instead of a download.
-        output: write the network with them as ONNX here.
+        output: write the network with them as ONNX here; with ``front_end`` and ``postprocess`` as in :func:`load`.
         check: read the network with its weights before they count as pulled.
         progress: called with (bytes so far, bytes in all or None).
 
@@ -139,7 +173,9 @@ def pull(
     reads = _checker(found) if check else None
     result = Cache(cache).bring(found, mirrors=mirrors, file=file, check=reads, progress=progress)
     if output is not None:
-        result["written"] = save(_with_weights(found, Path(result["file"])), output)
+        model = _with_weights(found, Path(result["file"]))
+        _finish(model, found, front_end, postprocess)
+        result["written"] = save(model, output)
     return result
 
 

@@ -31,6 +31,7 @@ from netferry.cli.options import (
     OutputsNchw,
     Overlap,
     Plugin,
+    Postprocess,
     Precision,
     Resize,
     RightPadded,
@@ -73,6 +74,7 @@ def convert(
     front_end: Annotated[
         str | None, typer.Option(help="vggish or yamnet: a network of log-mel patches reads a waveform instead.")
     ] = None,
+    postprocess: Postprocess = None,
     skip_missing: SkipMissing = False,
     stage: Stage = None,
     level: Level = 0,
@@ -112,7 +114,7 @@ def convert(
 
     target = output or beside(source, ".onnx")
     reading = reading_options(format, input_shape, limit, batch, init, skip_missing, stage, level, plugin)
-    reading["labels"], reading["front_end"] = labels, front_end
+    reading.update(labels=labels, front_end=front_end, postprocess=postprocess)
     if decode_boxes:
         reading.update(decode_boxes=True, score_threshold=score_threshold, overlap=overlap)
     reading.update(keras_options(inputs_as_nchw, outputs_as_nchw, right_padded_masks))

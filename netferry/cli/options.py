@@ -83,6 +83,10 @@ Arrays = Annotated[
     str, typer.Option("--arrays", help="Arrays are picture, or tensor (the network's input as it is); auto by type.")
 ]
 Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to leave out of the optimization.")]
+Postprocess = Annotated[
+    Path | None,
+    typer.Option("--postprocess", help="vggish_pca_params.npz: VGGish's embedding through its PCA, to 8 bit.", **URL),
+]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="fp16 or bf16; what needs float32 and the inputs and outputs keep it.")
 ]

@@ -8,11 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from netferry.cli.app import app, show
-from netferry.cli.options import Json
+from netferry.cli.options import Json, Postprocess
 
 zoo = typer.Typer(help="Networks by name: list, show, build with seeded weights, pull the published ones.")
 app.add_typer(zoo, name="zoo", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="See netferry zoo list.")]
+FrontEnd = Annotated[
+    bool,
+    typer.Option("--front-end/--no-front-end", help="vggish, yamnet: read a waveform, not log-mel patches of one."),
+]
 
 
 @zoo.command("list")
@@ -36,16 +40,27 @@ def build(
     name: Name,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The ONNX file; NAME.onnx by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of the weights.", min=0)] = 0,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="A file of the network's own format, instead of seeded values.")
+    ] = None,
     num_classes: Annotated[int | None, typer.Option(help="Another head, of so many classes.", min=1)] = None,
+    front_end: FrontEnd = False,
+    postprocess: Postprocess = None,
     check: Annotated[str, typer.Option(help="structure, run, or auto: run where onnxruntime is installed.")] = "auto",
     opset: Annotated[int | None, typer.Option(help="11 to 26; 21 by default.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a network with seeded weights, offline. Example: netferry zoo build resnet50 --seed 0 -o resnet50.onnx"""
+    """Write a network, offline, with seeded weights or those of a file.
+
+    Example: netferry zoo build resnet50 --seed 0 -o resnet50.onnx
+    """
     from netferry import api
 
     target = output or Path(f"{name}.onnx")
-    result = api.zoo.build(name, target, seed=seed, num_classes=num_classes, check=check, opset=opset)
+    result = api.zoo.build(
+        name, target, seed=seed, weights=weights, num_classes=num_classes, front_end=front_end,
+        postprocess=postprocess, check=check, opset=opset,
+    )  # fmt: skip
     show(result, as_json, "zoo.built")
 
 
@@ -57,6 +72,8 @@ def pull(
         list[str] | None, typer.Option("--mirror", help="Address of the same file (or of its folder, ending in /).")
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="Weights fetched by hand, instead of a download.")] = None,
+    front_end: FrontEnd = False,
+    postprocess: Postprocess = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder, instead of the platform's.")] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Read the network with its weights first.")] = True,
     as_json: Json = False,
@@ -66,8 +83,9 @@ def pull(
 
     with _bar(name) as progress:
         result = api.zoo.pull(
-            name, cache=cache, mirrors=tuple(mirror or ()), file=file, output=output, check=check, progress=progress
-        )
+            name, cache=cache, mirrors=tuple(mirror or ()), file=file, output=output, front_end=front_end,
+            postprocess=postprocess, check=check, progress=progress,
+        )  # fmt: skip
     show(result, as_json, "zoo.pulled")
 
 
@@ -129,7 +147,8 @@ def built(result: dict[str, Any]) -> None:
     for check in result["checks"]:
         OUT.print(f"{plain(check['name'])} check {plain(check['outcome'])}")
     if "network" in result:
-        OUT.print(f"{plain(result['network']['title'])}: seeded weights (seed {result['seed']}), not trained ones")
+        said = f"seeded weights (seed {result['seed']}), not trained ones" if "seed" in result else "weights of "
+        OUT.print(plain(f"{result['network']['title']}: {said}{result.get('weights', '')}"))
 
 
 def pulled(result: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ class Cache:
                 if not urls:
                     raise DownloadFailed(
                         f"no address serves the weights of {entry.name}",
-                        hint=f"{entry.notes} Home: {entry.home}",
+                        hint=entry.way_by_hand,
                     )
                 most = entry.bytes or entry.parameters * 8 + _SLACK
                 got = download(

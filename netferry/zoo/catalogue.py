@@ -24,6 +24,8 @@ class Entry:
         url: where the weights are published; None where no address serves them.
         bytes, checksum: of the published weights, where somebody publishes them; ``checksum`` is ``algorithm:hex``.
         preprocessing: fields of the recipe for pictures.
+        front_end: what makes a sound network's patches of a waveform, see :data:`netferry.schemas.sound.RECIPES`.
+        by_hand: why no address is here, and how a person gets the weights.
     """
 
     name: str
@@ -44,7 +46,15 @@ class Entry:
     published_depth: int | None = None
     published_parameters: int | None = None
     preprocessing: dict[str, Any] | None = None
+    front_end: str | None = None
+    by_hand: str = ""
     notes: str = ""
+
+    @property
+    def way_by_hand(self) -> str:
+        """How a person gets the weights in, where the machine has no network or no address serves them."""
+        why = f"{self.by_hand}. " if self.url is None else ""
+        return f"{why}Fetch the file from {self.url or self.home}, then: netferry zoo pull {self.name} --file FILE"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -64,10 +74,13 @@ class Entry:
             "labels": self.labels,
             "classes": None if self.labels is None else len(class_names(self.labels)),
             "preprocessing": self.preprocessing,
+            "front_end": self.front_end,
             "home": self.home,
             "url": self.url,
             "checksum": self.checksum,
-            "checksum_from": self.checksum_from or "not published here",
+            "checksum_from": self.checksum_from
+            or "nobody publishes one: the weights count when the network reads them",
+            "by_hand": self.way_by_hand,
             "licence": self.licence,
             "notes": self.notes,
         }
