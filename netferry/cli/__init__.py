@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -15,6 +16,7 @@ import typer
 
 from netferry.cli.app import app, report
 from netferry.errors import LimitExceeded, NetferryError
+from netferry.sandbox import JOURNAL
 
 COMMANDS = {  # each module of commands and the names that it registers, in the order of --help
     "convert": ("convert", "optimize"),
@@ -65,6 +67,17 @@ def _terminated(_signal: int, _frame: object) -> NoReturn:
     raise SystemExit(143)
 
 
+def _leave(code: int) -> NoReturn:
+    """End with an exit code; a confined child at once, as its modules need not be taken apart one by one."""
+    if JOURNAL in os.environ:
+        threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue] # what the interpreter does first, too
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main() -> None:
     """Run the command line; every error ends in one message on stderr and its exit code."""
     signal.signal(signal.SIGTERM, _terminated)
@@ -73,7 +86,7 @@ def main() -> None:
     try:
         register(None if "_NETFERRY_COMPLETE" in os.environ else _asked(sys.argv[1:]))
         code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        _leave(code if isinstance(code, int) else 0)
     except NetferryError as error:
         if os.environ.get("NETFERRY_DEBUG"):
             raise

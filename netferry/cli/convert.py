@@ -139,7 +139,7 @@ def convert(
         embed_preprocessing=embed_preprocessing,
         **reading,
     )
-    show(result, as_json, "tables.converted")
+    show(result, as_json, "conversion.converted")
 
 
 @app.command()
@@ -173,4 +173,4 @@ def optimize(
         keep_layers=tuple(keep_layer or ()),
         disable=tuple(disable or ()),
     )
-    show(result, as_json, "tables.converted")
+    show(result, as_json, "conversion.converted")

@@ -45,7 +45,7 @@ def ran(result: dict[str, Any]) -> None:
     typer.echo(f"{result['name']}: {result['status']}")
     conversion = result.get("conversion")
     if conversion:
-        from netferry.cli.tables import converted
+        from netferry.cli.conversion import converted
 
         converted(conversion)
     accuracy = result.get("accuracy")

@@ -45,33 +45,6 @@ def listed(rows: list[dict[str, Any]], *columns: str) -> None:
     OUT.print(table)
 
 
-def converted(report: dict[str, Any]) -> None:
-    """Print what a conversion did, in a few lines."""
-    for output in report.get("outputs", []):
-        size = f"{output['bytes'] / 1e6:.2f} MB" if "bytes" in output else ""
-        OUT.print(f"[bold]{plain(str(output['file']))}[/bold]  {size}")
-    layers = report.get("layers", {})
-    OUT.print(f"{sum(layers.values())} layers: " + plain(", ".join(f"{n} {t}" for t, n in sorted(layers.items()))))
-    for check in report.get("checks", []):
-        mark = {"passed": "[green]✓[/green]", "skipped": "[yellow]–[/yellow]"}.get(check.get("outcome", ""), "•")
-        OUT.print(f"{mark} {plain(str(check.get('name')))} check  {plain(_outcome(check.get('detail')))}".rstrip())
-    for note in report.get("notes", []):
-        where = f"{note['layer']}: " if note.get("layer") else ""
-        OUT.print(f"[dim]{note['kind']}[/dim] {plain(where + note['message'])}")
-
-
-def _outcome(detail: Any) -> str:
-    """One line about a check."""
-    if not isinstance(detail, dict):
-        return text(detail)
-    if "worst" in detail:
-        far = max((row["max_rel"] or 0.0 for row in detail["worst"]), default=0.0)
-        return f"{detail['source']['run_by']}, {len(detail['runs'])} runs, largest relative difference {far:.1e}"
-    batches = [run.get("batch") for run in detail.get("runs", ())]
-    shown = ", ".join("as it is" if b is None else f"batch {b}" for b in batches)
-    return "; ".join([shown, *map(str, detail.get("warnings", ()))])
-
-
 def verified(result: dict[str, Any]) -> None:
     """Print how far two networks are apart."""
     source, candidate = result["source"], result["candidate"]
