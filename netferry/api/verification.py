@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netferry.api.judges import judge_of
 from netferry.api.verdict import finite, refusal, worst_rows
 from netferry.errors import CheckFailed, UsageError, quoted
 from netferry.runtime.agreement import Tap, Tolerance, difference, first_divergence
-from netferry.runtime.frameworks.child import Framework
-from netferry.runtime.sides import OnnxSide, Outcome, Side
+from netferry.runtime.sides import OnnxSide, Outcome
 from netferry.runtime.verify import free_sizes, seeded_inputs
 from netferry.runtime.vocabulary import index_bounds
 
@@ -66,9 +66,10 @@ class Comparison:
         self.tolerance, self.seeds, self.sizes = tolerance, seeds, dict(sizes or {})
         self.as_nchw = list(inputs_as_nchw)
         self.any_layout = bool(outputs_as_nchw)
-        self.python, self.seconds = python, seconds
         self.candidate = OnnxSide(candidate, weights_folder)
-        self.reference = self._reference()
+        self.reference = judge_of(
+            self.kind, self.source, model, self.candidate, inputs_as_nchw=self.as_nchw, python=python, seconds=seconds
+        )
         self.feeds: list[dict[str, np.ndarray]] = []
 
     def run(self, *, bisect: str = "no") -> dict[str, Any]:
@@ -150,47 +151,6 @@ class Comparison:
             rows.append({"name": name, **row, "agrees": self.tolerance.allows(row)})
             del rows[-1]["float"]
         return {"outputs": rows, "agrees": all(row["agrees"] for row in rows)}
-
-    # the source ------------------------------------------------------------------------------------------------
-
-    def _reference(self) -> Side:
-        if self.kind == "onnx":
-            return OnnxSide(self.source[0])
-        files = [str(f.absolute()) for f in self.source]
-        if self.kind == "tensorflow":
-            return self._tensorflow(files)
-        assert self.model is not None
-        if self.kind == "keras":
-            generation = int(self.model.source.details.get("generation", 2))
-            request = {"files": files, "generation": generation, "inputs_as_nchw": self.as_nchw}
-            return Framework("keras", request, self.python, self.seconds)
-        if self.kind == "caffe":
-            if len(files) != 2:
-                raise UsageError("OpenCV needs the prototxt and the caffemodel", file=files[0], hint="--weights")
-            from netferry.converters.caffe.read import is_text
-
-            files.sort(key=lambda f: not is_text(Path(f)))
-            rows = {v.name: row.name for row in self.model.layers for v in row.outputs}
-            outputs = [info.name for info in self.model.outputs]
-            layers = [rows.get(name, name) for name in outputs]
-            return Framework(
-                "opencv", {"files": files, "outputs": outputs, "layers": layers}, self.python, self.seconds
-            )
-        raise UsageError(f"no framework is known that runs a source of format {self.kind}", file=files[0])
-
-    def _tensorflow(self, files: list[str]) -> Framework:
-        from netferry.converters.tensorflow.files import kind_of
-
-        path = Path(files[0])
-        if path.name == "saved_model.pb":
-            path = path.parent
-        head = b""
-        if not path.is_dir():
-            with path.open("rb") as file:
-                head = file.read(4096)
-        outputs = [p.name for p in self.candidate.outputs]
-        request = {"files": [str(path)], "kind": kind_of(head, path), "outputs": outputs}
-        return Framework("tensorflow", request, self.python, self.seconds)
 
     # the first diverging layer ---------------------------------------------------------------------------------
 

@@ -26,8 +26,8 @@ def verify(
     """Run the same seeded inputs through a source and an ONNX file, and say how far the results are apart.
 
     An ONNX source runs on onnxruntime, as the candidate does (on onnx.reference where onnxruntime cannot); Keras 3
-    files run in Keras 3, older ones in tf_keras, Caffe nets in OpenCV 4, TensorFlow models in TensorFlow, each in a
-    child process. Inputs are fed at batch 1 and 3, with two sizes of every other dynamic dimension.
+    files run in Keras 3, older ones in tf_keras, Caffe and Darknet nets in OpenCV 4, TensorFlow models in TensorFlow,
+    each in a child process. Inputs are fed at batch 1 and 3, with two sizes of every other dynamic dimension.
 
     Args:
         source: the source, with ``weights`` where they are a second file.

@@ -9,6 +9,7 @@ import typer
 
 from netferry.cli.app import app, show
 from netferry.cli.options import (
+    Dim,
     Format,
     Init,
     InputShape,
@@ -36,9 +37,7 @@ def export(
     to: Annotated[str, typer.Option("--to", help="torch-source (a folder) or torch-export (a .pt2 file).")],
     weights: Weights = None,
     check: Annotated[str, typer.Option(help="auto: run the result beside the graph; none.")] = "auto",
-    dim: Annotated[
-        list[str] | None, typer.Option("--dim", help="NAME=NUMBER: size of a dynamic dimension in the check.")
-    ] = None,
+    dim: Dim = None,
     batch: Annotated[str, typer.Option(help="dynamic, or a number to fix it.")] = "dynamic",
     format: Format = None,
     input_shape: InputShape = None,

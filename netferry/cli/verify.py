@@ -30,7 +30,7 @@ from netferry.errors import CheckFailed, UsageError
 
 @app.command()
 def verify(
-    source: Annotated[Path, typer.Argument(help="The source: ONNX, Keras, Caffe or TensorFlow.")],
+    source: Annotated[Path, typer.Argument(help="The source: ONNX, Keras, Caffe, Darknet or TensorFlow.")],
     files: Annotated[list[Path], typer.Argument(help="The ONNX file; before it the weights, if a second file.")],
     weights: Weights = None,
     atol: Annotated[float, typer.Option(help="Largest difference allowed.", min=0)] = 1e-6,

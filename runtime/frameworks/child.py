@@ -17,7 +17,7 @@ from netferry.errors import MissingExtra, UnsafeFile, UnsupportedError, quoted
 from netferry.runtime.sides import Outcome
 from netferry.schemas.publish import temporary_folder
 
-_EXTRAS = {"opencv": "opencv", "keras": "tensorflow", "tensorflow": "tensorflow"}
+_EXTRAS = {"opencv": "opencv", "darknet": "opencv", "keras": "tensorflow", "tensorflow": "tensorflow"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Framework:
     """A source file and the framework that judges it.
 
     Args:
-        script: keras, opencv or tensorflow: which ``run_*.py`` runs it.
+        script: darknet, keras, opencv or tensorflow: which ``run_*.py`` runs it.
         request: what the script needs to know beside the cases; ``files`` at least.
         python: the interpreter that has the framework; this one by default.
         seconds: the child is ended after that.
