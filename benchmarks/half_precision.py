@@ -7,9 +7,10 @@ With --zoo: the convolutional families of the zoo, at full size, with its seeded
 from end to end: all are judged, by their scores before the softmax, on two pictures through their own preprocessing.
 
 Without: seeded networks of keras.applications (without softmax, so that the scores themselves are compared) on seeded
-pictures and, with --shared, the real networks there on their recorded inputs. As Keras draws kernels, the signals of some fade
-below 1e-9, which no half precision can say: such a network is shown and not judged. --kernels he draws larger ones and
-opens gates, so that signals reach the end of most; those of MobileNetV2 grow instead until they are cut.
+pictures and, with --shared, the real networks there on their recorded inputs. As Keras draws kernels, the signals of
+some fade below 1e-9, which no half precision can say: such a network is shown and not judged. --kernels he draws
+larger ones and opens gates, so that signals reach the end of most; those of MobileNetV2 grow instead until they are
+cut.
 
 Each is converted to float32 ONNX, then to float16 by netferry and by onnxruntime.transformers.float16, and run twice:
 by onnxruntime's processor, which keeps float32 between operators, and with every operator's result rounded to float16,

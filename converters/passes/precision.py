@@ -2,7 +2,7 @@
 
 A node is turned where the operator's schema has the type, it is not on the list of those that add up or count, and
 no weight that it reads leaves the type's range; everything else stays float32, with Casts between. What lies inside
-If, Loop and Scan stays float32.
+If, Loop and Scan stays float32. Kernels are rounded so that their sums stay (``rounding``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from netferry.converters.passes.editing import Budget, Edit, attr, fixed, set_at
 from netferry.converters.passes.fold import lift_constants
 from netferry.converters.passes.opset_schema import raw_schema
 from netferry.converters.passes.opset_types import annotate
+from netferry.converters.passes.rounding import kernels_of, rounded
 from netferry.errors import UnsupportedOption, UsageError, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import ROLE, layer_of, role_of
@@ -244,14 +245,13 @@ class _Turn:
             if tensor is None:
                 raise AssertionError("a fixed value has a tensor")
             kind = self.kind
+            shape = [int(d) for d in tensor.shape.numpy()]
+            kernels = kernels_of(node.op_type, shape) if value in node.inputs[1:2] else None
 
             def compute() -> np.ndarray:
-                array = weight_of(tensor)
-                with np.errstate(over="ignore"):
-                    return array.astype(kind.numpy())
+                return rounded(weight_of(tensor), kind.numpy(), kernels)
 
             graph = self.edit.model.graph
-            shape = [int(d) for d in tensor.shape.numpy()]
             name = self.edit.names_free(f"{value.name}:{self.report.precision}")
             made = ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(shape))
             made.const_value = computed_tensor(compute, kind, shape, name)

@@ -31,7 +31,7 @@ _NEUTRAL = {
     "dilation": "1", "stride_x": "", "stride_y": "", "flipped": "0", "binary": "0", "xnor": "0", "share_index": "",
     "antialiasing": "0",
 }  # fmt: skip
-_UNREAD = {"softmax": {"temperature": "1", "tree": ""}, **{kind: _NEUTRAL for kind in _WEIGHTED}}
+_UNREAD = {"softmax": {"temperature": "1", "tree": ""}, **dict.fromkeys(_WEIGHTED, _NEUTRAL)}
 """settings that OpenCV does not read, with the value that changes nothing"""
 _EPSILON = 1e-6
 _SMALLEST = 1e-12

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
 
 from netferry.converters.passes.precision import to_precision
+from netferry.converters.passes.rounding import kernels_of, rounded
 from netferry.errors import UnsupportedOption, UsageError
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
@@ -38,6 +40,47 @@ def test_a_convolutional_net_in_fp16() -> None:
     assert {v.dtype for v in model.parameters(Role.LEARNABLE).values()} == {ir.DataType.FLOAT16}
     for batch in (1, 3):
         assert apart(run(out, batch, batch), run(proto, batch, batch)) <= 2e-3
+
+
+@pytest.mark.parametrize("kind", [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)], ids=str)
+@pytest.mark.parametrize(
+    ("operator", "shape", "axes"),
+    [
+        pytest.param("Conv", (8, 6, 3, 3), (2, 3), id="kernels"),
+        pytest.param("Conv", (8, 6, 5), (2,), id="one-dimension"),
+        pytest.param("ConvTranspose", (6, 8, 3, 3), (2, 3), id="transposed"),
+    ],
+)
+def test_kernels_keep_their_sums(kind: np.dtype, operator: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    """The sum of a kernel's errors is at most half of what the nearest numbers give, no weight is more than a step away."""
+    weights = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    near = weights.astype(kind)
+    made = rounded(weights, kind, kernels_of(operator, shape))
+    assert (made.shape, made.dtype) == (shape, kind)
+
+    def sums(values: np.ndarray) -> float:
+        return float(np.abs((values.astype(np.float64) - weights).sum(axes)).mean())
+
+    assert sums(made) <= sums(near) / 2
+    below, above = (np.nextafter(near, np.array(s * np.inf, kind)).astype(np.float32) for s in (-1, 1))
+    assert ((below <= made.astype(np.float32)) & (made.astype(np.float32) <= above)).all()
+    again = rounded(made.astype(np.float32), kind, kernels_of(operator, shape))
+    assert (again == made).all()  # what the type holds stays
+
+
+def test_a_convolution_behind_a_rectifier_is_nearer_than_by_nearest_numbers() -> None:
+    rng = np.random.default_rng(0)
+    pictures, kernel = np.abs(rng.normal(size=(4, 16, 9, 9))), rng.normal(size=(8, 16, 3, 3)).astype(np.float32)
+
+    def means(k: np.ndarray) -> np.ndarray:  # of all maps, as a global average pool sees them
+        windows = np.lib.stride_tricks.sliding_window_view(pictures, (3, 3), (2, 3))
+        return np.einsum("nchwij,ocij->no", windows, k.astype(np.float64))
+
+    kind = np.dtype(np.float16)
+    ours, nearest = (np.abs(means(k) - means(kernel)).max() for k in (
+        rounded(kernel, kind, kernels_of("Conv", kernel.shape)), kernel.astype(kind)
+    ))  # fmt: skip
+    assert ours <= nearest / 3
 
 
 def test_inputs_and_outputs_too_where_asked() -> None:
