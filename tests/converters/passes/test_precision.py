@@ -52,7 +52,7 @@ def test_a_convolutional_net_in_fp16() -> None:
     ],
 )
 def test_kernels_keep_their_sums(kind: np.dtype, operator: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
-    """The sum of a kernel's errors is at most half of what the nearest numbers give, no weight is more than a step away."""
+    """The sum of a kernel's errors is smaller than of the nearest numbers, no weight is more than a step away."""
     weights = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     near = weights.astype(kind)
     made = rounded(weights, kind, kernels_of(operator, shape))
@@ -61,7 +61,7 @@ def test_kernels_keep_their_sums(kind: np.dtype, operator: str, shape: tuple[int
     def sums(values: np.ndarray) -> float:
         return float(np.abs((values.astype(np.float64) - weights).sum(axes)).mean())
 
-    assert sums(made) <= sums(near) / 2
+    assert sums(made) <= 0.7 * sums(near)
     below, above = (np.nextafter(near, np.array(s * np.inf, kind)).astype(np.float32) for s in (-1, 1))
     assert ((below <= made.astype(np.float32)) & (made.astype(np.float32) <= above)).all()
     again = rounded(made.astype(np.float32), kind, kernels_of(operator, shape))
