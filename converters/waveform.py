@@ -15,9 +15,11 @@ from netferry.errors import UsageError, quoted
 from netferry.schemas.graph import CANONICAL_IR, Builder
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Source
-from netferry.schemas.sound import SOUND_KEY, SoundRecipe, fourier, mel_matrix
+from netferry.schemas.sound import SOUND_KEY, SoundRecipe, fourier, mel_matrix, recipes_of
 from netferry.schemas.surgery import InsertionBuilder
 
+FRONT_END = "front_end"
+"""the layer that makes patches"""
 DOUBLE, FLOAT = int(ir.DataType.DOUBLE), int(ir.DataType.FLOAT)
 
 
@@ -25,7 +27,7 @@ def front_end_model(recipe: SoundRecipe, *, waveform: str = "waveform", patches:
     """Return the front end alone: a float32 waveform (samples) in -1..1, patches (N x patch x bands) out."""
     b = Builder(recipe.name)
     x = b.input(waveform, ("samples",))
-    with b.layer("front_end", "LogMelPatches"):
+    with b.layer(FRONT_END, "LogMelPatches"):
         y = log_mel_patches(b, x, recipe)
     b.output(y, patches)
     b.finish()
@@ -65,7 +67,7 @@ def add_front_end(model: Model, recipe: SoundRecipe, *, waveform: str = "wavefor
     name = b.unique(waveform)
     x = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["samples"]))
     model.graph.inputs.insert(model.graph.inputs.index(old), x)
-    with b.layer("front_end", "LogMelPatches"):
+    with b.layer(FRONT_END, "LogMelPatches"):
         patches = log_mel_patches(b, x, recipe)
         patches = b.reshape(patches, [-1, *(d for d in dims[1:] if isinstance(d, int))])
         assert patches.shape is not None
@@ -75,6 +77,43 @@ def add_front_end(model: Model, recipe: SoundRecipe, *, waveform: str = "wavefor
     b.finish()
     model.preprocessing.pop(info.name, None)
     record(model, name, recipe)
+
+
+def remove_front_end(model: Model) -> tuple[SoundRecipe, str] | None:
+    """Take the front end off again, in place, so that the network reads log-mel patches.
+
+    Returns:
+        The recipe and the name of the waveform input (empty where the network read patches anyway); None where the
+        network does not say that it reads sounds.
+
+    Raises:
+        UsageError: it reads a waveform, but not through a front end that netferry has put there.
+    """
+    from netferry.schemas.subnetwork import cut
+
+    recipes = recipes_of(model.ir.metadata_props.get(SOUND_KEY))
+    info = next((i for i in model.inputs if i.name in recipes), None)
+    if info is None:
+        return None
+    recipe = recipes[info.name]
+    if len(info.shape or ()) != 1:
+        return recipe, ""
+    row = next((r for r in model.layers if r.name == FRONT_END), None)
+    if row is None or len(row.outputs) != 1:
+        raise UsageError(f"the front end behind input {quoted(info.name)} is none that can be taken off")
+    patches = row.outputs[0]
+    name = patches.name or ""
+    # the file says N x 96 x 64 or with a channel; what the reshape in front of the network was given
+    dims = [d if isinstance(d, int) else None for d in (() if patches.shape is None else patches.shape)][1:]
+    if tuple(d for d in dims if d != 1) != (recipe.patch, recipe.bands):
+        raise UsageError(f"the front end gives {patches.shape}, not patches of {recipe.patch} x {recipe.bands}")
+    patches.shape = ir.Shape(["batch", *dims])
+    patches.dtype = ir.DataType.FLOAT
+    notes = list(model.notes)
+    cut(model, [name])
+    model.notes[:] = notes  # nothing is lost
+    record(model, model.inputs[0].name, recipe)
+    return recipe, info.name
 
 
 def record(model: Model, waveform: str, recipe: SoundRecipe) -> None:

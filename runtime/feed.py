@@ -51,6 +51,7 @@ class Feed:
         first = session.inputs[0].shape[:1] if session.inputs else ()
         self.batch = first[0] if first and isinstance(first[0], int) else None
         if self.sound is not None:
+            self.recipe_from = "model"
             self._refusal = UsageError("the network reads sounds, no pictures", file=session.file)
             return
         try:

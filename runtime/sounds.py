@@ -133,6 +133,24 @@ def read_sound(source: Any, sample_rate: int) -> np.ndarray:
     return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate).astype(np.float32)
 
 
+def length_of(file: str | os.PathLike[str], sample_rate: int) -> int:
+    """Return how many samples a file has at a rate, by its header; a sample more or less than :func:`read_sound` gives.
+
+    Raises:
+        InputError: the file cannot be opened or is no sound.
+        LimitExceeded: longer than :data:`MOST_SAMPLES`.
+        MissingExtra: soundfile or soxr is not installed.
+    """
+    soundfile, _ = _libraries()
+    try:
+        found = soundfile.info(os.fspath(file))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"is no sound that can be read: {' '.join(str(error).split())[:200]}", file=file) from None
+    if found.frames * found.channels > MOST_SAMPLES:
+        raise LimitExceeded(f"a sound of {found.frames} samples x {found.channels} channels", file=file)
+    return round(found.frames * sample_rate / found.samplerate)
+
+
 def _libraries() -> tuple[Any, Any]:
     try:
         import soundfile

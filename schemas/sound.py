@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -119,14 +120,18 @@ def recipes_of(text: str | None) -> dict[str, SoundRecipe]:
     return {str(name): SoundRecipe.from_dict(value) for name, value in items}
 
 
+@lru_cache(maxsize=8)
 def fourier(recipe: SoundRecipe) -> np.ndarray:
     """Return the windowed transform as a matrix, window x (cosines, sines) of fft/2 + 1 bins, float64."""
     n = np.arange(recipe.window, dtype=np.float64)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * n / recipe.window)
     angle = 2 * np.pi * np.outer(n, np.arange(recipe.fft // 2 + 1)) / recipe.fft
-    return hann[:, None] * np.concatenate([np.cos(angle), np.sin(angle)], 1)
+    made = hann[:, None] * np.concatenate([np.cos(angle), np.sin(angle)], 1)
+    made.flags.writeable = False  # shared by all callers
+    return made
 
 
+@lru_cache(maxsize=8)
 def mel_matrix(recipe: SoundRecipe) -> np.ndarray:
     """Return the mel weights, fft/2 + 1 bins x bands, float64.
 
@@ -142,4 +147,5 @@ def mel_matrix(recipe: SoundRecipe) -> np.ndarray:
     low, centre, high = corners[:-2], corners[1:-1], corners[2:]
     weights = np.maximum(0.0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
     weights[0] = 0.0
+    weights.flags.writeable = False
     return weights

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath, load
-from netferry.api.retraining_inputs import augmentation, check_input, options_of
+from netferry.api.retraining_inputs import augmentation, check_input, options_of, read_sounds, with_front_end
 from netferry.api.retraining_job import HeadOptions, Job, engines
 from netferry.api.training import require_torch
 from netferry.api.training_data import DataSets, open_training_data
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from netferry.runtime.data.folder import Pictures
     from netferry.runtime.training.augment import Augment
     from netferry.runtime.training.options import TrainOptions
+    from netferry.runtime.training.sounds import SoundAugment
     from netferry.schemas.model import Model
 
 
@@ -34,7 +35,7 @@ def retrain(
     lr_factors: Mapping[str, float] | None = None,
     task: str | None = None,
     split: tuple[float, float] = (0.7, 0.15),
-    augment: Augment | str | None = "default",
+    augment: Augment | SoundAugment | str | None = "default",
     options: TrainOptions | None = None,
     run: StrPath | None = None,
     resume: bool = False,
@@ -47,7 +48,9 @@ def retrain(
     Args:
         source: an ONNX, Keras, Caffe … file, or a model.
         data: a folder with one sub-folder per class (or train, validation and test folders), a CSV file (classes,
-            labels, values), an .npz file with x and y, or pictures.
+            labels, values), an .npz file with x and y, or pictures. A sound network takes sound files in their place:
+            it learns from their patches, each with the sound's target, and a sound's scores are the mean of its
+            patches'.
         target: the ONNX file to write. Beside it a folder ``<name>-run`` gets history.csv, progress.png,
             confusion.png, report.json, report.html and the checkpoints; ``run`` names another one.
         weights: the second file of formats that have one.
@@ -59,7 +62,8 @@ def retrain(
         split: shares of training and validation; the rest is the test set.
         augment: changes to training pictures: an :class:`Augment`, a text like ``flip,translate=30,rotate=10``, or
             None for nothing. By default reflections left to right and translations by up to 30 pixels
-            (13 % of the side of inputs below 227).
+            (13 % of the side of inputs below 227). To sounds: a :class:`SoundAugment`, or a text like
+            ``shift=0.24,gain=6,noise=20``, which is the default (seconds, decibels, decibels under the sound).
         options: :class:`TrainOptions`; its fields may also be given by name (``epochs=10``).
         run: folder for everything else that is written.
         resume: go on from the run's last checkpoint, where there is one.
@@ -82,15 +86,19 @@ def retrain(
             raise UsageError("a model that is loaded already takes no options for reading")
         from netferry.api.batching import with_dynamic_batch
 
+        heard = read_sounds(model)
         with_dynamic_batch(model)
         sets = open_training_data(data, split, chosen.seed, task)
+        if heard is not None and sets.pictures:
+            sets.sound = heard[0]
         check_input(model, sets)
         changes = augmentation(augment, sets, model)
         settings = HeadOptions(head, at, train, hidden)
         place = Path(target)
         place = place if place.suffix else place.with_suffix(".onnx")
         folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
-        job = Job(model, sets, place, folder, settings, changes, chosen, dict(lr_factors or {}), resume, opset)
+        job = Job(model, sets, place, folder, settings, changes, chosen, dict(lr_factors or {}), resume, opset,
+                  front_end=heard)  # fmt: skip
         return job.swept(sweep) if sweep else job.carried_out()
 
 
@@ -99,7 +107,7 @@ def fit(
     training: Pictures,
     validation: Pictures | None = None,
     *,
-    augment: Augment | str | None = "default",
+    augment: Augment | SoundAugment | str | None = "default",
     options: TrainOptions | None = None,
     run: StrPath | None = None,
     resume: bool = False,
@@ -128,14 +136,17 @@ def fit(
         raise UsageError(f"no training option {sorted(unknown)[0]!r}")
     with _one_run():
         empty = training.subset([])
+        heard = read_sounds(model)
         sets = DataSets(training.root.name, training.task, training.classes,
-                        pictures=(training, validation or empty, empty))  # fmt: skip
+                        pictures=(training, validation or empty, empty), sound=heard and heard[0])  # fmt: skip
         check_input(model, sets)
         changes = augmentation(augment, sets, model)
         seen = sets.examples(1, model, None, chosen.seed) if validation is not None and len(validation) else None
         outcome = train(model, sets.examples(0, model, changes, chosen.seed), seen, chosen, engines(),
                         task=training.task, folder=None if run is None else Path(run), resume=resume,
                         fresh_head=False)  # fmt: skip
+        if heard is not None and heard[1]:
+            with_front_end(model, *heard)
     kept = outcome.standing.best_iteration if outcome.kept == "best" else outcome.standing.iteration
     return {
         "history": outcome.history, "changed": outcome.changed, "iterations": outcome.standing.iteration,

@@ -53,16 +53,23 @@ def _agreement(model: Model, sets: DataSets, scores: np.ndarray) -> dict[str, An
     if not count:
         return {"examples": 0}
     module = to_torch(model).eval()
-    examples = sets.examples(2, model, None, 0)
     names = [o.name for o in model.outputs]
     wanted = names.index(_scored(model))
     found: list[np.ndarray] = []
+
+    def scored(arrays: list[np.ndarray]) -> np.ndarray:
+        made = module(*(torch.from_numpy(a) for a in arrays))
+        made = made if isinstance(made, torch.Tensor) else made[wanted]
+        return made.reshape(len(arrays[0]), -1).double().numpy()
+
     with torch.no_grad():
-        for start in range(0, count, 16):
-            rows = list(range(start, min(start + 16, count)))
-            made = module(*(torch.from_numpy(a) for a in examples.inputs(rows)))
-            made = made if isinstance(made, torch.Tensor) else made[wanted]
-            found.append(made.reshape(len(rows), -1).double().numpy())
+        if sets.sound is not None:  # a sound's scores are the mean of its patches'
+            sounds = sets.sounds(2, model)
+            found += [scored([sounds.whole(i)]).mean(0, keepdims=True) for i in range(count)]
+        else:
+            examples = sets.examples(2, model, None, 0)
+            for start in range(0, count, 16):
+                found.append(scored(examples.inputs(list(range(start, min(start + 16, count))))))
     ours, theirs = np.concatenate(found), scores[:count]
     scale = 1.0 if sets.task != "values" else max(1.0, float(np.abs(theirs).max()))
     worst = float(np.abs(ours - theirs).max()) / scale

@@ -11,12 +11,26 @@ from netferry.errors import UsageError
 if TYPE_CHECKING:
     from netferry.runtime.training.augment import Augment
     from netferry.runtime.training.options import TrainOptions
+    from netferry.runtime.training.sounds import SoundAugment
     from netferry.schemas.model import Model
+    from netferry.schemas.sound import SoundRecipe
 
 
-def augmentation(augment: Augment | str | None, sets: DataSets, model: Model) -> Augment | None:
+def augmentation(
+    augment: Augment | SoundAugment | str | None, sets: DataSets, model: Model
+) -> Augment | SoundAugment | None:
+    """The changes that training pictures or sounds go through; None for none."""
     from netferry.runtime.training.augment import Augment, parse_augment
+    from netferry.runtime.training.sounds import DEFAULT, SoundAugment, parse_sound_augment
 
+    if sets.sound is not None:
+        if isinstance(augment, Augment):
+            raise UsageError("these are changes of pictures, the network reads sounds")
+        if isinstance(augment, str):
+            augment = DEFAULT if augment == "default" else parse_sound_augment(augment)
+        return None if augment is None or augment.does_nothing else augment
+    if isinstance(augment, SoundAugment):
+        raise UsageError("these are changes of sounds, the network reads none")
     if not sets.pictures:
         if augment not in (None, "default", "none"):
             raise UsageError("augmentation is for pictures")
@@ -27,6 +41,20 @@ def augmentation(augment: Augment | str | None, sets: DataSets, model: Model) ->
         augment = Augment(translate=(most, most))
     made = parse_augment(augment) if isinstance(augment, str) else augment
     return None if made is None or made.does_nothing else made
+
+
+def read_sounds(model: Model) -> tuple[SoundRecipe, str] | None:
+    """Take a sound network's front end off, in place: it learns from patches. See ``remove_front_end``."""
+    from netferry.converters.waveform import remove_front_end
+
+    return remove_front_end(model)
+
+
+def with_front_end(model: Model, recipe: SoundRecipe, waveform: str) -> None:
+    """Put the front end back, in place."""
+    from netferry.converters.waveform import add_front_end
+
+    add_front_end(model, recipe, waveform=waveform)
 
 
 def check_input(model: Model, sets: DataSets) -> None:
@@ -43,7 +71,8 @@ def check_input(model: Model, sets: DataSets) -> None:
         if not fits:
             raise UsageError(f"x has examples of shape {list(given)}, the network takes {list(wanted)}")
         return
-    assume_preprocessing(model)
+    if sets.sound is None:
+        assume_preprocessing(model)
 
 
 def assume_preprocessing(model: Model) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.retraining_check import tested
+from netferry.api.retraining_inputs import with_front_end
 from netferry.api.training import to_torch, update_from
 from netferry.api.training_data import DataSets
 from netferry.api.writing import save
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from netferry.runtime.training.augment import Augment
     from netferry.runtime.training.options import TrainOptions
     from netferry.runtime.training.part import Engines
+    from netferry.runtime.training.sounds import SoundAugment
     from netferry.runtime.training.train import Outcome
     from netferry.schemas.model import Model
+    from netferry.schemas.sound import SoundRecipe
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class Job:
     target: Path
     folder: Path
     head: HeadOptions
-    augment: Augment | None
+    augment: Augment | SoundAugment | None
     options: TrainOptions
     lr_factors: dict[str, float]
     resume: bool
     opset: int | None
+    front_end: tuple[SoundRecipe, str] | None = None
+    """recipe and input of a sound network's front end, which is off while it learns; no name where there was none"""
 
     def prepared(self) -> Model:
         """The network with its new head, and what is to learn."""
@@ -89,8 +94,12 @@ class Job:
         from netferry.api.retraining_report import finish
 
         found: dict[str, Any] = {}
+        whole = model
+        if self.front_end is not None and self.front_end[1]:
+            whole = model.copy()
+            with_front_end(whole, *self.front_end)
         written = save(
-            model, self.target, opset=self.opset, before_publishing=lambda file, **where: found.update(
+            whole, self.target, opset=self.opset, before_publishing=lambda file, **where: found.update(
                 tested(file, model, self.sets, **where)
             ),
         )  # fmt: skip

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from netferry.runtime.data.folder import Pictures
     from netferry.runtime.training.augment import Augment
     from netferry.runtime.training.examples import Examples
+    from netferry.runtime.training.sounds import SoundAugment, SoundExamples
     from netferry.schemas.model import Model
+    from netferry.schemas.sound import SoundRecipe
 
 PARTS = ("training", "validation", "test")
 
@@ -31,6 +33,8 @@ class DataSets:
     classes: tuple[str, ...]
     pictures: tuple[Pictures, ...] = ()
     arrays: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    sound: SoundRecipe | None = None
+    """how patches are made, where the ``pictures`` are sounds"""
 
     def targets(self, part: int) -> np.ndarray:
         """Targets of the training (0), validation (1) or test set (2)."""
@@ -64,10 +68,21 @@ class DataSets:
             digest.update(self.targets(part).tobytes())
         return digest.hexdigest()
 
-    def examples(self, part: int, model: Model, augment: Augment | None, seed: int) -> Examples:
+    def sounds(self, part: int, model: Model, augment: Any = None, seed: int = 0) -> SoundExamples:
+        """One of the sets as patches of sounds."""
+        from netferry.runtime.training.sounds import SoundExamples
+
+        assert self.sound is not None
+        inner = [d for d in (model.inputs[0].shape or ())[1:] if isinstance(d, int)]
+        return SoundExamples(self.pictures[part], self.sound, inner, augment=augment, seed=seed)
+
+    def examples(self, part: int, model: Model, augment: Augment | SoundAugment | None, seed: int) -> Examples:
         """One of the sets as the network takes it."""
         from netferry.runtime.training.examples import ArrayExamples, PictureExamples
+        from netferry.runtime.training.sounds import SoundAugment
 
+        if self.sound is not None:
+            return self.sounds(part, model, augment, seed)
         port = next(i for i in model.inputs)
         import numpy as np
 
@@ -78,6 +93,7 @@ class DataSets:
         recipe = model.preprocessing[port.name]
         height, width, _ = model.input_size
         size = (height if isinstance(height, int) else None, width if isinstance(width, int) else None)
+        assert not isinstance(augment, SoundAugment)
         return PictureExamples(self.pictures[part], recipe, size, augment=augment, seed=seed, dtype=dtype)
 
 

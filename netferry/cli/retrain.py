@@ -38,7 +38,9 @@ def _option(help: str, *names: str, panel: str = _TRAINING, **more: Any) -> Any:
 @app.command()
 def retrain(
     source: Annotated[Path, typer.Argument(help="The network: .onnx, .h5, .prototxt …")],
-    data: Annotated[Path, typer.Argument(help="Folder of pictures, one sub-folder per class; or .csv, .npz.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder of pictures or sounds, one sub-folder per class; or .csv, .npz.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
     weights: Weights = None,
     head: Annotated[str, _option("linear, mlp or conv.", panel=_HEAD)] = "linear",
@@ -51,7 +53,8 @@ def retrain(
     augment: Annotated[
         str,
         _option(
-            "default (flip,translate=30; 13 % of small inputs), rotate=10,scale=0.9:1.1,crop=0.7:1,color=0.2; none.",
+            "default (flip,translate=30; 13 % of small inputs), rotate=10,scale=0.9:1.1,crop=0.7:1,color=0.2; none. "
+            "Of sounds shift=0.24,gain=6,noise=20 (seconds, dB, dB under the sound).",
             panel=_DATA,
         ),
     ] = "default",
