@@ -54,7 +54,7 @@ class Note:
     """Something that a reader or a pass did and a user may want to know; goes into the report."""
 
     kind: str
-    """dropped, folded, ignored, assumed, warning"""
+    """dropped, folded, ignored, assumed, slow, warning"""
     message: str
     layer: str | None = None
 

@@ -18,6 +18,7 @@ from netferry.converters.passes import (  # noqa: F401  (each registers its pass
     gemm,
     merges,
     padding,
+    pooling,
     remove,
     reshapes,
     shapes,
@@ -46,7 +47,7 @@ ORDER = (
         "reshape-pairs",
     ),
     *("transposes", "moved-ones", "unbind", "activations", "gemm-transposes", "gemm", "affine-after", "affine-before"),
-    *("padding", "dead"),
+    *("padding", "pool-strides", "global-pools", "dead"),
 )
 """the order of one round"""
 

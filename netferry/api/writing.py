@@ -56,6 +56,7 @@ def save(
     if check not in ("auto", "structure", "run"):
         raise UsageError(f"check is auto, structure or run, not {check!r}")
     raised = _at_opset(model, opset)
+    _tell_of_slow_pools(model)
     run = _run_check(model, check, allow_placeholders)
     if run is not None and check == "auto" and not raised:
         run = _or_like_source(run, model)
@@ -90,6 +91,17 @@ def _at_opset(model: Model, opset: int | None) -> bool:
     if opset != model.opset or why is not None:
         model.notes.extend(to_opset(model, opset))
     return why is not None
+
+
+def _tell_of_slow_pools(model: Model) -> None:
+    """Note average pools that onnxruntime computes several times slower than at opset 18."""
+    from netferry.converters.passes.pooling import slow_average_pools
+    from netferry.schemas.model import Note
+
+    slow = slow_average_pools(model.graph, model.opset)
+    if slow:
+        text = f"onnxruntime computes {len(slow)} AveragePool of opset 19 and later slowly; --opset 18 avoids that"
+        model.notes.append(Note("slow", text))
 
 
 def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
