@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from netferry.converters.options import Limits
@@ -99,7 +100,8 @@ class Array:
                 flat = np.fromfile(self.path, self.dtype, count, offset=self.offset)
                 return flat.reshape(self.shape)
             with self.place.open() as file:
-                return np.asarray(file[self.name][()])  # pyright: ignore[reportIndexIssue]
+                found = np.asarray(file[self.name][()])  # pyright: ignore[reportIndexIssue]
+                return found.view(self.dtype) if found.dtype.kind == "V" else found
         except (OSError, KeyError, RuntimeError, ValueError) as error:
             raise MalformedFile(f"array {quoted(self.name)} cannot be read: {error}", file=self.path) from None
 
@@ -280,7 +282,9 @@ class Hdf5File:
             if created.get_filter(i)[0] not in _FILTERS:
                 raise UnsafeFile(f"array {quoted(name)} needs an HDF5 filter plug-in", file=self.path)
         dtype, shape = data.id.dtype, tuple(int(d) for d in data.id.shape)
-        if dtype.kind not in "fiub":
+        if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.subdtype is None:
+            dtype = np.dtype(ml_dtypes.bfloat16)  # HDF5 has no such type: Keras writes two bytes that it does not name
+        elif dtype.kind not in "fiub":
             raise UnsupportedError(f"array {quoted(name)} holds {dtype}, not numbers", file=self.path)
         declared = math.prod(shape) * dtype.itemsize
         stored = data.id.get_storage_size()

@@ -89,7 +89,8 @@ def _text(value: Any) -> str | None:
 
 
 def _paths(files: list[Hdf5File]) -> PathStore:
-    if not any(f.is_group("layers") or f.is_group("_layer_checkpoint_dependencies") for f in files):
+    tops = {name.replace("\\", "/").partition("/")[0] for file in files for name in file.groups("")}
+    if not tops & {"layers", "_layer_checkpoint_dependencies"}:
         raise MalformedFile("an HDF5 file that holds neither a Keras model nor Keras weights", file=files[0].path)
     return PathStore(files)
 

@@ -14,7 +14,7 @@ from netferry.converters.keras.config import Config
 from netferry.converters.keras.layout import KT
 from netferry.converters.keras.spec import Spec
 from netferry.converters.options import ReadOptions
-from netferry.errors import MalformedFile, UnsupportedError, WeightsError, quoted
+from netferry.errors import MalformedFile, UnsupportedError, UnsupportedOption, WeightsError, quoted
 from netferry.schemas.graph import Builder
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
@@ -180,6 +180,8 @@ class Layer:
         if array is None:
             tensor: ir.TensorProtocol = uninitialised_tensor(target, filler=_filler(last, shape))
         else:
+            if array.dtype.kind in "iu" and array.dtype.itemsize == 1:
+                raise UnsupportedOption(f"{slot} is kept as whole numbers: quantized to int8", layer=self.path)
             if array.shape != shape:
                 if math.prod(array.shape) != math.prod(shape):
                     raise WeightsError(

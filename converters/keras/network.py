@@ -10,6 +10,7 @@ from typing import Any
 from netferry.converters.keras.layer import Facts, Layer
 from netferry.converters.keras.layout import KT
 from netferry.converters.keras.ordering import filled, first_nodes, in_order, shapes_of, uses_of
+from netferry.converters.keras.quantized import refuse_unread
 from netferry.converters.keras.registry import Unreadable, mask_policy, registry
 from netferry.converters.keras.spec import Ref, Spec, parse_layer, refs_in
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError, quoted
@@ -133,6 +134,7 @@ class Network:
         if reader is None:
             why = "runs Python code; not read by design" if l.type in CODE else "no reader for this type"
             return self._placeholder(b, l, why, wanted, shapes)
+        refuse_unread(l.spec)
         inputs = [x for x in flattened(l.args[:1]) if isinstance(x, KT)]
         try:
             made = reader(b, l, *inputs)

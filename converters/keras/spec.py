@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from netferry.converters.keras.registry import registry
 from netferry.converters.keras.raw import is_known_lambda, type_of
 from netferry.errors import LimitExceeded, MalformedFile, quoted
 
@@ -113,8 +114,7 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
         raise LimitExceeded(f"models nested deeper than {nesting} (limit nesting)", layer=where)
     if not isinstance(raw, dict) or not isinstance(raw.get("class_name"), str):
         raise MalformedFile(f"a layer without class_name: {quoted(raw, 80)}", layer=where or None)
-    kind: str = raw["class_name"].rsplit(">", 1)[-1]  # 'Package>Name': a registered class
-    kind = _RENAMED.get(kind, kind)
+    kind = _class_of(raw)
     config = raw.get("config")
     if isinstance(config, list):  # Keras 1 and early 2: a Sequential's config is the list of layers
         config = {"layers": config, "name": raw.get("name")}
@@ -157,6 +157,32 @@ def parse_layer(raw: Any, generation: int, *, where: str = "", depth: int = 0, n
     return spec
 
 
+def _class_of(raw: dict[str, Any]) -> str:
+    """Class name; with the package or module in front (``My>Dense``) for a user's class that is called like Keras's.
+
+    Keras's reader would read such a class wrongly without a word.
+    """
+    package, _, kind = raw["class_name"].rpartition(">")
+    registered, module = raw.get("registered_name"), raw.get("module")
+    if not package and isinstance(registered, str) and ">" in registered:
+        package = registered.partition(">")[0]
+    if not package and isinstance(module, str) and module.partition(".")[0] not in _MODULES:
+        package = module
+    kind = _RENAMED.get(kind, kind)
+    if not package or package in _PACKAGES or kind in _OF_PACKAGES:
+        return kind
+    reader = registry.get(kind)
+    ours = reader is not None and reader.__module__.startswith("netferry.")  # a plug-in reads the class that it names
+    return f"{package}>{kind}" if ours else kind
+
+
+_MODULES = frozenset({"", "keras", "tf_keras", "tensorflow", "tensorflow_addons", "keras_contrib", "builtins"})
+"""where classes that are known by their names come from"""
+_PACKAGES = frozenset({"keras", "Addons"})
+_OF_PACKAGES = frozenset({
+    "CustomScaleLayer", "FixedDropout", "InstanceNormalization", "LayerScale", "StochasticDepth",
+})  # fmt: skip
+"""classes that several packages have, all alike"""
 _TYPED_OPERATIONS = frozenset({
     "Arange", "Array", "Cast", "ConvertToTensor", "Cumprod", "Cumsum", "EmptyLike", "Full", "FullLike", "Geomspace",
     "Linspace", "Logspace", "MultiHot", "Nancumprod", "Nancumsum", "OneHot", "OnesLike", "Prod", "SaturateCast", "View",
@@ -214,12 +240,12 @@ def parse_calls(nodes: Any, layer: str) -> list[Call]:
 
 
 def _call(node: Any, layer: str) -> Call:
-    if isinstance(node, dict):  # Keras 3
+    if isinstance(node, dict) and set(node) <= {"args", "kwargs"}:  # Keras 3
         args, kwargs = node.get("args", []), node.get("kwargs", {})
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise MalformedFile("a node's args are not a list, or its kwargs not an object", layer=layer)
         return Call([_keras3(a, layer) for a in args], {k: _keras3(v, layer) for k, v in kwargs.items()})
-    if not isinstance(node, list):
+    if not isinstance(node, (list, dict)):
         raise MalformedFile(f"a node of unknown form: {quoted(node, 80)}", layer=layer)
     kwargs: dict[str, Any] = {}
     first = _keras2(node, kwargs, layer)

@@ -7,6 +7,7 @@ the arrays of ``trainable_weights + non_trainable_weights``, those of nested mod
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -106,15 +107,22 @@ def legacy_order(spec: Spec, slots: Sequence[Slot]) -> list[Slot]:
 
 
 class PathStore:
-    """Weights by path: one file, or several shards."""
+    """Weights by path: one file, or several shards.
 
-    def __init__(self, files: Sequence[Hdf5File], root: str = "") -> None:
-        self.files, self.root = files, root
+    Keras 2.12 to 2.15 spells paths in ways of its own (see :func:`checkpoint_paths`); on Windows it wrote each as the
+    name of one group, ``layers\\dense``.
+    """
+
+    def __init__(self, files: Sequence[Hdf5File]) -> None:
+        self.files = files
         self._walked = 0
+        self._spelled = {
+            name.replace("\\", "/"): name for file in files for name in file.groups("") if "\\" in name
+        }  # fmt: skip
 
     def array(self, path: str, index: int | str) -> Array | None:
         """Return variable ``index`` of the object at ``path``; a few layers write names instead of numbers."""
-        name = "/".join(p for p in (self.root, path, "vars", str(index)) if p)
+        name = "/".join(p for p in (self._spelled.get(path, path), "vars", str(index)) if p)
         for file in self.files:
             if file.has(name):
                 return file.dataset(name)
@@ -124,17 +132,19 @@ class PathStore:
         """Paths of all objects at and below ``path`` that hold variables."""
         found: list[str] = []
         for file in self.files:
-            if not file.is_group(path):
+            actual = self._spelled.get(path, path)
+            if not file.is_group(actual):
                 continue
             self._walked += 1
             if self._walked > file.limits.layers:  # hard links can make a circle of groups
                 raise LimitExceeded(f"more than {file.limits.layers} groups of weights (limit layers)", file=file.path)
-            for name in file.groups(path):
+            for name in file.groups(actual):
                 if name == "vars":
-                    if file.datasets(f"{path}/vars"):
+                    if file.datasets(f"{actual}/vars"):
                         found.append(path)
                 else:
                     found.extend(self._objects(f"{path}/{name}"))
+        found.extend(p for below in self._spelled if below.startswith(f"{path}/") for p in self._objects(below))
         return list(dict.fromkeys(found))
 
     def bind(self, model: Spec, notes: list[Note]) -> tuple[dict[str, Array], list[str]]:
@@ -142,30 +152,73 @@ class PathStore:
         found: dict[str, Array] = {}
         missing: list[str] = []
         counts: dict[str, int] = {}
-        for slot in slots_of(model):
-            path = slot.name.rpartition("/")[0]
+        slots = slots_of(model)
+        places = self._places([path for s in slots for path in (_object(s.name), _object(s.also)) if path])
+        for slot in slots:
+            path = places.get(_object(slot.name), "")
             index = counts.get(path, 0)
             counts[path] = index + 1
             array = self.array(path, index)
             if array is None and slot.also:
-                array = self.array(slot.also.rpartition("/")[0], index)
+                array = self.array(places[_object(slot.also)], index)
             if array is None:
                 array = self.array(path, slot.name.rpartition("/")[2])
             if array is None:
                 missing.append(slot.name.removeprefix("layers/"))
             else:
                 found[slot.name] = array
-        for path in self._objects("layers"):
+        top = "layers" if _CHECKPOINT not in self._tops() else _CHECKPOINT
+        for path in self._objects(top):
             if path.endswith("seed_generator"):
                 continue
             known = counts.get(path, 0)
             extra = 0
             while (array := self.array(path, known + extra)) is not None:
-                found[f"{path}/{known + extra}"] = array
+                found[f"{path.replace(_CHECKPOINT, 'layers')}/{known + extra}"] = array
                 extra += 1
             if extra and known:
                 notes.append(Note("ignored", f"{extra} variables more than the layer has", path))
         return found, missing
+
+    def _tops(self) -> set[str]:
+        """Names of the outermost groups."""
+        return {name.partition("/")[0] for file in self.files for name in (*file.groups(""), *self._spelled)}
+
+    def _places(self, paths: Sequence[str]) -> dict[str, str]:
+        """Where the file keeps each object: its path, spelled as the version that wrote the file spells it."""
+        ways = [{path: path for path in paths}]
+        if _CHECKPOINT in self._tops():
+            ways += [checkpoint_paths(paths, doubled=doubled) for doubled in (True, False)]
+        return max(ways, key=lambda way: sum(self.array(place, 0) is not None for place in set(way.values())))
+
+
+_CHECKPOINT = "_layer_checkpoint_dependencies"
+
+
+def checkpoint_paths(paths: Sequence[str], *, doubled: bool) -> dict[str, str]:
+    """Spell paths of objects as Keras 2.12 to 2.15 does: a model's layers lie under another name.
+
+    ``doubled``: layers with weights count twice when layers of one class are numbered (``dense``, ``dense_2``,
+    ``dense_4``), as they are twice in that list of dependencies; 2.14 mended that.
+    """
+    seen: dict[tuple[str, str], dict[str, int]] = {}
+    made: dict[str, str] = {}
+    for path in paths:
+        parts = path.split("/")
+        for i, key in enumerate(parts[1:], start=1):
+            if parts[i - 1] != "layers":
+                continue
+            match = re.fullmatch(r"(.+?)_(\d{1,9})", key)
+            base, number = (match[1], int(match[2])) if match else (key, 0)
+            before = seen.setdefault(("/".join(parts[: i - 1]), base), {})
+            number += before.setdefault(key, len(before)) if doubled else 0
+            parts[i - 1], parts[i] = _CHECKPOINT, f"{base}_{number}" if number else base
+        made[path] = "/".join(parts)
+    return made
+
+
+def _object(slot: str) -> str:
+    return slot.rpartition("/")[0]
 
 
 def require(missing: list[str], skip: bool, notes: list[Note], file: object) -> None:

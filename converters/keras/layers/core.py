@@ -6,6 +6,7 @@ import numpy as np
 
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layout import KT, Mask
+from netferry.converters.keras.quantized import restore, slots
 from netferry.converters.keras.registry import Slot, layer
 from netferry.converters.keras.spec import Spec
 from netferry.schemas.graph import Builder
@@ -53,13 +54,18 @@ def reversible_embedding(b: Builder, l: Layer, x: KT) -> KT:
     return KT.of(scores)
 
 
-@layer("Embedding", weights=("embeddings",), mask="own")
+def _embedding_slots(spec: Spec) -> list[Slot]:
+    return slots(spec, "embeddings")
+
+
+@layer("Embedding", weights=_embedding_slots, mask="own")
 def embedding(b: Builder, l: Layer, x: KT) -> KT:
     """Rows of a table by number; with mask_zero the number 0 marks steps that do not count."""
     rows = l.config.integer("input_dim", least=1)
     size = l.config.integer("output_dim", least=1)
     masked = l.config.flag("mask_zero", False)
     l.config.ignore("input_length", "dropout")
+    restore(l, "embeddings", lambda scale: scale.reshape(-1, 1))
     table = l.weight(b, "embeddings", "weight", (rows, size))
     places = x.logical(b)
     if places.dtype not in (ir.DataType.INT32, ir.DataType.INT64):

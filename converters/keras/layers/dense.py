@@ -5,17 +5,25 @@ from __future__ import annotations
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layers.activation import activate
 from netferry.converters.keras.layout import KT, channels_first, matrix_to_pointwise
-from netferry.converters.keras.registry import kernel_and_bias, layer
+from netferry.converters.keras.quantized import restore, rounded, slots
+from netferry.converters.keras.registry import Slot, kernel_and_bias, layer
+from netferry.converters.keras.spec import Spec
 from netferry.schemas.graph import Builder
 
 
-@layer("Dense", weights=kernel_and_bias, mask="keep")
+def _slots(spec: Spec) -> list[Slot]:
+    return slots(spec, *(s.name for s in kernel_and_bias(spec)))
+
+
+@layer("Dense", weights=_slots, mask="keep")
 def dense(b: Builder, l: Layer, x: KT) -> KT:
     """Keras keeps the kernel as (in, out): Gemm on rank 2, MatMul and Add above, a Conv of size 1 on pictures."""
     units = l.config.integer("units", least=1, also=("output_dim",))
     size = l.dim(x, -1, "the size of the last axis")
     biased = l.config.flag("use_bias", True, also=("bias",))
     l.config.ignore("input_dim", "input_length")
+    restore(l, "kernel")
+    x = rounded(b, l, x, [x.rank - 1])
     bias = l.weight(b, "bias", "bias", (units,)) if biased else None
     return activate(b, l, project(b, l, x, "kernel", "weight", size, units, bias), l.config.take("activation", None))
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layers.activation import activate
 from netferry.converters.keras.layers.dense import project
 from netferry.converters.keras.layout import KT
+from netferry.converters.keras.quantized import is_int8, restore, rounded, slots
 from netferry.converters.keras.registry import Slot, layer
 from netferry.converters.keras.spec import Spec
-from netferry.errors import MalformedFile
+from netferry.errors import MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder
 
 _FORMS = (r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)", r"\.\.\.([a-zA-Z]+),([a-zA-Z]+)->\.\.\.([a-zA-Z]+)",
@@ -18,7 +21,7 @@ _FORMS = (r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)", r"\.\.\.([a-zA-Z]+),([a-zA-Z]
 
 
 def _slots(spec: Spec) -> list[Slot]:
-    return [Slot("kernel"), Slot("bias")] if spec.config.get("bias_axes") is not None else [Slot("kernel")]
+    return slots(spec, "kernel", *(["bias"] if spec.config.get("bias_axes") is not None else []))
 
 
 def _sizes(l: Layer) -> list[int | None]:
@@ -27,6 +30,16 @@ def _sizes(l: Layer) -> list[int | None]:
     if not all(v is None or (isinstance(v, int) and not isinstance(v, bool) and 0 < v < 2**31) for v in items):
         raise l.config.bad("output_shape", value, "a list of sizes")
     return items
+
+
+def _along_kernel(scale: np.ndarray, kernel: str, out: str) -> np.ndarray:
+    """A scale that lies along the output's axes, brought to the kernel's; axes that are summed have one scale."""
+    places = [out.index(c) for c in kernel if c in out]
+    rest = [i for i in range(len(out)) if i not in places]
+    if scale.ndim != len(out) or any(scale.shape[i] != 1 for i in rest):
+        raise ValueError("the scale does not lie along the output")
+    shape = [scale.shape[out.index(c)] if c in out else 1 for c in kernel]
+    return scale.transpose(*places, *rest).reshape(shape)
 
 
 @layer("EinsumDense", weights=_slots, mask="keep")
@@ -59,6 +72,11 @@ def einsum_dense(b: Builder, l: Layer, x: KT) -> KT:
             raise MalformedFile(f"the size of axis {c} of the kernel is not known", layer=l.path)
         sizes[c] = size
     shape = [sizes[c] for c in middle]
+    if is_int8(l.spec):
+        if form != 0:
+            raise UnsupportedOption(f"{equation} with int8 weights", layer=l.path)
+        restore(l, "kernel", lambda scale: _along_kernel(scale, middle, right))
+        x = rounded(b, l, x, [i for i, c in enumerate(left) if c not in right])
     matrix = len(middle) == 2 and middle[0] == left[-1] and right == left[:-1] + middle[1] and middle[1] not in left
     if matrix and form != 2 and bias_axes in (None, middle[1]):
         bias = l.weight(b, "bias", "bias", (shape[1],)) if bias_axes is not None else None

@@ -74,6 +74,8 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
             arrays[f"{batch}:in{i}"] = value
         for i, value in enumerate(flat(out)):
             array = np.asarray(value)
+            if array.dtype.name == "bfloat16":
+                array = array.astype(np.float32)
             if array.dtype.kind in "OS":
                 array = np.asarray([v.decode() for v in array.ravel()], str).reshape(array.shape)
             arrays[f"{batch}:out{i}"] = array

@@ -168,3 +168,21 @@ def test_unknown_operations_are_placeholders_by_name(tmp_path: Path) -> None:
     ]
     model = read(saved(tmp_path, layers, {}), ReadOptions())
     assert [n.op_type for n in model.placeholders()] == ["tf_signal_fft", "tf_RaggedTensor_from_tensor"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "operator"),
+    [
+        pytest.param({}, "Softmax", id="plain"),
+        pytest.param({"module": "keras.layers", "registered_name": None}, "Softmax", id="keras"),
+        pytest.param({"module": "tf_keras.src.layers", "registered_name": "Softmax"}, "Softmax", id="tf-keras"),
+        pytest.param({"class_name": "Addons>Softmax"}, "Softmax", id="addons"),
+        pytest.param({"class_name": "My>Softmax"}, "My_Softmax", id="package"),
+        pytest.param({"module": None, "registered_name": "My>Softmax"}, "My_Softmax", id="registered"),
+        pytest.param({"module": "my.layers", "registered_name": "Softmax"}, "my_layers_Softmax", id="module"),
+    ],
+)
+def test_a_users_class_that_is_called_like_one_of_keras(tmp_path: Path, origin: dict[str, Any], operator: str) -> None:
+    model = read(saved(tmp_path, [picture(4, 5, 2), one("y", "Softmax", {}, "x") | origin], {}), ReadOptions())
+    assert [n.op_type for n in model.graph][-1] == operator
+    assert bool(model.placeholders()) is (operator != "Softmax")

@@ -31,6 +31,8 @@ PICTURES = (
                      id="both-outputs-of-nested"),
         pytest.param("(lambda a, c: keras.Model([a, c], L.Subtract()([L.Dense(2)(a), L.Dense(2)(c)])))(keras.Input((6,)), keras.Input((5,)))([xs[0], xs[1]])",
                      ((6,), (5,)), id="two-inputs-of-nested"),
+        pytest.param("(lambda a, b: keras.Model({'a': a, 'b': b}, L.Concatenate()([L.Dense(2)(a), b])))(keras.Input((6,), name='a'),"
+                     " keras.Input((5,), name='b'))({'b': xs[1], 'a': xs[0]})", ((6,), (5,)), id="nested-by-names"),
         pytest.param(f"L.TimeDistributed({INNER})(x)", ((4, 6),), id="time-distributed-model"),
         pytest.param(f"{PICTURES}(x)", ((6, 6, 3),), id="nested-convs"),
         pytest.param(f"(lambda m: L.Subtract()([m(xs[0]), m(xs[1])]))({PICTURES})", ((6, 6, 3), (6, 6, 3)), id="siamese"),
