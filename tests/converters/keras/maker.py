@@ -73,7 +73,7 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
         for i, value in enumerate(given):
             arrays[f"{batch}:in{i}"] = value
         for i, value in enumerate(flat(out)):
-            array = np.asarray(value)
+            array: Any = np.asarray(value)
             if array.dtype.name == "bfloat16":
                 array = array.astype(np.float32)
             if array.dtype.kind in "OS":
