@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from netferry.converters.keras.registry import registry
 from netferry.converters.keras.raw import is_known_lambda, type_of
+from netferry.converters.keras.registry import registry
 from netferry.errors import LimitExceeded, MalformedFile, quoted
 
 _RENAMED = {"GroupQueryAttention": "GroupedQueryAttention"}
