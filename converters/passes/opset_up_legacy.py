@@ -91,11 +91,27 @@ def concat_axis(b: Rewriter) -> None:
 def split_sizes(b: Rewriter) -> None:
     """The sizes could be an input of floats; the axis had no default."""
     if b.attribute("axis") is None:
-        raise Cannot("without an axis its meaning is not defined")
+        b.set(axis=_split_axis(b))
     sizes = b.ints(1, "the list of sizes")
     if sizes is not None:
         b.cut(1)
         b.set(split=sizes)
+
+
+def _split_axis(b: Rewriter) -> int:
+    """The axis of a Split 1 that says none: the only one there is, or along which the file says that parts are smaller.
+
+    The schema has no default (Caffe2's was the channels', Split 2 has the first axis), so nothing else tells.
+    """
+    whole = b.dims(b.data())
+    if len(whole) == 1:
+        return 0
+    shapes = [v.shape for v in b.node.outputs]
+    parts = [tuple(d if isinstance(d, int) else d.value for d in s) for s in shapes if s is not None]
+    axes = {i for part in parts if len(part) == len(whole) for i in range(len(whole)) if part[i] != whole[i]}
+    if len(axes) != 1 or len(parts) < len(shapes):
+        raise Cannot("without an axis its meaning is not defined, and the shapes of its parts do not tell it")
+    return axes.pop()
 
 
 @lift("Pad", 2)

@@ -111,39 +111,3 @@ def resize_modes(b: Rewriter) -> ir.Value:
 def scatter(b: Rewriter) -> ir.Value:
     """Scatter became ScatterElements."""
     return b.op("ScatterElements", b.data(), b.data(1), b.data(2), axis=b.attribute("axis", 0))
-
-
-@lift("Scan", 9)
-def scan_of_batches(b: Rewriter) -> tuple[ir.Value, ...]:
-    """Scan 8 runs over a batch of sequences: a Scan over the batch whose body is a Scan over the steps."""
-    if b.input_at(0) is not None:
-        raise Cannot("Scan of opset 8 with lengths of sequences has no counterpart")
-    node, given = b.node, [b.data(i) for i in range(1, len(b.node.inputs))]
-    body = node.attributes["body"].as_graph()
-    sequences = b.attribute("num_scan_inputs")
-    directions = b.attribute("directions", [0] * sequences)
-    node.attributes.pop("body")
-    inner = ir.node(
-        "Scan",
-        [_without_batch(b, value) for value in given],
-        {"num_scan_inputs": sequences, "scan_input_directions": directions, "body": body},
-        num_outputs=len(node.outputs),
-        name=b._free(b._node_names, f"{b.layer_name}/steps"),
-    )
-    inner.metadata_props.update(node.metadata_props)
-    for value, old in zip(inner.outputs, node.outputs, strict=True):
-        value.name = b.unique(f"{inner.name}:out")
-        value.type, value.shape = old.type, _behind(old)
-    one = ir.Graph([v for v in inner.inputs if v is not None], list(inner.outputs), nodes=[inner], name="one_sequence")
-    b.made.append(inner)
-    outer = ir.node("Scan", given, {"num_scan_inputs": len(given), "body": one}, num_outputs=len(node.outputs))
-    b._append(outer)
-    return tuple(outer.outputs)
-
-
-def _without_batch(b: Rewriter, value: ir.Value) -> ir.Value:
-    return ir.Value(name=b.unique(f"{value.name}:one"), type=value.type, shape=_behind(value))
-
-
-def _behind(value: ir.Value) -> ir.Shape | None:
-    return None if value.shape is None else ir.Shape(list(value.shape)[1:])

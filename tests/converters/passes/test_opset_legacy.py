@@ -231,6 +231,43 @@ def test_scan_of_batches() -> None:
     assert differs(_computed(proto, 21, *inputs), wanted, 1e-6, 1e-6) is None
 
 
+@pytest.mark.parametrize("directions", [[0, 0], [1, 1], [0, 1]], ids=["forward", "reverse", "both"])
+@pytest.mark.parametrize("target", [11, 21, 26])
+def test_scan_of_batches_with_lengths(directions: list[int], target: int) -> None:
+    """onnxruntime still has the kernel of Scan 8: states stop, outputs are zero behind a sequence's length."""
+    text = f"""(int64[3] k, float[3,2] i, float[3,4,2] x) => (float[3,2] y, float[3,4,2] z, int64[3,4,2] w) {{
+        y, z, w = Scan<num_scan_inputs=2, directions={directions},
+            body = b (float[2] s, float[2] n, float[2] m) => (float[2] t, float[2] o, int64[2] p)
+                {{ t = Add(s, n)  o = Mul(t, m)  p = Cast<to=7>(t) }}>(k, i, x, x) }}"""
+    proto = _parse(8, text)
+    x = np.random.default_rng(3).standard_normal((3, 4, 2)).astype(np.float32) * 3
+    inputs = [np.array([4, 1, 2]), X2[:3, :2].copy(), x]
+    wanted, by = run(proto, inputs)
+    assert wanted is not None
+    assert by == "onnxruntime"
+    assert differs(_computed(proto, target, *inputs), wanted, 1e-6, 1e-6) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs", "want"),
+    [
+        pytest.param("(float[6] x) => (float[2] y, float[2] z, float[2] v) { y, z, v = Split(x) }",
+                     [X4.ravel()[:6]], X4.ravel()[:2], id="one-axis"),
+        pytest.param("(float[3,4] x) => (float[3,2] y, float[3,2] z) { y, z = Split(x) }",
+                     [X2], X2[:, :2], id="shapes-tell"),
+        pytest.param("(float[N,4] x) => (float[N,1] y, float[N,3] z) { y, z = Split<split=[1,3]>(x) }",
+                     [X2], X2[:, :1], id="shapes-and-sizes-tell"),
+    ],
+)  # fmt: skip
+def test_split_without_an_axis(text: str, inputs: list[np.ndarray], want: np.ndarray) -> None:
+    assert differs(_computed(_parse(1, text), 21, *inputs)[:1], [want], 0, 0) is None
+
+
+def test_split_whose_axis_nothing_tells_is_refused() -> None:
+    with pytest.raises(UnsupportedOpset, match="without an axis"):
+        to_opset(as_model(_parse(1, "(float[4,4] x) => (float[A,B] q) { y, z = Split(x)  q = Relu(y) }")), 21)
+
+
 def _recorded() -> list[Any]:
     """The models of PyTorch (opset 6) that come with ONNX, with recorded outputs."""
     root = Path(onnx.__file__).parent / "backend" / "test" / "data"
