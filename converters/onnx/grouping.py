@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from netferry.converters.onnx.scopes import Scope, is_made, parameter_name, scopes_of
+from netferry.converters.onnx.scopes import MOVERS, Scope, is_made, parameter_name, scopes_of
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, LAYER_TYPE, graphs_of, layer_of, read_by
 from netferry.schemas.model import Model, Note
@@ -28,6 +28,8 @@ _WHOLES = (
     ({"Sigmoid", "Mul"}, "Swish"), ({"Softplus", "Tanh", "Mul"}, "Mish"),
 )  # fmt: skip
 """operators that together are a layer with a name"""
+_AROUND = (*MOVERS, "Flatten", "Squeeze")
+"""what only brings a value into the form that a layer reads or gives"""
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum", "Gather")
 
 
@@ -45,6 +47,7 @@ def group(model: Model) -> None:
     groups = _groups(nodes, scopes, holders, helpers)
     _join_made(nodes, groups)
     _join_bias(nodes, groups)
+    _join_movers(nodes, groups)
     _split_calls(nodes, groups)
     _attach(nodes, groups, helpers, scopes)
     members: dict[str, list[ir.Node]] = defaultdict(list)
@@ -139,6 +142,19 @@ def _join_bias(nodes: list[ir.Node], groups: dict[ir.Node, str]) -> None:
             if groups.get(add, name) != name:
                 continue
             groups[node] = groups[add] = name
+
+
+def _join_movers(nodes: list[ir.Node], groups: dict[ir.Node, str]) -> None:
+    """``fc_Flatten`` before or behind ``fc`` belongs to it: MATLAB names so what a layer needs around its operator."""
+    by_name = {node.name: node for node in nodes if node not in groups}
+    for node in nodes:
+        name = (node.name or "").removesuffix(f"_{node.op_type}")
+        layer = by_name.get(name) if node.op_type in _AROUND and node not in groups and node.name != name else None
+        if layer is None:
+            continue
+        uses = [use.node for use in node.outputs[0].uses()]
+        if uses == [layer] or (node.inputs and node.inputs[0] in layer.outputs):
+            groups[node] = groups[layer] = name
 
 
 def _split_calls(nodes: list[ir.Node], groups: dict[ir.Node, str]) -> None:

@@ -23,7 +23,7 @@ _PARAMETER = re.compile(
 _WRAPPER = re.compile(r"^((Stateful)?PartitionedCall|model|functional|sequential|serving_default)(_\d+)?$")
 _MADE = re.compile(r"__\d+$|:\d+$")
 """what tf2onnx puts behind the names of nodes that it makes, and TensorFlow behind names of values"""
-_MOVERS = ("Identity", "Transpose", "Reshape", "Cast", "Unsqueeze")
+MOVERS = ("Identity", "Transpose", "Reshape", "Cast", "Unsqueeze")
 """what may stand between a parameter and the node that uses it"""
 _LONGEST = 4096
 
@@ -65,7 +65,7 @@ def scopes_of(nodes: list[ir.Node]) -> tuple[dict[ir.Node, Scope], set[str]]:
         found[node] = Scope(module, rest[-1] if rest else parts[-1], family="tensorflow")
     modules = {scope.module for scope in found.values() if scope.family == "torch"}
     for node in nodes:
-        kernel = None if node.op_type in _MOVERS else _parameter(node, strip, layers)
+        kernel = None if node.op_type in MOVERS else _parameter(node, strip, layers)
         if kernel is None or (node in found and (kernel.module in modules or kernel.module == found[node].module)):
             continue  # a module of that name computes elsewhere: the exporter shared an equal parameter
         found[node] = kernel
@@ -81,7 +81,7 @@ def parameter_name(value: ir.Value | None) -> str | None:
     if value is None or not value.name:
         return None
     node = value.producer()
-    while node is not None and node.op_type in _MOVERS[1:] and node.inputs[0]:
+    while node is not None and node.op_type in MOVERS[1:] and node.inputs[0]:
         value = node.inputs[0]
         node = value.producer()
     if value.is_initializer():
@@ -125,7 +125,7 @@ def _torchscript(name: str) -> Scope | None:
 
 def is_made(node: ir.Node) -> bool:
     """Whether tf2onnx put the node in between, named after the node that it serves."""
-    return _MADE.search(node.name or "") is not None and node.op_type in (*_MOVERS, "Squeeze")
+    return _MADE.search(node.name or "") is not None and node.op_type in (*MOVERS, "Squeeze")
 
 
 def _parts(name: str) -> list[str]:

@@ -50,11 +50,10 @@ def damaged(source: Path, target: Path, weight: str, factor: float = 1.5) -> Pat
     return target
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "netferry", *map(str, arguments)],
-        cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment
+    words = [sys.executable, "-m", "netferry", *map(str, arguments)]
+    return subprocess.run(words, cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False)
 
 
 def test_equal_files_agree_at_two_batches_and_two_lengths(tmp_path: Path) -> None:
@@ -150,6 +149,27 @@ def test_the_reference_stands_in_where_onnxruntime_refuses(tmp_path: Path) -> No
     assert result["agrees"]
     assert result["source"]["run_by"].startswith(("onnx.reference", "onnxruntime"))
     assert result["bisect"]["compared"] == 4
+
+
+def test_without_onnxruntime_the_reference_runs_both(tmp_path: Path) -> None:
+    """In a process where onnxruntime cannot be imported."""
+    path = sequence_model(tmp_path / "a.onnx")
+    bad = damaged(path, tmp_path / "b.onnx", "second")
+    large = tmp_path / "c.onnx"
+    netferry.convert(path, large, external_data=True)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "sitecustomize.py").write_text("import sys\nsys.modules['onnxruntime'] = None\n")
+    environment = {"PYTHONPATH": f"{tmp_path / 'none'}{os.pathsep}{REPOSITORY}"}
+    result = json.loads(command("verify", path, large, "--json", **environment).stdout)
+    assert result["agrees"]
+    assert {result[side]["run_by"].split()[0] for side in ("source", "candidate")} == {"onnx.reference"}
+    assert {tuple(case["inputs"]["x"]) for case in result["cases"]} == {(1, 5, 4), (1, 8, 4), (3, 5, 4), (3, 8, 4)}
+    shown = command("verify", path, bad, "--bisect", **environment)
+    assert shown.returncode == 9
+    assert "first diverging layer three (MatMul)" in shown.stdout
+    done = command("convert", path, "-o", tmp_path / "d.onnx", "--opset", "17", "--verify", **environment)
+    assert done.returncode == 0, done.stderr
+    assert "verify check  onnx.reference" in done.stdout
 
 
 def test_command_line(tmp_path: Path) -> None:
