@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a picture classifier with preprocessing, as ONNX")
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of the timing; 0 for none")
     parser.add_argument("--memory", type=int, default=5000, help="pictures of the larger memory run; 0 for none")
     parser.add_argument("--layer", default="prob", help="the network's last layer, which the loop computes too")
     parser.add_argument("--device", default="cpu")
@@ -107,11 +107,13 @@ def main() -> None:
             "features": features(given.count),
             "predict": predict(given.count),
         }
-        costs = alternate(commands, given.rounds, fresh=[folder / "f.npz"])
-        print(table(costs, "loop"))
-        for name in ("features", "predict"):
-            ratio, cpu = costs["loop"].wall / costs[name].wall, costs["loop"].cpu / costs[name].cpu
-            print(f"{name}: {given.count / costs[name].wall:.1f} pictures/s, {ratio:.2f} of the loop's (cpu {cpu:.2f})")
+        if given.rounds:
+            costs = alternate(commands, given.rounds, fresh=[folder / "f.npz"])
+            print(table(costs, "loop"))
+            for name in ("features", "predict"):
+                ratio, cpu = costs["loop"].wall / costs[name].wall, costs["loop"].cpu / costs[name].cpu
+                rate = given.count / costs[name].wall
+                print(f"{name}: {rate:.1f} pictures/s, {ratio:.2f} of the loop's (cpu {cpu:.2f})")
         if given.memory:
             for name, command in (("features", features), ("predict", predict)):
                 small, large = run(command(given.count)).peak, run(command(given.memory)).peak

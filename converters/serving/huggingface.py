@@ -25,12 +25,13 @@ def units(contents: Contents) -> list[Unit]:
         config["id2label"] = {str(i): label for i, label in enumerate(labels)}
         config["label2id"] = {label: i for i, label in enumerate(labels)}
     for name, recipe in contents.preprocessing.items():
-        size = next((t.shape for t in contents.inputs if t.name == name), None)
-        sides = _sides(recipe, size)
+        taken = next((t for t in contents.inputs if t.name == name), None)
+        sides = _sides(recipe, None if taken is None else taken.shape)
         if sides is not None:
             config["image_size"] = sides[0] if sides[0] == sides[1] else list(sides)
         config["num_channels"] = 1 if recipe.color == "GRAY" else 3
-        files["preprocessor_config.json"] = as_json(preprocessor(recipe, sides))
+        inside = taken is not None and taken.dtype == "uint8"
+        files["preprocessor_config.json"] = as_json(_none(recipe) if inside else preprocessor(recipe, sides))
         break
     files["config.json"] = as_json(config)
     files["README.md"] = _card(contents, bool(labels and contents.preprocessing)).encode()
@@ -69,6 +70,13 @@ def preprocessor(recipe: Preprocessing, sides: tuple[int, int] | None) -> dict[s
     if recipe.color == "BGR":
         out["do_flip_channel_order"] = True
     return out
+
+
+def _none(recipe: Preprocessing) -> dict[str, Any]:
+    """The configuration for a network that takes decoded pictures and does everything inside."""
+    steps = ("resize", "center_crop", "rescale", "normalize")
+    colors = {"do_convert_rgb": recipe.color != "GRAY", "data_format": "channels_last"}
+    return {"image_processor_type": "ViTImageProcessor", **{f"do_{step}": False for step in steps}, **colors}
 
 
 def _each(values: tuple[float, ...], default: float, channels: int) -> list[float]:

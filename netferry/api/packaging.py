@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from netferry.api.reading import StrPath, load
 from netferry.api.remote import Transfers, is_url, local_path, name_of, shown
 from netferry.api.writing import save
-from netferry.errors import OutputError, UnsupportedOption, UsageError
+from netferry.errors import OutputError, UnsupportedOption, UsageError, quoted
 from netferry.schemas.publish import announce
 
 if TYPE_CHECKING:
     from netferry.converters.serving.contents import Picture
     from netferry.schemas.model import Model
 
-PREPROCESSING = ("auto", "none", "ensemble")
+PREPROCESSING = ("auto", "none", "ensemble", "embed")
 
 
 def package(
@@ -43,8 +43,10 @@ def package(
         out: the folder: Triton's repository, KServe's storage folder, MLflow's model folder …; or a URL (s3, gs).
         to: triton, kserve, mlflow, huggingface or dir.
         name: what the model is called in the stack; the file's name by default.
-        preprocessing: for Triton: ``ensemble`` puts a model of standard operators in front that takes uint8 pictures
-            (an error where the model carries no recipe), ``none`` leaves that to the caller, ``auto`` does what goes.
+        preprocessing: ``embed`` bakes it into the network, which then takes uint8 pictures (N x H x W x C, RGB or grey)
+            in any stack; ``ensemble``, for Triton, puts it in front as a model of its own. Both are an error where the
+            model carries no recipe. ``none`` leaves it to the caller; ``auto`` is an ensemble for Triton where that
+            goes, else none.
         max_batch: for Triton: the largest batch that it forms, 32 by default.
         storage_uri: for KServe: where the cluster finds the folder; ``out`` where that is a URL.
         overwrite: replace files that were edited, and use a folder that holds other files.
@@ -79,6 +81,11 @@ def package(
             model = load(files.input(source), files.input(weights), **reading)
         else:
             model, stem = source, source.graph.name or ""
+        if preprocessing == "embed":
+            from netferry.converters.passes.embed import embed_preprocessing
+
+            model = model.copy() if model is source else model
+            model.notes.append(embed_preprocessing(model))
         called = model_name(name, stem)
         options = {"max_batch": max_batch, "storage_uri": storage_uri}
         place = local_path(str(out)) if is_url(out) else Path(out)
@@ -122,7 +129,7 @@ def _laid_out(
         files = tuple(Path(o["file"]) for o in written["outputs"])
         files = tuple(sorted(files, key=lambda f: f.name != "model.onnx"))
         picture = None
-        if to == "triton" and preprocessing != "none":
+        if to == "triton" and preprocessing in ("auto", "ensemble"):
             picture = _picture(model, folder, preprocessing, notes)
         contents = contents_of(model, called, files, __version__, picture=picture, options=options)
         if to == "kserve" and options["storage_uri"] is None:
@@ -199,6 +206,10 @@ def _picture(model: Model, folder: Path, wanted: str, notes: list[str]) -> Pictu
         notes.append("the model carries no preprocessing: callers send the network's own input")
         return None
     info = carried[0]
+    if info.dtype == "uint8":  # the preprocessing is inside already
+        if wanted == "ensemble":
+            raise UsageError(f"input {quoted(info.name)} takes uint8 pictures already")
+        return None
     recipe = model.preprocessing[info.name]
     assert info.shape is not None
     height, width = info.shape[1:3] if recipe.layout == "NHWC" else info.shape[2:4]

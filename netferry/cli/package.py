@@ -40,7 +40,11 @@ def package(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", **URL)] = Path("package"),
     name: Annotated[str | None, typer.Option(help="The model's name in the stack; the file's by default.")] = None,
     preprocessing: Annotated[
-        str, typer.Option(help="Triton: ensemble (uint8 pictures in), none, or auto: ensemble where there is a recipe.")
+        str,
+        typer.Option(
+            help="embed (inside the network, uint8 pictures in, any stack), ensemble (Triton: a model in front), none, "
+            "or auto: for Triton an ensemble where there is a recipe."
+        ),
     ] = "auto",
     max_batch: Annotated[int | None, typer.Option(help="Triton: the largest batch (32).", min=1)] = None,
     storage_uri: Annotated[str | None, typer.Option(help="KServe: where the cluster finds the folder.")] = None,

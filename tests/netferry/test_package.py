@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from PIL import Image
 
 import netferry
 from netferry.converters.serving.contents import model_name
@@ -44,6 +45,10 @@ def model(text: str, path: Path) -> Path:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def grey(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("L"))[:, :, None]
 
 
 def prepared(session: Session, path: Path) -> np.ndarray:
@@ -83,13 +88,45 @@ def test_triton_ensemble_prepares_pictures_as_predict_does(tmp_path: Path) -> No
     packaged(tmp_path, "triton")
     net = Session(tmp_path / "digits" / "1" / "model.onnx", "cpu")
     prepare = Session(tmp_path / "digits_preprocess" / "1" / "model.onnx", "cpu")
-    from PIL import Image
-
     for path in sorted(FIXTURES.glob("digit_*.png")):
-        grey = np.asarray(Image.open(path).convert("L"))[None, :, :, None]
-        tensor = prepare.run({"picture": grey})["data"]
+        tensor = prepare.run({"picture": grey(path)[None]})["data"]
         np.testing.assert_allclose(tensor[0], prepared(net, path), atol=2.01 / 256)
         assert int(net.run({"data": tensor})["prob"].argmax()) == int(path.name.split("_")[1])
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_preprocessing_baked_in_answers_as_predict_does(to: str, tmp_path: Path) -> None:
+    result = packaged(tmp_path / "out", to, preprocessing="embed", max_batch=4)
+    (file,) = (tmp_path / "out").rglob("model.onnx")
+    assert result["inputs"] == [{"name": "data", "dtype": "uint8", "shape": ["batch", "height", "width", 1]}]
+    net, pictures = Session(file, "cpu"), sorted(FIXTURES.glob("digit_*.png"))
+    expected = netferry.predict(NET[0], pictures, weights=NET[1], top=10, **READING)
+    for picture, answer in zip(pictures, expected["predictions"], strict=True):
+        row = net.run({"data": grey(picture)[None]})["prob"][0]
+        scores = {top["class"]: top["score"] for top in answer["top"]}
+        np.testing.assert_allclose(row, [scores[n] for n in range(10)], atol=2e-2)  # a grey level of resizing
+        assert int(row.argmax()) == answer["top"][0]["class"]
+    if to == "triton":
+        config = (tmp_path / "out" / "digits" / "config.pbtxt").read_text()
+        assert "data_type: TYPE_UINT8\n    dims: [ -1, -1, 1 ]" in config
+        assert "max_batch_size: 4" in config
+        assert [u["folder"] for u in result["units"]] == [str(tmp_path / "out" / "digits")]
+    if to == "huggingface":
+        processor = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
+        assert not any(processor[f"do_{step}"] for step in ("resize", "center_crop", "rescale", "normalize"))
+    assert packaged(tmp_path / "out", to, preprocessing="embed", max_batch=4)["units"][0]["unchanged"]
+
+
+def test_baking_in_leaves_the_model_as_it_is(tmp_path: Path) -> None:
+    model = netferry.load(*NET, **READING)
+    packaged(tmp_path / "a", "dir", model, None, preprocessing="embed")
+    assert [(i.name, i.dtype) for i in model.inputs] == [("data", "float")]
+    inside = tmp_path / "a" / "model.onnx"
+    packaged(tmp_path / "r", "triton", inside, None)  # auto: what is inside needs no ensemble
+    assert [p.name for p in (tmp_path / "r").iterdir()] == ["model"]
+    for preprocessing in ("embed", "ensemble"):
+        with pytest.raises(UsageError, match="takes uint8 pictures already"):
+            packaged(tmp_path / "n", "triton", inside, None, preprocessing=preprocessing)
 
 
 def test_mlflow_signature_and_requirements(tmp_path: Path) -> None:
@@ -264,10 +301,11 @@ def test_wrong_calls(options: dict[str, Any], message: str, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_ensemble_needs_a_recipe(tmp_path: Path) -> None:
+@pytest.mark.parametrize("preprocessing", ["ensemble", "embed"])
+def test_an_ensemble_needs_a_recipe(preprocessing: str, tmp_path: Path) -> None:
     net = model("g (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) { y = Relu(x) }", tmp_path / "net.onnx")
     with pytest.raises(UsageError, match="no preprocessing"):
-        packaged(tmp_path / "out", "triton", net, None, preprocessing="ensemble")
+        packaged(tmp_path / "out", "triton", net, None, preprocessing=preprocessing)
     result = packaged(tmp_path / "out", "triton", net, None)
     assert [Path(u["folder"]).name for u in result["units"]] == ["net"]
 
@@ -352,8 +390,9 @@ def test_tritonclient_reads_every_config(tmp_path: Path) -> None:
             proto.graph.input[0].name = proto.graph.node[0].input[0] = renamed
         onnx.save(proto, tmp_path / f"{name}.onnx")
         packaged(tmp_path / "r", "triton", tmp_path / f"{name}.onnx", None)
+    packaged(tmp_path / "r", "triton", preprocessing="embed", name="inside")
     found = elsewhere("NETFERRY_TRITON_PYTHON", "tritonclient[grpc]", TRITON, tmp_path / "r")
-    assert set(found) == {"digits", "digits_preprocess", "digits_ensemble", *nets}
+    assert set(found) == {"digits", "digits_preprocess", "digits_ensemble", "inside", *nets}
     assert all(name == config["name"] for name, config in found.items())
     assert found["digits"]["input"] == [["data", "TYPE_FP32", [1, 20, 20]]]
     assert found["digits"]["labels"] == ["labels.txt"]
@@ -363,6 +402,8 @@ def test_tritonclient_reads_every_config(tmp_path: Path) -> None:
         ["digits_preprocess", {"picture": "picture"}, {"data": "netferry_prepared"}],
         ["digits", {"data": "netferry_prepared"}, {"prob": "prob"}],
     ]
+    assert found["inside"]["input"] == [["data", "TYPE_UINT8", [-1, -1, 1]]]
+    assert (found["inside"]["batch"], found["inside"]["labels"]) == (32, ["labels.txt"])
     assert found["odd"]["input"][0][0] == hostile
     assert found["many"]["input"] == [["ids", "TYPE_INT64", [-1]], ["flag", "TYPE_BOOL", [1]], ["z", "TYPE_FP64", [2]]]
     assert (found["fixed"]["batch"], found["fixed"]["input"]) == (0, [["x", "TYPE_FP16", [2, 3]]])
@@ -377,3 +418,12 @@ def test_mlflow_loads_the_folder_and_predicts(tmp_path: Path) -> None:
     np.savez(tmp_path / "feed.npz", data=batch)
     found = elsewhere("NETFERRY_MLFLOW_PYTHON", "mlflow and onnxruntime", MLFLOW, tmp_path / "m", tmp_path / "feed.npz")
     np.testing.assert_allclose(found["prob"], session.run({"data": batch})["prob"], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_mlflow_takes_pictures_where_the_preprocessing_is_inside(tmp_path: Path) -> None:
+    packaged(tmp_path / "m", "mlflow", preprocessing="embed")
+    pictures = sorted(FIXTURES.glob("digit_*.png"))[3:4]
+    np.savez(tmp_path / "feed.npz", data=np.stack([grey(p) for p in pictures]))
+    found = elsewhere("NETFERRY_MLFLOW_PYTHON", "mlflow and onnxruntime", MLFLOW, tmp_path / "m", tmp_path / "feed.npz")
+    assert np.argmax(found["prob"], 1).tolist() == [int(p.name.split("_")[1]) for p in pictures]
