@@ -18,10 +18,12 @@ from PIL import Image, ImageOps
 
 from netferry.errors import InputError, LimitExceeded, NetferryError, UsageError, quoted
 from netferry.schemas.preprocessing import COLORS, Preprocessing
+from netferry.schemas.remote import Remote
 
-Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
-"""A path, the bytes of a picture's file, a Pillow image, or an array H x W or H x W x C (C = 1 grey, 2 grey with alpha,
-3 RGB, 4 RGB with alpha); uint8 and floats are on the scale 0..255, uint16 on 0..65535, bool is black and white."""
+Picture = str | os.PathLike[str] | Remote | bytes | Image.Image | np.ndarray
+"""A path, a file at a URL, the bytes of a picture's file, a Pillow image, or an array H x W or H x W x C (C = 1 grey,
+2 grey with alpha, 3 RGB, 4 RGB with alpha); uint8 and floats are on the scale 0..255, uint16 on 0..65535, bool is black
+and white."""
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded: twice Pillow's warning mark, half a gigabyte as RGB."""
@@ -59,7 +61,7 @@ def preprocess(
     try:
         return to_tensor(fitted(picture, recipe, input_size, max_pixels=max_pixels), recipe)
     except NetferryError as error:
-        raise error.at(file=picture if isinstance(picture, str | os.PathLike) else None) from error.__cause__
+        raise error.at(file=_named(picture)) from error.__cause__
 
 
 def fitted(
@@ -74,7 +76,12 @@ def fitted(
         bands = _in_color(load_picture(picture, max_pixels=max_pixels), recipe.color)
         return _cropped(_resized(bands, recipe, input_size), recipe, input_size)
     except NetferryError as error:
-        raise error.at(file=picture if isinstance(picture, str | os.PathLike) else None) from error.__cause__
+        raise error.at(file=_named(picture)) from error.__cause__
+
+
+def _named(picture: Picture) -> object:
+    """What to call a picture in an error; None where it has no name."""
+    return picture if isinstance(picture, str | os.PathLike | Remote) else None
 
 
 def to_tensor(bands: list[Image.Image], recipe: Preprocessing) -> np.ndarray:
@@ -96,8 +103,8 @@ def load_picture(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> list[Imag
     if isinstance(picture, Image.Image):
         _check_pixels(picture.size, max_pixels)
         return _decoded(lambda: _opaque(ImageOps.exif_transpose(picture)))
-    if isinstance(picture, bytes):
-        return _from_file(io.BytesIO(picture), max_pixels)
+    if isinstance(picture, bytes | Remote):
+        return _from_file(io.BytesIO(picture if isinstance(picture, bytes) else picture.read()), max_pixels)
     path = Path(picture)
     try:
         if path.is_dir():

@@ -6,7 +6,6 @@ MP3, AIFF and more; soxr resamples.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from netferry.errors import InputError, LimitExceeded, MissingExtra, UsageError
 from netferry.runtime.session import Port, Session
+from netferry.schemas.remote import Remote
 from netferry.schemas.sound import SOUND_KEY, SoundRecipe, fourier, mel_matrix, recipes_of
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def read_sound(source: Any, sample_rate: int) -> np.ndarray:
     """Return a sound as float32 samples in -1..1 at ``sample_rate`` hertz; channels are averaged.
 
     Args:
-        source: a path, the bytes of a file, or an array of samples at that rate (samples, or samples x channels).
+        source: a path, a file at a URL, the bytes of a file, or an array of samples at that rate (samples, or samples x
+            channels).
 
     Raises:
         InputError: the file cannot be opened or is no sound.
@@ -115,9 +116,10 @@ def read_sound(source: Any, sample_rate: int) -> np.ndarray:
         samples = source if source.ndim == 1 else source.mean(1)
         return np.ascontiguousarray(samples, np.float32)
     soundfile, soxr = _libraries()
-    name = "sound" if isinstance(source, bytes) else os.fspath(source)
+    name = "sound" if isinstance(source, bytes) else str(source)
     try:
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        content = source.read() if isinstance(source, Remote) else source
+        content = content if isinstance(content, bytes) else Path(content).read_bytes()
         with soundfile.SoundFile(BytesIO(content)) as file:
             if file.frames * file.channels > MOST_SAMPLES:
                 raise LimitExceeded(f"a sound of {file.frames} samples x {file.channels} channels", file=name)

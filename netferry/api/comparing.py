@@ -14,6 +14,7 @@ from netferry.api.reading import StrPath, label_names
 from netferry.api.remote import Transfers
 from netferry.errors import UsageError
 from netferry.schemas.publish import write_whole
+from netferry.schemas.remote import plain_name
 
 
 def compare(
@@ -60,7 +61,7 @@ def compare(
 
     if len(sources) < 2:
         raise UsageError("compare takes two networks or more")
-    place = place_of(out)
+    place = place_of(out if out is None else plain_name(out))
     if place is not None and place.suffix not in (".json", ".csv"):
         require_matplotlib()
         if data is None and place.suffix:
@@ -70,17 +71,16 @@ def compare(
     rows: list[dict[str, Any]] = []
     items = 0
     with Transfers() as files, ExitStack() as stack:
-        local = files.inputs(many)
+        local, place = files.inputs(many), place_of(files.output(out))
         known = label_names(files.input(labels))
-        paths = [stack.enter_context(as_onnx(files.input(source), None, reading)) for source in sources]
+        paths = [stack.enter_context(as_onnx(files.input(source), None, files.options(reading))) for source in sources]
         sessions = [Session(path, device, threads) for path in paths]
         for name, source, path, session in zip(names, sources, paths, sessions, strict=True):
             row: dict[str, Any] = {"name": name, "file": str(source)}
             if many:
                 changes = crop_changes(crop, Feed(session), crop_share)
                 classifier = Classifier(session, labels=known, changes=changes)
-                data_items = open_data(local[0] if len(local) == 1 else local)
-                found = evaluate(session, data_items, classifier=classifier, batch=batch_size, worst=0,
+                found = evaluate(session, open_data(local), classifier=classifier, batch=batch_size, worst=0,
                                  on_error=on_error)  # fmt: skip
                 items = found.count
                 row |= {f"top{k}": v for k, v in found.top.items()} | {"ece": found.calibration["ece"]}
@@ -89,21 +89,21 @@ def compare(
             rows.append(row)
         timed = time_side_by_side(sessions, batch_size, repeats)
         device = sessions[0].device
-    if len({t["batch"] for t in timed}) > 1:
-        fixed = ", ".join(f"{n}: {t['batch']}" for n, t in zip(names, timed, strict=True))
-        raise UsageError(f"the networks fix different batch sizes ({fixed})", hint="convert with --batch dynamic")
-    fastest = min(t["seconds"] for t in timed)
-    for row, timing in zip(rows, timed, strict=True):
-        row["relative_time"] = timing["seconds"] / fastest
-        row["milliseconds"] = timing["seconds"] * 1000
-        row["spread"] = timing["spread"]
-    result: dict[str, Any] = {
-        "models": rows, "batch_size": timed[0]["batch"], "device": device, "repeats": repeats, "threads": threads,
-        "data": [str(d) for d in many], "items": items, "crop": crop,
-    }  # fmt: skip
-    if place is not None:
-        drawn = {"title": "Accuracy, time and size", "note": note(result)} if result["data"] else {}
-        result["files"] = written(result, place, **drawn)
+        if len({t["batch"] for t in timed}) > 1:
+            fixed = ", ".join(f"{n}: {t['batch']}" for n, t in zip(names, timed, strict=True))
+            raise UsageError(f"the networks fix different batch sizes ({fixed})", hint="convert with --batch dynamic")
+        fastest = min(t["seconds"] for t in timed)
+        for row, timing in zip(rows, timed, strict=True):
+            row["relative_time"] = timing["seconds"] / fastest
+            row["milliseconds"] = timing["seconds"] * 1000
+            row["spread"] = timing["spread"]
+        result: dict[str, Any] = files.named({
+            "models": rows, "batch_size": timed[0]["batch"], "device": device, "repeats": repeats, "threads": threads,
+            "data": [str(d) for d in many], "items": items, "crop": crop,
+        })  # fmt: skip
+        if place is not None:
+            drawn = {"title": "Accuracy, time and size", "note": note(result)} if result["data"] else {}
+            result["files"] = files.named(written(result, place, **drawn))
     return result
 
 
@@ -124,7 +124,7 @@ def place_of(out: StrPath | None) -> Path | None:
 
 def _names(sources: Sequence[StrPath]) -> list[str]:
     """What to call each: its file's name, with its folder's where two have the same."""
-    stems = [Path(source).stem for source in sources]
+    stems = [plain_name(source).stem for source in sources]
     names = [f"{Path(s).parent.name}/{n}" if stems.count(n) > 1 else n for s, n in zip(sources, stems, strict=True)]
     return [f"{n} ({i})" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
 

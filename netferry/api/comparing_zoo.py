@@ -9,8 +9,10 @@ from typing import Any
 from netferry.api import zoo
 from netferry.api.comparing import place_of, written
 from netferry.api.reading import StrPath
+from netferry.api.remote import Transfers
 from netferry.errors import UsageError
 from netferry.schemas.publish import temporary_folder
+from netferry.schemas.remote import plain_name
 
 
 def compare_zoo(
@@ -47,7 +49,7 @@ def compare_zoo(
         raise UsageError("compare takes two networks or more")
     if without := [e.name for e in chosen if e.top1 is None]:
         raise UsageError(f"no accuracy is published of {', '.join(without)}")
-    place = place_of(out)
+    place = place_of(out if out is None else plain_name(out))
     if place is not None and place.suffix not in (".json", ".csv"):
         require_matplotlib()
     rows: list[dict[str, Any]] = []
@@ -80,5 +82,8 @@ def compare_zoo(
             f"published single-crop accuracy on ImageNet; batch size {batch_size}, {used}{with_threads}, median of "
             f"{repeats} repeats; area: file size"
         )
-        result["files"] = written(result, place, title="The zoo: published accuracy, time here and size", note=note)
+        with Transfers() as files:
+            place = place_of(files.output(out)) or place
+            made = written(result, place, title="The zoo: published accuracy, time here and size", note=note)
+            result["files"] = files.named(made)
     return result

@@ -12,6 +12,7 @@ from netferry.api.predicting import as_onnx
 from netferry.api.reading import StrPath, label_names
 from netferry.api.remote import Transfers
 from netferry.schemas.publish import whole, write_whole
+from netferry.schemas.remote import plain_name
 
 if TYPE_CHECKING:
     from netferry.runtime.evaluate import Evaluation
@@ -67,14 +68,13 @@ def evaluate(
     from netferry.runtime.predict import Classifier
     from netferry.runtime.session import Session
 
-    if out is not None and Path(out).suffix != ".json":
+    if out is not None and plain_name(out).suffix != ".json":
         require_matplotlib()
     many = [data] if isinstance(data, (str, Path)) else list(data)
     with Transfers() as files:
-        local = files.inputs(many)
-        items = open_data(local[0] if len(local) == 1 else local)
-        names = label_names(files.input(labels))
-        with as_onnx(files.input(source), files.input(weights), reading) as path:
+        items = open_data(files.inputs(many))
+        names, place = label_names(files.input(labels)), files.output(out)
+        with as_onnx(files.input(source), files.input(weights), files.options(reading)) as path:
             session = Session(path, device=device)
             altered = {**(changes or {}), **crop_changes(crop, Feed(session), crop_share)}
             classifier = Classifier(session, labels=names, output=output, changes=altered)
@@ -92,9 +92,9 @@ def evaluate(
             **found.as_dict(),
             "confusion": _confusion(found),
         }
-        result = files.named(result) if files.used else result
-        if out is not None:
-            result["files"] = _written(found, result, Path(out))
+        result = files.named(result)
+        if place is not None:
+            result["files"] = files.named(_written(found, result, Path(place)))
     return result
 
 

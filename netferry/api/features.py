@@ -12,6 +12,7 @@ from netferry.api.predicting import as_onnx
 from netferry.api.reading import StrPath
 from netferry.api.remote import Transfers
 from netferry.errors import UsageError
+from netferry.schemas.remote import is_url, plain_name, shown
 
 if TYPE_CHECKING:
     from netferry.converters.onnx.cut import Cut
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from netferry.runtime.data.sources import Spec
     from netferry.runtime.features.extract import Extractor
     from netferry.schemas.model import Model
+
+
+BESIDE = (".json", ".rows.csv")
+"""how the names of files that belong to a file of features go on"""
 
 
 def features(
@@ -49,7 +54,8 @@ def features(
     Args:
         source: an ONNX file, a file of another format (converted in memory), or a model.
         data: what :func:`netferry.open_data` takes, or gives.
-        output: ``.npz``, ``.npy`` (one layer), ``.parquet`` or ``.h5``; ``OUTPUT.json`` tells what was computed.
+        output: ``.npz``, ``.npy`` (one layer), ``.parquet`` or ``.h5``; ``OUTPUT.json`` tells what was computed. Like
+            the other files here it may be a URL (s3, gs, http, file).
         layers: names of the source's layers; a beginning (``fire9``) means its last layer (``fire9/concat``).
         pool: ``avg``, ``max`` (one number per channel), ``flatten``, or ``none``.
         shard: ``i/n``: only this part of the items; :func:`merge_features` puts the parts together.
@@ -79,24 +85,23 @@ def features(
     if not layers:
         raise UsageError("name at least one layer", hint="netferry inspect MODEL lists them")
     part = Shard.parse(shard)
-    out = Path(output)
-    check_output(out, list(dict.fromkeys(layers)))
-    _refuse_other_shard(out, part)
-    with Transfers() as files, as_onnx(files.input(source), files.input(weights), reading) as path:
+    check_output(plain_name(output), list(dict.fromkeys(layers)))
+    with Transfers() as files, as_onnx(files.input(source), files.input(weights), files.options(reading)) as path:
+        out = Path(files.output(output, resumable=True))
+        _refuse_other_shard(out, part)
         piece, extractor = extractor_of(path, layers, pool, device, recipe)
-        specs = files.inputs(data) if isinstance(data, list | tuple) else files.input(data)
-        items = opened(specs, extractor.feed.session.inputs, data_options).part(part)
+        items = opened(files.inputs(data), extractor.feed.session.inputs, data_options).part(part)
         plan = {
             "model": {
-                "file": Path(source).name if isinstance(source, str | Path) else "model.onnx",
+                "file": plain_name(source).name if isinstance(source, str | Path) else "model.onnx",
                 "sha256": model_hash(path),
             },
             "asked": [tap.asked for tap in piece.taps],
             "from": {tap.layer: {"type": tap.type, "value": tap.value} for tap in piece.taps},
             "pool": pool,
             "preprocessing": extractor.feed.recipe.as_dict() if extractor.feed.picture is not None else None,
-            "data": items.names,
-            "data_options": {k: v for k, v in (data_options or {}).items() if v is not None},
+            "data": files.named(items.names),
+            "data_options": {k: shown(v) if is_url(v) else v for k, v in (data_options or {}).items() if v is not None},
             "batch": batch_size,
             "shard": str(part),
         }
@@ -117,9 +122,11 @@ def features(
             parts.close()  # what is done stays, for the next try
             raise
         parts.remove()
+        written = _read(out)
     session, feed = extractor.feed.session, extractor.feed
     run = {"device": session.device, "provider": session.provider, "preprocessing_from": feed.recipe_from}
-    return {"output": str(out), **_read(out), **run, "nodes": [piece.nodes, piece.of_nodes], "notes": feed.notes}
+    found = {"output": str(output), **written, **run, "nodes": [piece.nodes, piece.of_nodes], "notes": feed.notes}
+    return files.named(found)
 
 
 def merge_features(files: Sequence[StrPath], output: StrPath) -> dict[str, Any]:
@@ -131,7 +138,9 @@ def merge_features(files: Sequence[StrPath], output: StrPath) -> dict[str, Any]:
     """
     from netferry.runtime.features.read import merge
 
-    return {"output": str(output), **merge([Path(f) for f in files], Path(output))}
+    with Transfers() as transfers:
+        local = [Path(f) for f in transfers.inputs(list(files), BESIDE)]
+        return transfers.named({"output": str(output), **merge(local, Path(transfers.output(output)))})
 
 
 def open_data(spec: Spec | Iterable[Spec], **options: Any) -> Data:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netferry.api.features import extractor_of, model_hash, opened
+from netferry.api.features import BESIDE, extractor_of, model_hash, opened
 from netferry.api.predicting import as_onnx
 from netferry.api.reading import StrPath, load
 from netferry.api.remote import Transfers
@@ -87,8 +87,8 @@ def train_head(
     make()  # complains before anything is computed
     if pool == "none":
         raise UsageError("a classifier learns from vectors: pool is avg, max or flatten")
-    with Transfers() as files, as_onnx(files.input(source), files.input(weights), reading) as path:
-        from_file = None if str(on) == "features" else _features_of(files.input(on), path, layer)
+    with Transfers() as files, as_onnx(files.input(source), files.input(weights), files.options(reading)) as path:
+        from_file = None if str(on) == "features" else _features_of(files.input(on, BESIDE), path, layer)
         if from_file is not None:
             layer, pool = from_file[2], from_file[3]
         wanted = layer or last_feature_layer(path)
@@ -96,7 +96,7 @@ def train_head(
         if from_file is None:
             if data is None:
                 raise UsageError("there is nothing to learn from", hint="give labelled data, or --on FEATURES.npz")
-            rows, x = _computed(extractor, data, data_options, batch_size, workers, on_error, progress)
+            rows, x = _computed(extractor, files.inputs(data), data_options, batch_size, workers, on_error, progress)
         else:
             rows, x = from_file[:2]
         kept = [row for row in rows if row.error is None]
@@ -114,7 +114,7 @@ def train_head(
                 model.preprocessing[extractor.feed.picture.name] = extractor.feed.recipe
             written = save(model, files.output(output))
     count = Counter(y.tolist())
-    return {
+    result = {
         "output": str(output),
         "layer": piece.taps[0].layer,
         "pool": pool,
@@ -127,6 +127,7 @@ def train_head(
         "checks": written["checks"],
         "skipped": [{"item": r.item, "error": r.error} for r in rows if r.error is not None],
     }
+    return files.named(result)
 
 
 def _computed(

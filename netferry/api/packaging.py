@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath, load
-from netferry.api.remote import Transfers, is_url, local_path, name_of, shown
+from netferry.api.remote import Transfers
 from netferry.api.writing import save
 from netferry.errors import OutputError, UnsupportedOption, UsageError, quoted
 from netferry.schemas.publish import announce
+from netferry.schemas.remote import is_url, local_path, plain_name, shown
 
 if TYPE_CHECKING:
     from netferry.converters.serving.contents import Picture
@@ -73,11 +74,9 @@ def package(
     if max_batch is not None and max_batch < 1:
         raise UsageError(f"max_batch is at least 1, not {max_batch}")
     with Transfers() as files:
-        for option in ("labels", "mean_file"):
-            if option in reading:
-                reading[option] = files.input(reading[option])
+        reading = files.options(reading)
         if isinstance(source, (str, Path)):
-            stem = Path(name_of(str(source)) if is_url(source) else source).stem
+            stem = plain_name(source).stem
             model = load(files.input(source), files.input(weights), **reading)
         else:
             model, stem = source, source.graph.name or ""

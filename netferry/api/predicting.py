@@ -96,13 +96,9 @@ def predict(
         reading["mean_file"] = mean_file
     with Transfers() as files:
         part = Shard.parse(shard)
-        if isinstance(pictures, str | Path):
-            pictures = [pictures]
-        specs = files.inputs(pictures) if isinstance(pictures, list | tuple) else pictures
+        specs = files.inputs(pictures)
         labels, sheet = files.input(labels), files.output(annotate)
-        if "mean_file" in reading:
-            reading["mean_file"] = files.input(reading["mean_file"])
-        with as_onnx(files.input(source), files.input(weights), reading) as path:
+        with as_onnx(files.input(source), files.input(weights), files.options(reading)) as path:
             session = Session(path, device=device, spin=False)
             classifier = Classifier(session, labels=label_names(labels), output=scores, changes=changes)
             items = opened(specs, session.inputs, data_options).part(part)
@@ -131,7 +127,7 @@ def predict(
         "notes": classifier.feed.notes,
         **timeline,
     }
-    return files.named(result) if files.used else result
+    return files.named(result)
 
 
 class _Run:

@@ -1,46 +1,37 @@
-"""URLs in place of files: fetched before a verb runs, put in their place after it ended well. fsspec does the talking.
+"""URLs in place of files: fetched before a verb runs, put in their place after it ended well.
 
-A verb sees local files only. Downloads are counted while they arrive, never believed beforehand; passwords and signed
-queries of a URL appear neither in messages nor in reports.
+A verb sees local files only; pictures that an index names are fetched when their turn comes.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
-from netferry.errors import InputError, LimitExceeded, MissingExtra, NetferryError, OutputError, UsageError, quoted
+from netferry.errors import InputError, LimitExceeded, OutputError, quoted
 from netferry.schemas.publish import temporary_folder
+from netferry.schemas.remote import (
+    RemoteFolder,
+    RemoteIndex,
+    fetch_errors,
+    file_system,
+    is_url,
+    local_path,
+    name_of,
+    open_stream,
+    shown,
+)
 
-SCHEMES = ("file", "http", "https", "s3", "gs", "gcs")
-"""Schemes that are taken; fsspec knows more, among them ones that run commands on other machines."""
+INDEXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt", ".lst", ".parquet", ".pq")
+"""Suffixes of data that names pictures lying beside it."""
 MAX_BYTES = 64 << 30
 """Most that one call fetches."""
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _CHUNK = 1 << 20
-_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
-
-
-def is_url(location: object) -> bool:
-    """Whether a location is a URL, not a path."""
-    return isinstance(location, str) and _URL.match(location) is not None
-
-
-def shown(url: str) -> str:
-    """Return a URL as it may be shown: without user, password, query and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def name_of(url: str) -> str:
-    """Return the last part of a URL's path, as a file name."""
-    name = PurePosixPath(unquote(urlsplit(url).path)).name.replace("\0", "").replace("\\", "_")
-    return name if name not in ("", ".", "..") else "download"
 
 
 class Transfers:
@@ -56,6 +47,7 @@ class Transfers:
         self._stack = ExitStack()
         self._names: dict[str, str] = {}
         self._outputs: list[tuple[Path, str]] = []
+        self._unfinished: list[Path] = []
 
     def __enter__(self) -> Transfers:
         return self
@@ -65,19 +57,20 @@ class Transfers:
             if kind is None:
                 for folder, url in self._outputs:
                     _send(folder, url)
+                for folder in self._unfinished:
+                    shutil.rmtree(folder, ignore_errors=True)
 
-    @property
-    def used(self) -> bool:
-        """Whether any location was a URL."""
-        return bool(self._names)
+    def _name(self, local: Path, url: str) -> None:
+        self._names |= {str(local): url, os.path.realpath(local): url}
 
     def _folder(self) -> Path:
         return self._stack.enter_context(temporary_folder())
 
-    def input(self, location: Any) -> Any:
+    def input(self, location: Any, beside: Sequence[str] = ()) -> Any:
         """Return a local path with the content of a URL (a folder where it is one); anything else as it is.
 
-        Weights that an ONNX file keeps in files beside it come along.
+        Weights that an ONNX file keeps in files beside it come along, as do files whose names go on with one of
+        ``beside``, where there are any.
 
         Raises:
             InputError: there is no such file, or it cannot be fetched. LimitExceeded: more bytes than the limit.
@@ -97,11 +90,23 @@ class Transfers:
                 self._fetch(system, path, target, location)
                 for name in _weights_of(target):
                     self._fetch(system, _sibling(path, name), target.parent / name, location)
-        self._names[str(target)] = shown(location)
+                for end in beside:
+                    with suppress(FileNotFoundError):
+                        self._fetch(
+                            system, _sibling(path, target.name + end), target.with_name(target.name + end), location
+                        )
+        self._name(target, shown(location))
         return target
 
-    def inputs(self, locations: Sequence[Any]) -> list[Any]:
-        """Return what :meth:`input` returns for each; patterns (``*``) give all files that match."""
+    def inputs(self, locations: Any, beside: Sequence[str] = ()) -> Any:
+        """Return what :meth:`input` returns for each of several (or one), as a list.
+
+        Patterns (``*``) give all files that match. What names no files stays as it is.
+        """
+        if isinstance(locations, str):
+            locations = [locations]
+        if not isinstance(locations, list | tuple):
+            return locations
         found: list[Any] = []
         for location in locations:
             if is_url(location) and local_path(location) is None and any(c in urlsplit(location).path for c in "*["):
@@ -115,16 +120,30 @@ class Transfers:
                         target = folder / f"{number:06d}" / name_of(f"x://x/{match}")
                         target.parent.mkdir()
                         self._fetch(system, match, target, location)
-                        self._names[str(target)] = (
-                            match if is_url(match) else f"{shown(location).partition(':')[0]}://{match}"
-                        )
+                        scheme = shown(location).partition(":")[0]
+                        self._name(target, match if is_url(match) else f"{scheme}://{match}")
                         found.append(target)
             else:
-                found.append(self.input(location))
+                local = self.input(location, beside)
+                found.append(RemoteIndex(local, _folder_of(location)) if self._is_index(location, local) else local)
         return found
 
-    def output(self, location: Any) -> Any:
-        """Return a local path to write to; what lies there, and beside it, when all ended well is sent to the URL."""
+    @staticmethod
+    def _is_index(location: Any, local: Any) -> bool:
+        fetched = is_url(location) and local_path(location) is None
+        return fetched and Path(local).suffix.lower() in INDEXES and Path(local).is_file()
+
+    def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options of :func:`netferry.load`, those that name files as :meth:`input` returns them."""
+        return {k: self.input(v) if k in ("labels", "mean_file") else v for k, v in options.items()}
+
+    def output(self, location: Any, *, resumable: bool = False) -> Any:
+        """Return a local path to write to; what lies there (a file, or a folder of them), and beside it, when all ended
+        well is sent to the URL.
+
+        Args:
+            resumable: what was written stays here, in the cache, where the work ends otherwise: the next try finds it.
+        """
         if not is_url(location):
             return location
         local = local_path(location)
@@ -133,12 +152,18 @@ class Transfers:
         with fetch_errors(location, OutputError):
             file_system(location)  # before the work, not after it
         folder = self._folder()
+        if resumable:
+            folder = _unfinished(location)
+            self._unfinished.append(folder)
         self._outputs.append((folder, location))
-        self._names[str(folder / name_of(location))] = shown(location)
+        self._name(folder / name_of(location), shown(location))
+        self._name(folder, shown(location).rpartition("/")[0])
         return folder / name_of(location)
 
     def named(self, document: Any) -> Any:
         """Return a report with URLs in place of the local names."""
+        if not self._names:
+            return document
         if isinstance(document, dict):
             return {key: self.named(value) for key, value in document.items()}
         if isinstance(document, (list, tuple)):
@@ -146,10 +171,9 @@ class Transfers:
         if not isinstance(document, (str, Path)):
             return document
         text = str(document)
-        for local, url in self._names.items():
-            for known in {local, os.path.realpath(local)}:
-                if text == known or text.startswith((f"{known}/", f"{known}.")):
-                    return url + text[len(known) :]
+        for known, url in self._names.items():
+            if text.startswith(known) and text[len(known) : len(known) + 1] in ("", "/", "."):
+                return url + text[len(known) :]
         return document
 
     def _fetch_tree(self, system: Any, path: str, target: Path, url: str) -> None:
@@ -166,8 +190,7 @@ class Transfers:
             raise InputError("the folder is empty", file=shown(url))
 
     def _fetch(self, system: Any, path: str, target: Path, url: str) -> None:
-        options = {"block_size": 0} if url.startswith("http") else {}  # a stream: servers need not know ranges
-        with system.open(path, "rb", **options) as source, target.open("wb") as file:
+        with open_stream(system, path, url) as source, target.open("wb") as file:
             while chunk := source.read(_CHUNK):
                 self.left -= len(chunk)
                 if self.left < 0:
@@ -175,74 +198,34 @@ class Transfers:
                 file.write(chunk)
 
 
-def local_path(url: str) -> Path | None:
-    """The path of a file:// URL."""
+def _folder_of(url: str) -> RemoteFolder:
     parts = urlsplit(url)
-    if parts.scheme.lower() != "file":
-        return None
-    if parts.netloc not in ("", "localhost"):
-        raise UsageError("a file URL has three slashes: file:///folder/file", file=shown(url))
-    from urllib.request import url2pathname  # brings http and ssl, which most calls can do without
-
-    return Path(url2pathname(parts.path))
+    return RemoteFolder(urlunsplit((*parts[:2], parts.path.rpartition("/")[0], parts.query, "")))
 
 
-def file_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it."""
-    scheme = urlsplit(url).scheme.lower()
-    if scheme not in SCHEMES or "::" in url:
-        raise UsageError(f"a URL starts with {', '.join(f'{s}://' for s in SCHEMES)}", file=shown(url))
+def _unfinished(url: str) -> Path:
+    """A folder of this machine's cache for work on an output; of this URL alone."""
+    import hashlib
+
+    from netferry.zoo.cache import cache_folder
+
+    folder = cache_folder() / "unfinished" / hashlib.sha256(url.partition("?")[0].encode()).hexdigest()[:32]
     try:
-        import fsspec
-    except ImportError:
-        raise MissingExtra("fsspec", "remote", "reading and writing URLs") from None
-    options: dict[str, Any] = {}
-    if scheme in ("http", "https"):
-        try:
-            import aiohttp
-        except ImportError:
-            raise MissingExtra("aiohttp", "remote", "reading and writing URLs") from None
-        # by default a transfer ends after five minutes; what counts is that bytes keep coming
-        options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=120)}
-    try:
-        return fsspec.core.url_to_fs(url, **options)
-    except ImportError:
-        package = _PACKAGES.get(scheme, "fsspec")
-        raise MissingExtra(package, "remote", f"{scheme}:// URLs") from None
-
-
-@contextmanager
-def fetch_errors(url: str, kind: type[NetferryError]) -> Iterator[None]:
-    """Whatever a file system raises is one typed error that names the URL."""
-    try:
-        yield
-    except NetferryError:
-        raise
-    except FileNotFoundError as error:
-        cause = error.__cause__  # fsspec says so of a server that does not answer, too
-        if cause is None or (getattr(cause, "status", 404) == 404 and not isinstance(cause, OSError)):
-            raise kind("no such file", file=shown(url)) from None
-        raise kind(f"the transfer failed: {_said(cause, url)}", file=shown(url)) from error
-    except PermissionError as error:
-        raise kind("access denied", file=shown(url), hint="are the credentials set?") from error
-    except Exception as error:  # aiohttp's, botocore's and google's classes share no base
-        raise kind(f"the transfer failed: {_said(error, url)}", file=shown(url)) from error
-
-
-def _said(error: BaseException, url: str) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return quoted(text.replace(url, shown(url)), 300)[1:-1]
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the cache cannot be written: {error.strerror}", file=folder) from None
+    return folder
 
 
 def _send(folder: Path, url: str) -> None:
-    """Send what was written: the file itself last, as others name it only when it is whole."""
+    """Send what was written: the file itself last, as others name it only when it is whole; of a folder, reports."""
     main = folder / name_of(url)
-    beside = sorted(p for p in folder.iterdir() if p != main and p.is_file())
+    found = [p for p in folder.rglob("*") if p.is_file() and not p.relative_to(folder).parts[0].startswith(".")]
     with fetch_errors(url, OutputError):
         system, path = file_system(url)
-        for file, place in [*((p, _sibling(path, p.name)) for p in beside), (main, path)]:
-            if file.is_file():
-                _put(system, file, place, url)
+        for file in sorted(found, key=lambda p: (p == main, main in p.parents and p.suffix == ".json", p)):
+            name = file.relative_to(folder).as_posix()
+            _put(system, file, path if file == main else _sibling(path, name), url)
 
 
 def _put(system: Any, file: Path, place: str, url: str) -> None:

@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from netferry.api.remote import fetch_errors, file_system, shown
 from netferry.errors import InputError, LimitExceeded, OutputError, UsageError, quoted
 from netferry.schemas.publish import temporary_folder
+from netferry.schemas.remote import fetch_errors, file_system, shown
 
 SMALL = 1 << 20
 """Files up to this size come here; larger ones (models) are stood in for by empty ones."""

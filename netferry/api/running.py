@@ -11,11 +11,12 @@ from typing import Any
 
 from netferry.api.packaging import package
 from netferry.api.reading import StrPath, load
-from netferry.api.remote import Transfers, is_url
-from netferry.api.remote import shown as url_shown
+from netferry.api.remote import Transfers
 from netferry.api.writing import converted
 from netferry.errors import CheckFailed, NetferryError
 from netferry.schemas.publish import temporary_folder, write_whole
+from netferry.schemas.remote import is_url, plain_name
+from netferry.schemas.remote import shown as url_shown
 
 REPORT_VERSION = 1
 
@@ -113,9 +114,7 @@ def _carried_out(document: Mapping[str, Any], folder: Path, found: dict[str, Any
     target = _placed(folder, document.get("outputs", {}).get("model"))
     packages = document.get("package", [])
     with Transfers() as files, temporary_folder() as scratch:
-        for name in ("labels", "mean_file"):
-            if name in reading:
-                reading[name] = files.input(reading[name])
+        reading = files.options(reading)
         given, weights = _placed(folder, source["file"]), _placed(folder, source.get("weights"))
         if target is None:
             place: Any = scratch / f"{_stem(given)}.onnx"
@@ -128,7 +127,7 @@ def _carried_out(document: Mapping[str, Any], folder: Path, found: dict[str, Any
             files.input(given), place, files.input(weights),
             verify=checks.get("verify", False), gates=gates, reading=reading, **options,
         )  # fmt: skip
-        found["conversion"] = files.named(conversion) if files.used else conversion
+        found["conversion"] = files.named(conversion)
         if packages:
             model = load(place, format="onnx")
             found["packages"] = []
@@ -145,10 +144,9 @@ _READING = (
 
 
 def _stem(location: Any) -> str:
-    from netferry.api.remote import name_of
     from netferry.converters.serving.contents import model_name
 
-    return model_name(None, Path(name_of(location) if is_url(location) else location).stem)
+    return model_name(None, plain_name(location).stem)
 
 
 def _accuracy_gate(
@@ -159,7 +157,7 @@ def _accuracy_gate(
     from netferry.runtime.evaluate import evaluate
     from netferry.runtime.session import Session
 
-    data = open_data(files.input(_placed(folder, wanted["data"])))
+    data = open_data(files.inputs(_placed(folder, wanted["data"])))
     top = wanted.get("top", 1)
 
     def gate(file: Path | bytes, *, weights_folder: Path | None = None) -> None:

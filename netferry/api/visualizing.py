@@ -15,6 +15,7 @@ from netferry.api.reading import StrPath, label_names, load
 from netferry.api.remote import Transfers
 from netferry.errors import UsageError, quoted
 from netferry.schemas.publish import write_whole
+from netferry.schemas.remote import plain_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,12 +73,13 @@ def visualize(
         raise UsageError(f"kind is {', '.join(KINDS)}, not {kind!r}")
     if method != "auto" and method not in METHODS.get(kind, ()):
         raise UsageError(f"method of {kind} is {', '.join(METHODS.get(kind, ('auto',)))}, not {method!r}")
-    place = Path(out) if out is not None else Path("map.png" if kind == "map" else kind)
-    if place.suffix and place.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"a drawing is a {', '.join(SUFFIXES)} file, or a folder of them", file=place)
+    out = out if out is not None else "map.png" if kind == "map" else kind
+    suffix = plain_name(out).suffix
+    if suffix and suffix.lower() not in SUFFIXES:
+        raise UsageError(f"a drawing is a {', '.join(SUFFIXES)} file, or a folder of them", file=out)
     with Transfers() as files, ExitStack() as stack:
-        items = open_data(files.inputs(pictures))
-        path = stack.enter_context(as_onnx(files.input(source), files.input(weights), reading))
+        items, place = open_data(files.inputs(pictures)), Path(files.output(out))
+        path = stack.enter_context(as_onnx(files.input(source), files.input(weights), files.options(reading)))
         if kind == "cam" and method == "auto":
             method = "gradcam" if find_spec("torch") is not None else "occlusion"
         chosen = layer
@@ -90,7 +92,8 @@ def visualize(
             found = job.cam(method, target)
         else:
             found = job.map(method, seed)
-    return {"model": str(source) if isinstance(source, (str, Path)) else source.graph.name, "kind": kind, **found}
+    named = str(source) if isinstance(source, (str, Path)) else source.graph.name
+    return files.named({"model": named, "kind": kind, **found})
 
 
 def _layer_of(path: Path, *, last: bool) -> str:

@@ -210,10 +210,9 @@ def convert(
             embed_preprocessing=embed_preprocessing,
             reading=reading,
         )  # fmt: skip
-        if files.used:
-            document = files.named(document)
-            if kept is not None:
-                write_whole(kept, json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+        local, document = document, files.named(document)
+        if kept is not None and document is not local:
+            write_whole(kept, json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
     return document
 
 

@@ -23,7 +23,7 @@ def compare(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for table and chart (or a .json, .csv, .png, .svg file)."),
+        typer.Option("--output", "-o", help="Folder for table and chart (or a .json, .csv, .png, .svg file).", **URL),
     ] = None,
     labels: Labels = None,
     crop: Annotated[str, typer.Option(help="model, center or none, as for evaluate.")] = "model",

@@ -16,7 +16,8 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
     data: Annotated[list[str], typer.Argument(help="A folder per class, an index with labels, a tar, arrays.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for report, plots and tables (or a .json file).")
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for report, plots and tables (or a .json file).", **URL),
     ] = None,
     weights: Weights = None,
     labels: Labels = None,

@@ -10,6 +10,7 @@ import typer
 from netferry.cli.app import app, show
 from netferry.cli.options import (
     ITEMS,
+    URL,
     ArrayName,
     Arrays,
     BatchSize,
@@ -42,13 +43,13 @@ from netferry.cli.progress import progress
 
 @app.command()
 def features(
-    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.")],
+    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
     data: Annotated[
         list[str],
         typer.Argument(help=ITEMS),
     ],
     layers: Annotated[str, typer.Option("--layers", "-l", help="Layers by the source's names: pool10,fire9.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.", **URL)],
     pool: Annotated[str, typer.Option(help="avg or max over a feature map, flatten, none.")] = "avg",
     weights: Weights = None,
     shard: Shard = None,
@@ -112,8 +113,8 @@ def features(
 
 @app.command()
 def merge_features(
-    files: Annotated[list[Path], typer.Argument(help="The shards' files, all of them, in any order.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.")],
+    files: Annotated[list[Path], typer.Argument(help="The shards' files, all of them, in any order.", **URL)],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.", **URL)],
     as_json: Json = False,
 ) -> None:
     """Put the shards of a features run together. Example: netferry merge-features f-1.npz f-2.npz -o f.npz"""

@@ -9,6 +9,7 @@ import typer
 
 from netferry.cli.app import app, show
 from netferry.cli.options import (
+    URL,
     ArrayName,
     Arrays,
     BatchSize,
@@ -40,13 +41,13 @@ from netferry.cli.progress import progress
 
 @app.command()
 def train_head(
-    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.")],
+    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
     data: Annotated[
         list[str] | None, typer.Argument(help="Labelled items: a folder per class, CSV, Parquet, tar, .npz …")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file of trunk and classifier.")] = Path(
-        "head.onnx"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The ONNX file of trunk and classifier.", **URL)
+    ] = Path("head.onnx"),
     on: Annotated[
         str, typer.Option("--on", help="features (computed now), or a file of netferry features.")
     ] = "features",

@@ -75,7 +75,9 @@ BatchSize = Annotated[int, typer.Option("--batch-size", "-b", help="Items in one
 Workers = Annotated[int | None, typer.Option("--workers", help="Threads that decode; one per processor.", min=1)]
 OnError = Annotated[str, typer.Option("--on-error", help="What to do with an item that cannot be read: fail or skip.")]
 Shard = Annotated[str | None, typer.Option("--shard", help="i/n: only part i of n of the items (1/4 … 4/4).")]
-DataRoot = Annotated[Path | None, typer.Option("--root", help="Where the paths of a list, CSV or Parquet file start.")]
+DataRoot = Annotated[
+    Path | None, typer.Option("--root", help="Where the paths of a list, CSV or Parquet file start.", **URL)
+]
 PathColumn = Annotated[str | None, typer.Option("--path-column", help="Column of an index with the picture.")]
 LabelColumn = Annotated[str | None, typer.Option("--label-column", help="Column of an index with the label.")]
 ArrayName = Annotated[str | None, typer.Option("--array", help="Which array of a .npz or HDF5 file.")]

@@ -22,7 +22,7 @@ def visualize(
     method: Annotated[str, typer.Option(help="cam: gradcam or occlusion; map: tsne or pca.")] = "auto",
     target: Annotated[str | None, typer.Option("--class", help="cam: the class; the network's answer if not.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A .png, .svg or .pdf file, or a folder for several.")
+        Path | None, typer.Option("--output", "-o", help="A .png, .svg or .pdf file, or a folder for several.", **URL)
     ] = None,
     weights: Weights = None,
     labels: Labels = None,

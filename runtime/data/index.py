@@ -17,6 +17,7 @@ from typing import Any
 from netferry.errors import InputError, LimitExceeded, MalformedFile, MissingExtra, UsageError, quoted
 from netferry.runtime.data.files import is_picture
 from netferry.runtime.data.item import Item
+from netferry.schemas.remote import Remote, RemoteFolder, is_url
 
 PATH_NAMES = (
     "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "picture", "item",
@@ -35,7 +36,7 @@ class Columns:
 
     path: str | None = None
     label: str | None = None
-    root: Path | None = None
+    root: Path | RemoteFolder | None = None
 
     def find(self, names: Sequence[str], file: object) -> tuple[str, str | None]:
         """Return the two columns.
@@ -56,11 +57,13 @@ class Columns:
             )
         return path, self.label or next((plain[n] for n in LABEL_NAMES if n in plain and plain[n] != path), None)
 
-    def place(self, text: str, index: Path | None) -> Path:
+    def place(self, text: str, index: Path | None) -> Path | Remote:
         """Return where a path of an index lies."""
         if self.root is not None:
             return self.root / text
         beside = Path(text) if index is None else index.parent / text
+        if is_url(text):
+            raise InputError(f"{quoted(text)} is a URL", file=index, hint="--root URL allows its place")
         return Path(text) if not os.path.lexists(beside) and os.path.lexists(text) else beside
 
 
@@ -101,7 +104,7 @@ def text_list(lines: Iterable[str], columns: Columns, index: Path | None) -> Ite
         else:
             text, label = line, ""
             head, _, tail = line.rstrip().rpartition(" ")
-            if head and not is_picture(tail) and not os.path.lexists(columns.place(line, index)):
+            if head and not is_picture(tail) and not _exists(columns.place(line, index)):
                 text, label = head, tail
         yield _item(text.strip(), label.strip() or None, columns, index)
 
@@ -205,7 +208,11 @@ def _parquet_row(value: Any, label: str | None, number: int, columns: Columns, f
 
 def _item(text: str, label: str | None, columns: Columns, index: Path | None) -> Item:
     place = columns.place(text, index)
-    return Item(os.fspath(place), place, label)
+    return Item(str(place), place, label)
+
+
+def _exists(place: Path | Remote) -> bool:
+    return isinstance(place, Path) and os.path.lexists(place)
 
 
 def _label(value: Any) -> str | None:

@@ -22,6 +22,7 @@ from netferry.runtime.data.index import Columns, csv_index, json_lines, lines_of
 from netferry.runtime.data.item import Item, Shard
 from netferry.runtime.data.tars import TAR_SUFFIXES, tar_items
 from netferry.runtime.preprocess import Picture
+from netferry.schemas.remote import RemoteFolder, RemoteIndex, is_url
 
 Spec = Picture | Item
 """A path, folder, pattern, index, tar or array file, ``-`` for stdin; or an item, picture or array itself."""
@@ -90,7 +91,7 @@ def open_data(
 
     Args:
         shard: only part i of n (``"1/4"``).
-        root: where the paths of an index start; by default beside it.
+        root: where the paths of an index start (it may be a URL); by default beside it.
         path_column, label_column: columns of an index, where the names are not the usual ones.
         array: which array of a .npz or HDF5 file.
         arrays: whether arrays are ``picture``, or ``tensor`` (the network's input as it is); ``auto`` goes by the type.
@@ -101,7 +102,8 @@ def open_data(
         UsageError: columns or arrays that are not there.
         FormatError: while iterating: a file is damaged.
     """
-    columns = Columns(path_column, label_column, None if root is None else Path(root))
+    start = RemoteFolder(root) if isinstance(root, str) and is_url(root) else None if root is None else Path(root)
+    columns = Columns(path_column, label_column, start)
     choice = Choice(arrays, array, tuple(inputs))
     sources: list[Callable[[], Iterator[Item]]] = []
     if isinstance(spec, Iterator):  # may be endless, or larger than memory
@@ -123,6 +125,10 @@ def _sources(spec: Spec, position: int, columns: Columns, choice: Choice) -> Ite
     if not isinstance(spec, str | os.PathLike):
         item = Item(f"picture {position}", spec)
         yield lambda: iter((item,))
+        return
+    if isinstance(spec, RemoteIndex):
+        columns = columns if columns.root is not None else replace(columns, root=spec.folder)
+        yield lambda: _file(spec.file, columns, choice)
         return
     text = os.fspath(spec)
     try:

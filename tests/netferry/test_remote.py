@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import netferry
-from netferry.api.remote import Transfers, is_url, name_of, shown
+from netferry.api.remote import Transfers
 from netferry.errors import InputError, LimitExceeded, MissingExtra, OutputError, UsageError
+from netferry.schemas.remote import is_url, name_of, shown
 from tests.shared import REPOSITORY
 
 pytest.importorskip("fsspec", reason="needs the extra 'remote'")
@@ -38,7 +39,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         if "locked" in self.path:
             self.send_response(403)
         else:
-            Path(self.translate_path(self.path)).write_bytes(content)
+            place = Path(self.translate_path(self.path))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
             self.send_response(201)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -152,7 +155,7 @@ def test_object_stores_have_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Through fsspec's file system in memory: what s3 and gs do beyond http."""
     import fsspec
 
-    monkeypatch.setattr("netferry.api.remote.SCHEMES", ("memory",))
+    monkeypatch.setattr("netferry.schemas.remote.SCHEMES", ("memory",))
     store: Any = fsspec.filesystem("memory")
     store.pipe({"/bucket/pictures/a/x.png": b"1", "/bucket/pictures/b/y.png": b"22"})
     with Transfers() as files:
@@ -181,7 +184,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """fsspec's file system in memory: it lists, as s3 and gs do."""
     import fsspec
 
-    monkeypatch.setattr("netferry.api.remote.SCHEMES", ("memory",))
+    monkeypatch.setattr("netferry.schemas.remote.SCHEMES", ("memory",))
     made: Any = fsspec.filesystem("memory")
     yield made
     if made.exists("/bucket"):
@@ -224,3 +227,174 @@ def test_a_plain_folder_in_a_store(store: Any) -> None:
 def test_a_package_cannot_go_to_a_plain_web_server(server: tuple[str, Path]) -> None:
     with pytest.raises(UsageError, match="can list"):
         netferry.package(f"{server[0]}/digits.prototxt", f"{server[0]}/out", f"{server[0]}/digits.caffemodel", to="dir")
+
+
+# outputs of every verb -----------------------------------------------------------------------------------------
+
+READING: dict[str, Any] = {
+    "weights": FIXTURES / "digits.caffemodel",
+    "labels": FIXTURES / "digits_labels.txt",
+    "mean_file": FIXTURES / "digits_mean.binaryproto",
+    "recipe": {"scale": (1 / 256,)},
+}
+
+
+@pytest.fixture
+def digits(server: tuple[str, Path]) -> str:
+    """The URL of the digits net as ONNX."""
+    url, folder = server
+    netferry.convert(FIXTURES / "digits.prototxt", folder / "net.onnx", check="structure", **READING)
+    return f"{url}/net.onnx"
+
+
+def _features(net: str, data: str, out: str) -> Any:
+    return netferry.features(net, data, f"{out}/f.npz", layers=["ip1"])
+
+
+def _predictions(net: str, data: str, out: str) -> Any:
+    return netferry.predict(net, data, output=f"{out}/p.csv", out_raw=f"{out}/raw.npz", annotate=f"{out}/sheet.png")
+
+
+def _evaluation(net: str, data: str, out: str) -> Any:
+    return netferry.evaluate(net, data, out=f"{out}/evaluation")
+
+
+def _comparison(net: str, data: str, out: str) -> Any:
+    return netferry.compare([net, net], data=data, out=f"{out}/comparison", repeats=1)
+
+
+def _map(net: str, data: str, out: str) -> Any:
+    return netferry.visualize(net, [data], kind="map", out=f"{out}/map.png")
+
+
+def _mosaics(net: str, data: str, out: str) -> Any:
+    return netferry.visualize(net, [data], layer="conv1", out=f"{out}/seen")
+
+
+def _head(net: str, data: str, out: str) -> Any:
+    netferry.features(net, data, f"{out}/learn.npz", layers=["ip1"])
+    return netferry.train_head(net, None, f"{out}/mine.onnx", on=f"{out}/learn.npz", classifier="knn", neighbors=1,
+                               seeds=0, folds=0)  # fmt: skip
+
+
+def _merged(net: str, data: str, out: str) -> Any:
+    for n in (1, 2):
+        netferry.features(net, data, f"{out}/{n}.npy", layers=["ip1"], shard=f"{n}/2")
+    return netferry.merge_features([f"{out}/1.npy", f"{out}/2.npy"], f"{out}/all.npy")
+
+
+VERBS = {
+    _features: ["f.npz", "f.npz.json"],
+    _predictions: ["p.csv", "raw.npz", "raw.npz.json", "sheet.png"],
+    _evaluation: [f"evaluation/{n}" for n in ("calibration.png", "confusion.csv", "confusion.png", "per_class.csv",
+                                              "report.json")],
+    _comparison: [f"comparison/comparison.{n}" for n in ("csv", "json", "png", "svg")],
+    _map: ["map.csv", "map.png"],
+    _mosaics: [f"seen/{n:03d}-" for n in range(12)],
+    _head: ["learn.npz", "learn.npz.json", "mine.onnx"],
+    _merged: [f"{n}.npy{s}" for n in ("1", "2", "all") for s in ("", ".json", ".rows.csv")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda v: v.__name__[1:])
+def test_every_verb_reads_and_writes_urls(
+    verb: Any, server: tuple[str, Path], digits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETFERRY_CACHE", str(tmp_path / "cache"))
+    url, folder = server
+    result = verb(digits, f"{url}/digits.csv", f"{url}/out")
+    made = sorted(p.relative_to(folder / "out").as_posix() for p in (folder / "out").rglob("*") if p.is_file())
+    assert [name[: len(w)] for name, w in zip(made, VERBS[verb], strict=True)] == VERBS[verb]
+    text = json.dumps(result, default=str)
+    assert "/netferry-" not in text  # no folder of this machine
+    assert f"{url}/out/" in text
+    for name in made:
+        if name.endswith(".json"):
+            assert "/netferry-" not in (folder / "out" / name).read_text(), name
+    assert not list((tmp_path / "cache").rglob("*.npz"))
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda v: v.__name__[1:])
+def test_no_verb_sends_half_of_its_outputs(
+    verb: Any, server: tuple[str, Path], digits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data breaks off in the middle."""
+    monkeypatch.setenv("NETFERRY_CACHE", str(tmp_path / "cache"))
+    url, folder = server
+    (folder / "digit_7_09.png").write_bytes(b"broken")
+    with pytest.raises(netferry.NetferryError):
+        verb(digits, f"{url}/digits.csv", f"{url}/out")
+    assert not [name for name in VERBS[verb][-1:] if (folder / "out" / name).exists()]
+    assert verb in (_merged, _head) or not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "root"),
+    [
+        pytest.param("digit_7_09.png,7\na%20b/x y.png,5\n", None, id="beside-the-index"),
+        pytest.param("{url}/digit_7_09.png,7\n", None, id="whole-urls-of-that-server"),
+        pytest.param("../digit_7_09.png,7\n", "{url}/deep/", id="another-root"),
+    ],
+)
+def test_an_index_names_pictures_beside_it(
+    rows: str, root: str | None, server: tuple[str, Path], digits: str, tmp_path: Path
+) -> None:
+    """Fetched when their turn comes; names are quoted; the index may be here with its pictures there."""
+    url, folder = server
+    (folder / "a%20b").mkdir()
+    (folder / "a%20b" / "x y.png").write_bytes((FIXTURES / "digit_5_01.png").read_bytes())
+    place = folder if root is None else tmp_path
+    (place / "rows.csv").write_text("path,label\n" + rows.format(url=url))
+    data = f"{url}/rows.csv" if root is None else tmp_path / "rows.csv"
+    options = {"root": root.format(url=url)} if root else None
+    found = netferry.predict(digits, data, data_options=options, top=1)["predictions"]
+    assert [p["top"][0]["class"] for p in found] == [7, 5][: rows.count("\n")]
+    assert found[0]["item"] == f"{url}/digit_7_09.png"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        pytest.param("http://127.0.0.1:9/x.png", "lies elsewhere", id="another-server"),
+        pytest.param("file:///etc/hostname", "lies elsewhere", id="a-file-of-this-machine"),
+        pytest.param("missing.png", "no such file", id="missing"),
+    ],
+)
+def test_an_index_reaches_no_other_place(row: str, message: str, server: tuple[str, Path], digits: str) -> None:
+    url, folder = server
+    (folder / "rows.csv").write_text(f"path\n{row}\n")
+    with pytest.raises(InputError, match=message) as raised:
+        netferry.predict(digits, f"{url}/rows.csv")
+    assert (row if "://" in row else f"{url}/{row}") in str(raised.value)
+    (folder / "local.csv").write_text(f"path\n{row}\n")
+    with pytest.raises(InputError, match="is a URL" if "://" in row else message):
+        netferry.predict(folder / "net.onnx", folder / "local.csv")  # nobody gave an address
+
+
+def test_a_killed_run_goes_on_though_its_output_is_elsewhere(
+    server: tuple[str, Path], digits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETFERRY_CACHE", str(tmp_path / "cache"))
+    url, folder = server
+    whole = (folder / "digit_7_09.png").read_bytes()
+    (folder / "digit_7_09.png").write_bytes(b"broken")
+    arguments: dict[str, Any] = {"layers": ["ip1"], "batch_size": 2, "workers": 1}
+    with pytest.raises(InputError):
+        netferry.features(digits, f"{url}/digits.csv", f"{url}/f.npz", **arguments)
+    (folder / "digit_7_09.png").write_bytes(whole)
+    counted: list[int] = []
+    netferry.features(digits, f"{url}/digits.csv", f"{url}/f.npz", progress=counted.append, **arguments)
+    assert counted[0] >= 8  # what was there already comes in one piece
+    netferry.features(digits, f"{url}/digits.csv", tmp_path / "g.npz", **arguments)
+    assert (folder / "f.npz").read_bytes() == (tmp_path / "g.npz").read_bytes()
+    assert not list((tmp_path / "cache" / "unfinished").iterdir())
+
+
+def test_a_folder_of_outputs_goes_to_a_store(store: Any, tmp_path: Path) -> None:
+    netferry.convert(FIXTURES / "digits.prototxt", tmp_path / "net.onnx", check="structure", **READING)
+    for file in [FIXTURES / "digits.csv", *FIXTURES.glob("digit_*.png")]:
+        store.pipe(f"/bucket/in/{file.name}", file.read_bytes())
+    result = netferry.evaluate(tmp_path / "net.onnx", "memory://bucket/in/digits.csv", out="memory://bucket/out/e")
+    assert result["top1"] == 1.0
+    assert {n.rpartition("/")[2] for n in store.find("/bucket/out/e")} >= {"report.json", "confusion.png"}
+    assert json.loads(store.cat("/bucket/out/e/report.json"))["data"] == ["memory://bucket/in/digits.csv"]
