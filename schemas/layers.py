@@ -16,6 +16,10 @@ from typing import Any
 from netferry.schemas.ir import ir
 
 LAYER, LAYER_TYPE, ROLE = "netferry.layer", "netferry.layer_type", "netferry.role"
+LIES = "netferry.lies"
+"""On a node: how its (first) output lies, where the source may think of its axes in another order. JSON: ``order`` (for
+each place the source's axis), ``channels`` (``first``, ``last``), ``flat`` (of a flattened tensor: the source's
+``sizes`` and the ``order`` in which they lie)."""
 
 
 class Role(StrEnum):

@@ -17,7 +17,7 @@ import onnx
 
 from netferry.errors import NetferryError, quoted
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import LAYER, LAYER_TYPE, ROLE, Role, role_by_use
+from netferry.schemas.layers import LAYER, LAYER_TYPE, LIES, ROLE, Role, role_by_use
 from netferry.schemas.model import Model, Note
 from netferry.schemas.preprocessing import Preprocessing
 
@@ -79,11 +79,13 @@ def names_entry(proto: onnx.ModelProto, roles: Mapping[str, str]) -> str | None:
     nodes = list(proto_nodes(proto))
     count = Counter(node.name for node in nodes)
     layers: dict[str, list[str]] = {}
+    lies: dict[str, str] = {}
     for node in nodes:
         props = {p.key: p.value for p in node.metadata_props}
         if LAYER in props and node.name and count[node.name] == 1:
             layers[node.name] = [props[LAYER], props.get(LAYER_TYPE, node.op_type)]
-    out = {k: v for k, v in (("layers", layers), ("roles", dict(roles))) if v}
+            lies |= {node.name: props[LIES]} if LIES in props else {}
+    out = {k: v for k, v in (("layers", layers), ("roles", dict(roles)), ("lies", lies)) if v}
     return _dump(out) if out else None
 
 
@@ -204,9 +206,9 @@ def _check_recipe(fields: Any) -> None:
 
 
 def _take_names(model: Model, raw: dict[str, Any]) -> None:
-    layers, roles = raw.get("layers", {}), raw.get("roles", {})
-    if not isinstance(layers, dict) or not isinstance(roles, dict):
-        raise ValueError("layers and roles are objects")
+    layers, roles, lies = (raw.get(key, {}) for key in ("layers", "roles", "lies"))
+    if not all(isinstance(entry, dict) for entry in (layers, roles, lies)) or not _is_texts(list(lies.values())):
+        raise ValueError("layers, roles and lies are objects")
     if not all(_is_texts(pair) and len(pair) == 2 for pair in layers.values()):
         raise ValueError("each node has a layer name and a layer type")
     known = {role.value for role in Role}
@@ -215,6 +217,8 @@ def _take_names(model: Model, raw: dict[str, Any]) -> None:
     for node in all_nodes(model.ir):
         if node.name in layers and LAYER not in node.metadata_props:
             node.metadata_props[LAYER], node.metadata_props[LAYER_TYPE] = layers[node.name]
+            if node.name in lies:
+                node.metadata_props[LIES] = lies[node.name]
     for graph in all_graphs(model.ir):
         for name, value in graph.initializers.items():
             if name in roles:

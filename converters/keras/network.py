@@ -16,7 +16,7 @@ from netferry.converters.keras.spec import Ref, Spec, parse_layer, refs_in
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError, quoted
 from netferry.schemas.graph import Builder, Dim
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role
+from netferry.schemas.layers import LIES, Role
 from netferry.schemas.model import PLACEHOLDER_DOMAIN, Note
 from netferry.schemas.tensors import array_tensor
 
@@ -33,6 +33,7 @@ class Network:
         """states that a stateful layer leaves for the next call: outputs of the graph"""
         self._inner: dict[tuple[str, str], Spec] = {}
         self._done: set[str] = set()
+        self._channels = "channels_last"
         self._depth = 0
 
     def inner_spec(self, prefix: str, raw: Any, where: str, generation: int) -> Spec:
@@ -150,6 +151,7 @@ class Network:
         if len(b.graph) > self.facts.options.limits.nodes:
             raise LimitExceeded(f"more than {self.facts.options.limits.nodes} nodes (limit nodes)")
         self._masks(l, inputs, made)
+        self._say_order(l, inputs, made)
         if l.path not in self._done:
             self._done.add(l.path)
             unread = l.config.leftovers()
@@ -157,6 +159,21 @@ class Network:
                 shown = ", ".join(f"{k}={quoted(l.config.raw[k], 40)}" for k in unread)
                 l.note("ignored", f"settings that netferry does not know: {shown}")
         return made
+
+    def _say_order(self, l: Layer, inputs: list[KT], made: Any) -> None:
+        """Say on the node how the layer's values lie, so that whoever takes them out gives them as Keras would."""
+        self._channels = l.config.raw.get("data_format", l.config.raw.get("dim_ordering")) or self._channels
+        value = next((x for x in flattened(made) if isinstance(x, KT)), None)
+        if value is None or value in inputs:
+            return
+        node = value.value.producer()
+        if node is None or node.outputs[0] is not value.value or (value.rank < 3 and value.flat is None):
+            return
+        first = self._channels in ("channels_first", "th")
+        lies: dict[str, Any] = {"order": list(value.order), "channels": "first" if first else "last"}
+        if value.flat is not None:
+            lies["flat"] = {"sizes": list(value.flat.sizes), "order": list(value.flat.order)}
+        node.metadata_props[LIES] = json.dumps(lies)
 
     def _masks(self, l: Layer, inputs: list[KT], made: Any) -> None:
         policy = mask_policy(l.type)

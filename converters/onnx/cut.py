@@ -6,7 +6,6 @@ Layers are found by the source's names, as the file's metadata tells them, by va
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from google.protobuf.message import DecodeError
 
 from netferry.converters.onnx.external import DataFiles
 from netferry.converters.onnx.sound import check_message
+from netferry.converters.onnx.source_order import Tap, in_source_order, lies_of, names_of
 from netferry.converters.onnx.wire import OnnxFile
 from netferry.converters.options import Limits
 from netferry.errors import InputError, MalformedFile, NetferryError, UsageError, quoted
 from netferry.schemas.layers import LAYER, LAYER_TYPE
-from netferry.schemas.metadata import NAMES
 
 _CHANNELS_LAST = {
     "MatMul", "Gemm", "LayerNormalization", "RMSNormalization", "Attention", "MultiHeadAttention", "Gather", "Einsum",
@@ -30,18 +29,6 @@ _CHANNELS_FIRST = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNorm
 _BEHIND_SCORES = {
     "Softmax", "LogSoftmax", "Sigmoid", "Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Cast",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A layer that was asked for, and the value that it gives."""
-
-    asked: str
-    layer: str
-    type: str
-    value: str
-    channels_last: bool = False
-    """of a value of rank 3 (batch, steps, channels), as transformers have it; others are channels-first"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +75,9 @@ def cut(path: Path, layers: Sequence[str], limits: Limits | None = None) -> Cut:
         names = _layer_names(proto)
         taps = tuple(_tap(name, graph, names) for name in layers)
         total = len(graph.node)
+        lies = {tap.value: lies_of(proto, tap.value) for tap in taps}
         _keep(graph, [tap.value for tap in taps])
+        taps = tuple(in_source_order(graph, tap, lies[tap.value]) for tap in taps)
     except NetferryError as error:
         raise error.at(file=path) from None
     return Cut(proto.SerializeToString(), path.parent, taps, len(graph.node), total)
@@ -134,18 +123,11 @@ def _structure(path: Path, limits: Limits) -> onnx.ModelProto:
 
 def _layer_names(proto: onnx.ModelProto) -> list[tuple[str, str]]:
     """(layer, type) of each node of the main graph; a node without a stamp is a layer of its own."""
-    stamped: dict[str, list[str]] = {}
-    for entry in proto.metadata_props:
-        if entry.key == NAMES:
-            try:
-                raw = json.loads(entry.value)
-                stamped = raw.get("layers", {}) if isinstance(raw, dict) else {}
-            except (ValueError, RecursionError):
-                stamped = {}
+    stamped = names_of(proto, "layers")
     found: list[tuple[str, str]] = []
     for node in proto.graph.node:
         props = {p.key: p.value for p in node.metadata_props}
-        pair = stamped.get(node.name) if isinstance(stamped, dict) else None
+        pair = stamped.get(node.name)
         if LAYER not in props and isinstance(pair, list) and len(pair) == 2 and all(isinstance(t, str) for t in pair):
             props = {LAYER: pair[0], LAYER_TYPE: pair[1]}
         name = props.get(LAYER) or node.name or next((v for v in node.output if v), "")

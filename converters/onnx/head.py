@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import onnx
@@ -15,7 +16,13 @@ _PREFIX = "classifier/"
 
 
 def with_classifier(
-    trunk: bytes, pipeline: Any, size: int, pool: str, *, channels_last: bool = False, double: bool = False
+    trunk: bytes,
+    pipeline: Any,
+    size: int,
+    pool: str,
+    *,
+    channels_last: Callable[[int], bool] = lambda _: False,
+    double: bool = False,
 ) -> tuple[bytes, bytes]:
     """Return the model of trunk, pooling and classifier, and the classifier alone; both give ``label`` (N,) and
     ``scores`` (N, classes).
@@ -24,7 +31,7 @@ def with_classifier(
         trunk: a model with one output, its weights inside.
         pipeline: a fitted scikit-learn pipeline on vectors of ``size`` features.
         pool: as :func:`netferry.runtime.features.pool.pooled` does it outside.
-        channels_last: the trunk's value of rank 3 is (N, steps, channels).
+        channels_last: whether the trunk's value of this rank has its channels last.
         double: the classifier computes in float64.
 
     Raises:
@@ -96,7 +103,9 @@ def _same_opsets(model: onnx.ModelProto, head: onnx.ModelProto) -> None:
             )
 
 
-def _append_pool(model: onnx.ModelProto, pool: str, opset: int, channels_last: bool, *, double: bool) -> None:
+def _append_pool(
+    model: onnx.ModelProto, pool: str, opset: int, channels_last: Callable[[int], bool], *, double: bool
+) -> None:
     """Let the only output be the features: vectors of the type that the classifier takes."""
     kind = onnx.TensorProto.DOUBLE if double else onnx.TensorProto.FLOAT
     graph = model.graph
@@ -104,7 +113,7 @@ def _append_pool(model: onnx.ModelProto, pool: str, opset: int, channels_last: b
     shape = graph.output[0].type.tensor_type.shape.dim
     rank = len(shape) if graph.output[0].type.tensor_type.HasField("shape") else 4
     if pool in ("avg", "max") and rank > 2:
-        axes = [1] if channels_last and rank == 3 else list(range(2, rank))
+        axes = list(range(1, rank - 1) if channels_last(rank) else range(2, rank))
         operator = "ReduceMean" if pool == "avg" else "ReduceMax"
         if opset >= 18:  # axes became an input
             graph.initializer.append(helper.make_tensor("features/axes", onnx.TensorProto.INT64, [len(axes)], axes))

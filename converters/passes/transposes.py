@@ -7,6 +7,7 @@ were: those at its edges with the same permutation go, others are put where a va
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from netferry.converters.passes.editing import (
@@ -23,6 +24,7 @@ from netferry.converters.passes.editing import (
 )
 from netferry.converters.passes.transposes_rules import RULES, Move, moved_data
 from netferry.schemas.ir import ir
+from netferry.schemas.layers import LIES
 
 _LARGEST = 2000
 _PRUNED = 150
@@ -258,11 +260,18 @@ def _leave(edit: Edit, region: _Region, value: ir.Value) -> None:
     if shape is not None:
         value.shape = ir.Shape([shape[i] for i in region.inverse])
     maker = value.producer()
+    as_it_was = None if maker is None else maker.metadata_props.get(LIES)
+    if maker is not None and as_it_was is not None:
+        lies = json.loads(as_it_was)
+        lies["order"] = [lies["order"][i] for i in region.inverse]
+        maker.metadata_props[LIES] = json.dumps(lies)
     if maker is None or (not outer and not value.is_graph_output()):
         return
     back = ir.node("Transpose", [value], {"perm": list(region.perm)}, num_outputs=1)
     back.name = edit.node_name(f"{maker.name or maker.op_type}/Transpose")
     back.metadata_props.update(maker.metadata_props)
+    if as_it_was is not None:
+        back.metadata_props[LIES] = as_it_was
     new = back.outputs[0]
     new.type, new.shape = value.type, shape
     if before is not None:

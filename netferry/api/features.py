@@ -173,11 +173,9 @@ def extractor_of(
 
     piece = cut(path, layers)
     session = Session(piece.model, device, weights_folder=piece.folder, spin=False)
-    values = [port.name for port in session.outputs]
     found: dict[str, Layer] = {}
     for tap in piece.taps:
-        value = tap.value if tap.value in values else f"{tap.value}@output"
-        found.setdefault(tap.layer, Layer(tap.layer, value, tap.channels_last))
+        found.setdefault(tap.layer, Layer(tap.layer, tap.output, tap.channels_last, tap.any_rank))
     return piece, Extractor(Feed(session, changes=dict(recipe or {})), list(found.values()), pool)
 
 

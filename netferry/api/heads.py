@@ -104,7 +104,7 @@ def train_head(
         make = partial(make, x.shape[1])
         report = judge(x, y, make, test_size=test_size, seeds=seeds, folds=folds)
         learned = fitted(make(), x, y)
-        merged = _checked_head(piece.whole(), learned, x, pool, extractor.layers[0].channels_last)
+        merged = _checked_head(piece.whole(), learned, x, pool, extractor.layers[0].last)
         classes = [str(name) for name in learned.classes_]
         with temporary_folder() as folder:
             (folder / "merged.onnx").write_bytes(merged)
@@ -170,7 +170,7 @@ def _features_of(file: StrPath, model: Path, layer: str | None) -> tuple[list[Ro
     return rows, arrays[name], name, str(found.manifest.get("pool", "avg"))
 
 
-def _checked_head(trunk: bytes, learned: Any, x: np.ndarray, pool: str, channels_last: bool) -> bytes:
+def _checked_head(trunk: bytes, learned: Any, x: np.ndarray, pool: str, channels_last: Callable[[int], bool]) -> bytes:
     """The merged model; its classifier gives scikit-learn's labels on every row, in float32 or else in float64."""
     from netferry.converters.onnx.head import FEATURES, LABEL, with_classifier
     from netferry.runtime.session import Session

@@ -149,7 +149,7 @@ class _Job:
         for number, item in enumerate(self.items):
             feed = self.extractor.feed
             (values,) = self.extractor([feed(item)])
-            channels = _as_channels(values[0])
+            channels = _as_channels(values[0], self.extractor.layers[0].last(values.ndim))
             shown = strongest(channels)
             left_out = f", the {len(shown)} strongest" if len(shown) < len(channels) else ""
             shape = " × ".join(map(str, values[0].shape))
@@ -250,7 +250,7 @@ class _Job:
         features: list[np.ndarray] = []
         for chunk in load_ahead(self.items, self.extractor.feed, self.batch):
             (values,) = self.extractor([loaded.value for loaded in chunk if loaded.value is not None])
-            features.append(pooled(values, "avg", channels_last=layer.channels_last))
+            features.append(pooled(values, "avg", channels_last=layer.last(values.ndim)))
             names.extend(loaded.item.id for loaded in chunk)
             classes.extend(loaded.item.label for loaded in chunk)
         points, how = in_two_dimensions(np.concatenate(features) if features else np.empty((0, 1)), method, seed)
@@ -262,10 +262,12 @@ class _Job:
         return {"layer": self.layer, **how, "items": len(names), "files": [str(file), str(columns)]}
 
 
-def _as_channels(values: np.ndarray) -> np.ndarray:
+def _as_channels(values: np.ndarray, channels_last: bool) -> np.ndarray:
     """A layer's values of one item as (C, H, W): vectors and sequences have channels of one row."""
     if values.ndim == 3:
-        return values
+        return values.transpose(2, 0, 1) if channels_last else values
+    if values.ndim == 2 and channels_last:
+        values = values.T
     if values.ndim == 1:
         return values[:, None, None]
     if values.ndim == 2:

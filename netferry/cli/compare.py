@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from netferry.cli.app import app, show
-from netferry.cli.options import URL, Json, Labels
+from netferry.cli.options import URL, Json, Labels, Location
 from netferry.errors import UsageError
 
 
 @app.command()
 def compare(
-    models: Annotated[list[Path] | None, typer.Argument(help="Two networks or more.", **URL)] = None,
+    models: Annotated[list[Location] | None, typer.Argument(help="Two networks or more.", **URL)] = None,
     zoo: Annotated[
         str | None, typer.Option("--zoo", help="Networks of the zoo by their published accuracy: all, or NAME,NAME.")
     ] = None,
@@ -22,7 +21,7 @@ def compare(
         list[str] | None, typer.Option("--data", help="Labelled data for the accuracy: a folder per class, an index …")
     ] = None,
     output: Annotated[
-        Path | None,
+        Location | None,
         typer.Option("--output", "-o", help="Folder for table and chart (or a .json, .csv, .png, .svg file).", **URL),
     ] = None,
     labels: Labels = None,

@@ -24,6 +24,7 @@ from netferry.cli.options import (
     Labels,
     Level,
     Limit,
+    Location,
     Mean,
     NoWeights,
     Order,
@@ -51,9 +52,9 @@ from netferry.cli.options import (
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="The network: .prototxt, .h5, .cfg, .onnx …", **URL)],
-    second: Annotated[Path | None, typer.Argument(help="The weights, where they are a second file.", **URL)] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The ONNX file to write.", **URL)] = None,
+    source: Annotated[Location, typer.Argument(help="The network: .prototxt, .h5, .cfg, .onnx …", **URL)],
+    second: Annotated[Location | None, typer.Argument(help="The weights, where they are a second file.", **URL)] = None,
+    output: Annotated[Location | None, typer.Option("--output", "-o", help="The ONNX file to write.", **URL)] = None,
     weights: Weights = None,
     opset: Annotated[int | None, typer.Option(help="11 to 26; 21 by default, an ONNX source's own.", min=1)] = None,
     ir_version: Annotated[int | None, typer.Option(help="The lowest that carries the content by default.")] = None,
@@ -106,7 +107,7 @@ def convert(
         bool,
         typer.Option("--embed-preprocessing", help="Take uint8 pictures (N x H x W x C); resize, normalise inside."),
     ] = False,
-    report: Annotated[Path | None, typer.Option(help="Write the conversion report (JSON) here.", **URL)] = None,
+    report: Annotated[Location | None, typer.Option(help="Write the conversion report (JSON) here.", **URL)] = None,
     as_json: Json = False,
 ) -> None:
     """Convert a network to ONNX. Example: netferry convert fixtures/digits.prototxt fixtures/digits.caffemodel"""

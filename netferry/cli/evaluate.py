@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from netferry.cli.app import app, show
-from netferry.cli.options import URL, Format, InputShape, Json, Labels, Limit, Plugin, Weights, reading_options
+from netferry.cli.options import (
+    URL,
+    Format,
+    InputShape,
+    Json,
+    Labels,
+    Limit,
+    Location,
+    Plugin,
+    Weights,
+    reading_options,
+)
 
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
+    model: Annotated[Location, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
     data: Annotated[list[str], typer.Argument(help="A folder per class, an index with labels, a tar, arrays.")],
     output: Annotated[
-        Path | None,
+        Location | None,
         typer.Option("--output", "-o", help="Folder for report, plots and tables (or a .json file).", **URL),
     ] = None,
     weights: Weights = None,

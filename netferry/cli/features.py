@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from netferry.cli.app import app, show
-from netferry.cli.options import (
-    ITEMS,
-    URL,
-    ArrayName,
-    Arrays,
-    BatchSize,
-    Crop,
-    DataRoot,
-    Device,
-    Format,
-    InputShape,
-    Json,
-    LabelColumn,
-    Limit,
-    Mean,
-    OnError,
-    Order,
-    PathColumn,
-    Plugin,
-    Resize,
-    Scale,
-    Shard,
-    Size,
-    Weights,
-    Workers,
-    data_options,
-    parse_mean,
-    reading_options,
-    recipe_changes,
-)
+from netferry.cli.groups import ItemOptions, RecipeOptions, RunOptions, SourceOptions, grouped
+from netferry.cli.options import ITEMS, URL, Json, Location, Shard, Weights
 from netferry.cli.progress import progress
 
 
 @app.command()
+@grouped
 def features(
-    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
+    model: Annotated[Location, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
     data: Annotated[
         list[str],
         typer.Argument(help=ITEMS),
     ],
     layers: Annotated[str, typer.Option("--layers", "-l", help="Layers by the source's names: pool10,fire9.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.", **URL)],
+    output: Annotated[Location, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.", **URL)],
+    *,
     pool: Annotated[str, typer.Option(help="avg or max over a feature map, flatten, none.")] = "avg",
     weights: Weights = None,
     shard: Shard = None,
@@ -57,25 +30,10 @@ def features(
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster (auto, local): a session per worker.")
     ] = None,
-    device: Device = "auto",
-    batch_size: BatchSize = 16,
-    workers: Workers = None,
-    on_error: OnError = "fail",
-    mean: Mean = None,
-    scale: Scale = None,
-    channel_order: Order = None,
-    resize: Resize = None,
-    size: Size = None,
-    crop: Crop = None,
-    root: DataRoot = None,
-    path_column: PathColumn = None,
-    label_column: LabelColumn = None,
-    array: ArrayName = None,
-    arrays: Arrays = "auto",
-    format: Format = None,
-    input_shape: InputShape = None,
-    plugin: Plugin = None,
-    limit: Limit = None,
+    run: RunOptions,
+    items: ItemOptions,
+    recipe: RecipeOptions,
+    source: SourceOptions,
     as_json: Json = False,
 ) -> None:
     """Write the values of layers for all items. Killed in the middle, it goes on when started again.
@@ -84,10 +42,6 @@ def features(
     """
     from netferry import api
 
-    reading = reading_options(format, input_shape, limit, "dynamic", None, False, None, 0, plugin)
-    values, file = parse_mean(mean)
-    if file is not None:
-        reading["mean_file"] = file
     with progress("items") as bar:
         result = api.features(
             model,
@@ -99,22 +53,20 @@ def features(
             shard=shard,
             restart=restart,
             ray=ray,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            on_error=on_error,
-            recipe=recipe_changes(values, scale, channel_order, resize, size, crop),
-            data_options=data_options(root, path_column, label_column, array, arrays),
+            device=run.device,
+            batch_size=run.batch_size,
             progress=bar,
-            **reading,
+            **items.arguments(),
+            **recipe.arguments(),
+            **source.arguments(),
         )
     show(result, as_json, "features.written")
 
 
 @app.command()
 def merge_features(
-    files: Annotated[list[Path], typer.Argument(help="The shards' files, all of them, in any order.", **URL)],
-    output: Annotated[Path, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.", **URL)],
+    files: Annotated[list[Location], typer.Argument(help="The shards' files, all of them, in any order.", **URL)],
+    output: Annotated[Location, typer.Option("--output", "-o", help=".npz, .npy, .parquet or .h5.", **URL)],
     as_json: Json = False,
 ) -> None:
     """Put the shards of a features run together. Example: netferry merge-features f-1.npz f-2.npz -o f.npz"""

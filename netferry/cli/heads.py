@@ -8,45 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from netferry.cli.app import app, show
-from netferry.cli.options import (
-    URL,
-    ArrayName,
-    Arrays,
-    BatchSize,
-    Crop,
-    DataRoot,
-    Device,
-    Format,
-    InputShape,
-    Json,
-    LabelColumn,
-    Limit,
-    Mean,
-    OnError,
-    Order,
-    PathColumn,
-    Plugin,
-    Resize,
-    Scale,
-    Size,
-    Weights,
-    Workers,
-    data_options,
-    parse_mean,
-    reading_options,
-    recipe_changes,
-)
+from netferry.cli.groups import ItemOptions, RecipeOptions, RunOptions, SourceOptions, grouped
+from netferry.cli.options import URL, Json, Location, Weights
 from netferry.cli.progress import progress
 
 
 @app.command()
+@grouped
 def train_head(
-    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
+    model: Annotated[Location, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
     data: Annotated[
         list[str] | None, typer.Argument(help="Labelled items: a folder per class, CSV, Parquet, tar, .npz …")
     ] = None,
+    *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The ONNX file of trunk and classifier.", **URL)
+        Location, typer.Option("--output", "-o", help="The ONNX file of trunk and classifier.", **URL)
     ] = Path("head.onnx"),
     on: Annotated[
         str, typer.Option("--on", help="features (computed now), or a file of netferry features.")
@@ -62,25 +38,10 @@ def train_head(
     seeds: Annotated[int, typer.Option(help="How many such splits; 0 for none.", min=0)] = 5,
     folds: Annotated[int, typer.Option(help="Of the cross-validation; 0 for none.", min=0)] = 5,
     weights: Weights = None,
-    device: Device = "auto",
-    batch_size: BatchSize = 16,
-    workers: Workers = None,
-    on_error: OnError = "fail",
-    mean: Mean = None,
-    scale: Scale = None,
-    channel_order: Order = None,
-    resize: Resize = None,
-    size: Size = None,
-    crop: Crop = None,
-    root: DataRoot = None,
-    path_column: PathColumn = None,
-    label_column: LabelColumn = None,
-    array: ArrayName = None,
-    arrays: Arrays = "auto",
-    format: Format = None,
-    input_shape: InputShape = None,
-    plugin: Plugin = None,
-    limit: Limit = None,
+    run: RunOptions,
+    items: ItemOptions,
+    recipe: RecipeOptions,
+    source: SourceOptions,
     as_json: Json = False,
 ) -> None:
     """Train a classifier on a network's features; trunk and classifier become one ONNX file.
@@ -89,10 +50,6 @@ def train_head(
     """
     from netferry import api
 
-    reading = reading_options(format, input_shape, limit, "dynamic", None, False, None, 0, plugin)
-    values, file = parse_mean(mean)
-    if file is not None:
-        reading["mean_file"] = file
     with progress("items") as bar:
         result = api.train_head(
             model,
@@ -108,14 +65,12 @@ def train_head(
             seeds=seeds,
             folds=folds,
             weights=weights,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            on_error=on_error,
-            recipe=recipe_changes(values, scale, channel_order, resize, size, crop),
-            data_options=data_options(root, path_column, label_column, array, arrays),
+            device=run.device,
+            batch_size=run.batch_size,
             progress=bar,
-            **reading,
+            **items.arguments(),
+            **recipe.arguments(),
+            **source.arguments(),
         )
     show(result, as_json, "heads.trained")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -24,10 +24,12 @@ def beside(source: Path, suffix: str) -> Path:
     return source.with_suffix(suffix)
 
 
+Location: TypeAlias = Any
+"""A Path, or a URL as text. Typer makes a Path of whatever is annotated as one."""
 URL: Any = {"parser": location, "metavar": "PATH|URL"}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", "-w", help="The weights, where they are a second file.", **URL)
+    Location | None, typer.Option("--weights", "-w", help="The weights, where they are a second file.", **URL)
 ]
 Format = Annotated[str | None, typer.Option("--format", help="Source format; by default the content decides.")]
 InputShape = Annotated[
@@ -36,7 +38,7 @@ InputShape = Annotated[
 ]
 Plugin = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers layer readers.")]
 Limit = Annotated[list[str] | None, typer.Option("--limit", help="NAME=NUMBER: another bound than the default.")]
-Labels = Annotated[Path | None, typer.Option("--labels", help="Class names, one per line (or JSON).", **URL)]
+Labels = Annotated[Location | None, typer.Option("--labels", help="Class names, one per line (or JSON).", **URL)]
 Mean = Annotated[
     str | None, typer.Option("--mean", help="Mean to subtract, per channel (104,117,123), or a .binaryproto file.")
 ]
@@ -76,7 +78,7 @@ Workers = Annotated[int | None, typer.Option("--workers", help="Threads that dec
 OnError = Annotated[str, typer.Option("--on-error", help="What to do with an item that cannot be read: fail or skip.")]
 Shard = Annotated[str | None, typer.Option("--shard", help="i/n: only part i of n of the items (1/4 … 4/4).")]
 DataRoot = Annotated[
-    Path | None, typer.Option("--root", help="Where the paths of a list, CSV or Parquet file start.", **URL)
+    Location | None, typer.Option("--root", help="Where the paths of a list, CSV or Parquet file start.", **URL)
 ]
 PathColumn = Annotated[str | None, typer.Option("--path-column", help="Column of an index with the picture.")]
 LabelColumn = Annotated[str | None, typer.Option("--label-column", help="Column of an index with the label.")]
@@ -86,7 +88,7 @@ Arrays = Annotated[
 ]
 Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to leave out of the optimization.")]
 Postprocess = Annotated[
-    Path | None,
+    Location | None,
     typer.Option("--postprocess", help="vggish_pca_params.npz: VGGish's embedding through its PCA, to 8 bit.", **URL),
 ]
 Precision = Annotated[
@@ -191,18 +193,6 @@ def recipe_changes(
         "crop": parse_pair(crop, "--crop"),
     }
     return {k: v for k, v in changes.items() if v is not None}
-
-
-def data_options(
-    root: Path | None, path_column: str | None, label_column: str | None, array: str | None, arrays: str
-) -> dict[str, Any]:
-    """The options of api.open_data from those of the command line."""
-    given = {"path_column": path_column, "label_column": label_column, "array": array}
-    return {
-        **{k: v for k, v in given.items() if v is not None},
-        **({} if root is None else {"root": str(root)}),
-        **({} if arrays == "auto" else {"arrays": arrays}),
-    }
 
 
 def parse_mean(text: str | None) -> tuple[tuple[float, ...] | None, Path | None]:

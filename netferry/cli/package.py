@@ -18,6 +18,7 @@ from netferry.cli.options import (
     Json,
     Labels,
     Limit,
+    Location,
     Mean,
     Order,
     OutputsNchw,
@@ -34,10 +35,10 @@ from netferry.cli.options import (
 
 @app.command()
 def package(
-    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
-    second: Annotated[Path | None, typer.Argument(help="The weights, where they are a second file.", **URL)] = None,
+    model: Annotated[Location, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
+    second: Annotated[Location | None, typer.Argument(help="The weights, where they are a second file.", **URL)] = None,
     to: Annotated[str, typer.Option("--to", help="triton, kserve, mlflow, huggingface or dir.")] = "dir",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", **URL)] = Path("package"),
+    output: Annotated[Location, typer.Option("--output", "-o", help="The folder to write.", **URL)] = Path("package"),
     name: Annotated[str | None, typer.Option(help="The model's name in the stack; the file's by default.")] = None,
     preprocessing: Annotated[
         str,

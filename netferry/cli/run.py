@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from netferry.cli.app import app, show
-from netferry.cli.options import URL, Json
+from netferry.cli.options import URL, Json, Location
 from netferry.errors import UsageError
 
 
 @app.command()
 def run(
-    step: Annotated[Path, typer.Argument(help="The step file (YAML).", **URL)],
+    step: Annotated[Location, typer.Argument(help="The step file (YAML).", **URL)],
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="PLACE=VALUE: another value, as in options.opset=17.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write the report (JSON) here, not where the file says.", **URL)
+        Location | None, typer.Option(help="Write the report (JSON) here, not where the file says.", **URL)
     ] = None,
     validate: Annotated[bool, typer.Option("--validate", help="Read and check the step file only.")] = False,
     as_json: Json = False,

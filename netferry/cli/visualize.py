@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from netferry.cli.app import app, show
-from netferry.cli.options import URL, Format, InputShape, Json, Labels, Limit, Plugin, Weights, reading_options
+from netferry.cli.options import (
+    URL,
+    Format,
+    InputShape,
+    Json,
+    Labels,
+    Limit,
+    Location,
+    Plugin,
+    Weights,
+    reading_options,
+)
 
 
 @app.command()
 def visualize(
-    model: Annotated[Path, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
+    model: Annotated[Location, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
     pictures: Annotated[list[str], typer.Argument(help="Pictures, folders, patterns, an index.")],
     kind: Annotated[
         str, typer.Option(help="activations (a mosaic), cam (where it looks) or map (features as points).")
@@ -22,7 +32,8 @@ def visualize(
     method: Annotated[str, typer.Option(help="cam: gradcam or occlusion; map: tsne or pca.")] = "auto",
     target: Annotated[str | None, typer.Option("--class", help="cam: the class; the network's answer if not.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A .png, .svg or .pdf file, or a folder for several.", **URL)
+        Location | None,
+        typer.Option("--output", "-o", help="A .png, .svg or .pdf file, or a folder for several.", **URL),
     ] = None,
     weights: Weights = None,
     labels: Labels = None,

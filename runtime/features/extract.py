@@ -25,6 +25,12 @@ class Layer:
     name: str
     value: str
     channels_last: bool = False
+    any_rank: bool = False
+    """whether ``channels_last`` holds for values of any rank, not of rank 3 alone"""
+
+    def last(self, rank: int) -> bool:
+        """Whether the channels of a value of this rank are its last axis."""
+        return self.channels_last and (rank == 3 or self.any_rank)
 
 
 class Extractor:
@@ -53,7 +59,7 @@ class Extractor:
                 array = outputs[layer.value]
                 if array.dtype.kind not in "biufc":
                     raise UsageError(f"layer {quoted(layer.name)} gives {array.dtype}, no numbers")
-                column.append((members, pooled(array, self.pool, channels_last=layer.channels_last)))
+                column.append((members, pooled(array, self.pool, channels_last=layer.last(array.ndim))))
         return [self._in_order(column, layer, len(values)) for column, layer in zip(found, self.layers, strict=True)]
 
     def _in_order(self, groups: list[tuple[list[int], np.ndarray]], layer: Layer, count: int) -> np.ndarray:

@@ -24,7 +24,7 @@ def pooled(values: np.ndarray, pool: str, *, channels_last: bool = False) -> np.
     """Return the features of a batch of values of one layer.
 
     Args:
-        values: (N, C, spatial axes …), or (N, C); of rank 3 with ``channels_last`` (N, steps, C).
+        values: (N, C, spatial axes …), or (N, C); with ``channels_last`` (N, spatial axes …, C).
         pool: ``avg`` or ``max`` over all axes but batch and channels, giving (N, C); ``flatten`` gives (N, all);
             ``none`` leaves the shape.
     """
@@ -32,7 +32,7 @@ def pooled(values: np.ndarray, pool: str, *, channels_last: bool = False) -> np.
         return values
     if pool == "flatten" or values.ndim < 3:
         return values.reshape(len(values), -1)
-    rows = values.swapaxes(1, 2) if channels_last and values.ndim == 3 else values
+    rows = np.moveaxis(values, -1, 1) if channels_last else values
     flat = rows.reshape(*rows.shape[:2], -1)
     if pool == "max":
         return flat.max(2)
