@@ -6,6 +6,7 @@ MP3, AIFF and more; soxr resamples.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
