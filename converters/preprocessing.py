@@ -15,7 +15,7 @@ from netferry.errors import UnsupportedOption
 from netferry.schemas.graph import CANONICAL_IR, Builder
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Source
-from netferry.schemas.preprocessing import COLORS, Preprocessing
+from netferry.schemas.preprocessing import COLORS, LETTERBOX_FILL, Preprocessing
 
 Size = int | ir.Value
 """A side in pixels: known, or a one-element int64 tensor."""
@@ -23,6 +23,7 @@ _MODES: dict[str, dict[str, Any]] = {
     "nearest": {"mode": "nearest", "nearest_mode": "round_prefer_ceil"},  # floor((x + 0.5) * scale), as Pillow has it
     "bilinear": {"mode": "linear", "antialias": 1, "exclude_outside": 1},
     "bicubic": {"mode": "cubic", "antialias": 1, "cubic_coeff_a": -0.5, "exclude_outside": 1},
+    "aligned": {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
 }
 LUMA = (19595.0, 38470.0, 7471.0)
 """ITU-R 601 in 65536ths, as Pillow's convert("L") has them: sums stay below 2**24, where float32 is exact"""
@@ -138,22 +139,59 @@ def _resized(
         wanted = (b.op("Div", b.op("Mul", height, side), short), b.op("Div", b.op("Mul", width, side), short))
     elif wanted == (height, width):
         return x, wanted
+    box = None
+    if recipe.resize == "letterbox":
+        box, wanted = wanted, _letterboxed(b, wanted, (height, width))
     if recipe.interpolation not in _MODES:
         raise UnsupportedOption(
             f"{recipe.interpolation} resampling has no ONNX operator ({', '.join(_MODES)} have)",
             hint="choose another interpolation, or leave the preprocessing to the caller",
         )
     sizes = [w if isinstance(w, int) else None for w in wanted]
+    kind, exact = ir.DataType.UINT8, recipe.interpolation == "aligned"
+    if exact:  # nothing is rounded there
+        kind, x = ir.DataType.FLOAT, b.op("Cast", x, to=int(ir.DataType.FLOAT))
     # all four sizes instead of two with axes=[2, 3]: onnxruntime 1.31 breaks the latter when it moves a Transpose over
     target = b.op("Concat", b.op("Shape", x, start=0, end=2), *(_value(b, w) for w in wanted), axis=0)
     assert x.shape is not None
     shape = [d if isinstance(d, int) else d.value for d in x.shape]
     shape[2:] = [s or name for s, name in zip(sizes, ("resized_height", "resized_width"), strict=True)]
     made = b.op(
-        "Resize", x, None, None, target, coordinate_transformation_mode="half_pixel",
-        types=[(ir.DataType.UINT8, shape)], **_MODES[recipe.interpolation],
+        "Resize", x, None, None, target, types=[(kind, shape)],
+        **{"coordinate_transformation_mode": "half_pixel", **_MODES[recipe.interpolation]},
     )  # fmt: skip
+    if box is not None:
+        return _boxed(b, made, wanted, box), box
     return made, wanted
+
+
+def _letterboxed(b: Builder, box: tuple[Size, Size], own: tuple[ir.Value, ir.Value]) -> tuple[ir.Value, ir.Value]:
+    """Height and width of a picture made as large as fits into a box, rounded down."""
+    (high, wide), (height, width), one = (_value(b, s) for s in box), own, b.const([1], "one")
+    return (
+        b.op("Max", one, b.op("Min", high, b.op("Div", b.op("Mul", height, wide), width))),
+        b.op("Max", one, b.op("Min", wide, b.op("Div", b.op("Mul", width, high), height))),
+    )
+
+
+def _boxed(b: Builder, x: ir.Value, size: tuple[Size, Size], box: tuple[Size, Size]) -> ir.Value:
+    """The picture in the middle of grey."""
+    zeros, two = b.const([0, 0], "zeros"), b.const([2], "two")
+    room = [b.op("Sub", _value(b, whole), _value(b, part)) for whole, part in zip(box, size, strict=True)]
+    before = [b.op("Div", r, two) for r in room]
+    after = [b.op("Sub", r, f) for r, f in zip(room, before, strict=True)]
+    around = b.op("Concat", zeros, *before, zeros, *after, axis=0)
+    y = b.op(
+        "Pad",
+        x,
+        around,
+        b.const(LETTERBOX_FILL, "grey", dtype=np.float32 if x.dtype == ir.DataType.FLOAT else np.uint8),
+    )
+    assert x.shape is not None
+    known = [w if isinstance(w, int) else None for w in box]
+    front = [d if isinstance(d, int) else d.value for d in list(x.shape)[:2]]
+    y.shape = ir.Shape([*front, *(w or name for w, name in zip(known, ("boxed_height", "boxed_width"), strict=True))])
+    return y
 
 
 def _cropped(

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from netferry.errors import InputError, LimitExceeded, NetferryError, UsageError, quoted
-from netferry.schemas.preprocessing import COLORS, Preprocessing
+from netferry.schemas.preprocessing import COLORS, LETTERBOX_FILL, Preprocessing
 from netferry.schemas.remote import Remote
 
 Picture = str | os.PathLike[str] | Remote | bytes | Image.Image | np.ndarray
@@ -215,9 +215,46 @@ def _resized(bands: _Bands, recipe: Preprocessing, input_size: tuple[int | None,
         wanted_h, wanted_w = height * side // short, width * side // short
         if wanted_h * wanted_w > MAX_PIXELS:  # a strip of one pixel's width grows without bound
             raise LimitExceeded(f"the picture of {width} x {height} pixels would grow to {wanted_w} x {wanted_h}")
-    if (wanted_h, wanted_w) == (height, width):
-        return bands
-    return [b.resize((wanted_w, wanted_h), _FILTERS[recipe.interpolation]) for b in bands]
+    box = wanted_h, wanted_w
+    if recipe.resize == "letterbox":
+        wanted_h, wanted_w = letterboxed(box, (height, width))
+    if (wanted_h, wanted_w) != (height, width):
+        if recipe.interpolation == "aligned":
+            bands = _aligned(bands, wanted_h, wanted_w)
+        else:
+            bands = [b.resize((wanted_w, wanted_h), _FILTERS[recipe.interpolation]) for b in bands]
+    return [_boxed(b, box) for b in bands] if recipe.resize == "letterbox" else bands
+
+
+def letterboxed(box: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of a picture (height, width) made as large as fits into a box, rounded down."""
+    return (
+        max(1, min(box[0], picture[0] * box[1] // picture[1])),
+        max(1, min(box[1], picture[1] * box[0] // picture[0])),
+    )
+
+
+def _boxed(band: Image.Image, box: tuple[int, int]) -> Image.Image:
+    if band.size == (box[1], box[0]):
+        return band
+    fill = (LETTERBOX_FILL,) * 3 if band.mode == "RGB" else LETTERBOX_FILL
+    out = Image.new(band.mode, (box[1], box[0]), fill)
+    out.paste(band, ((box[1] - band.width) // 2, (box[0] - band.height) // 2))
+    return out
+
+
+def _aligned(bands: _Bands, height: int, width: int) -> _Bands:
+    """Bilinear with corners on corners, as resize_image of Darknet's image.c; one float image per channel."""
+    planes = [np.asarray(b, np.float32) for b in bands]
+    planes = [p[:, :, c] for p in planes for c in range(p.shape[2])] if planes[0].ndim == 3 else planes
+    for axis, size in ((1, width), (0, height)):
+        have = planes[0].shape[axis]
+        place = np.arange(size, dtype=np.float32) * np.float32((have - 1) / max(size - 1, 1))
+        low = np.minimum(place.astype(np.int64), have - 1)
+        share = (place - low).astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
+        high = np.minimum(low + 1, have - 1)
+        planes = [p.take(low, axis) * (1 - share) + p.take(high, axis) * share for p in planes]
+    return [Image.fromarray(np.ascontiguousarray(p, np.float32)) for p in planes]
 
 
 def _cropped(bands: _Bands, recipe: Preprocessing, input_size: tuple[int | None, int | None]) -> _Bands:

@@ -11,8 +11,10 @@ import numpy as np
 from netferry.errors import MalformedFile
 
 COLORS = {"RGB": 3, "BGR": 3, "GRAY": 1}
-RESIZES = ("stretch", "shortest", "none")
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+RESIZES = ("stretch", "shortest", "letterbox", "none")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "aligned")
+LETTERBOX_FILL = 128
+"""grey around a letterboxed picture: Darknet's 0.5"""
 LAYOUTS = ("NCHW", "NHWC")
 
 
@@ -29,8 +31,11 @@ class Preprocessing:
     size: tuple[int, int] | None = None
     """height and width to resize to; None means the input's own"""
     resize: str = "stretch"
-    """``stretch`` to exactly ``size``, ``shortest`` side to min(size) keeping the aspect, or ``none``"""
+    """``stretch`` to exactly ``size``; ``shortest`` side to min(size) keeping the aspect; ``letterbox``: as large as
+    fits into ``size`` keeping the aspect, in the middle of grey; or ``none``"""
     interpolation: str = "bilinear"
+    """Pillow's filters, which smooth what becomes smaller; ``aligned`` is Darknet's own: bilinear between pixels whose
+    corners fall on corners, without smoothing, not rounded"""
     crop: tuple[int, int] | None = None
     """height and width of the centre crop after resizing"""
     mean: tuple[float, ...] = ()

@@ -52,7 +52,9 @@ def build(net: Section, sections: list[Section], weights: WeightsFile | None, op
     b.reserve(["data", "boxes", "scores", "classes", "images", *(s.name for s in sections)])
     dims = _input_dims(net, sections, options)
     x = b.input("data", dims, reserved=True)
-    built = Built(ir.Model(b.graph, ir_version=CANONICAL_IR, producer_name="netferry"), _recipe(net, sections, dims))
+    built = Built(
+        ir.Model(b.graph, ir_version=CANONICAL_IR, producer_name="netferry"), _recipe(net, sections, dims, weights)
+    )
     values: list[ir.Value] = []
     heads: list[Head] = []
     for i, section in enumerate(sections):
@@ -156,13 +158,20 @@ def _input_dims(net: Section, sections: list[Section], options: ReadOptions) -> 
     return ["time", batch, inputs] if any(s.type in RECURRENT for s in sections) else [batch, inputs]
 
 
-def _recipe(net: Section, sections: list[Section], dims: list[Dim]) -> dict[str, Preprocessing]:
-    """Darknet feeds RGB / 255: classifiers the centre of a resized picture, detectors all of it."""
+def _recipe(
+    net: Section, sections: list[Section], dims: list[Dim], weights: WeightsFile | None
+) -> dict[str, Preprocessing]:
+    """Darknet feeds RGB / 255: classifiers the centre of a resized picture, detectors all of it, letterboxed.
+
+    AlexeyAB's fork stretches it instead, unless ``letter_box=1``.
+    """
+    letterbox = net.int("letter_box", 0) or weights is None or not weights.header.fork
     if len(dims) != 4 or dims[1] not in (1, 3):
         return {}
     size = (int(str(dims[2])), int(str(dims[3])))
     color = "RGB" if dims[1] == 3 else "GRAY"
-    recipe = Preprocessing(color=color, size=size, scale=(1 / 255,))
+    resize = "letterbox" if letterbox else "stretch"
+    recipe = Preprocessing(color=color, size=size, scale=(1 / 255,), resize=resize, interpolation="aligned")
     if not any(s.type in _HEADS for s in sections):
         recipe = recipe.with_(resize="shortest", crop=size)
     return {"data": recipe}

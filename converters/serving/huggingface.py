@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from netferry.converters.serving.contents import Contents, Unit, as_json
+from netferry.errors import UnsupportedOption
 from netferry.schemas.preprocessing import Preprocessing
 
-RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
+RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "aligned": 2}
 """PIL.Image.Resampling, as the configuration files have it"""
 
 
@@ -43,6 +44,8 @@ def preprocessor(recipe: Preprocessing, sides: tuple[int, int] | None) -> dict[s
 
     A mean image becomes its mean per channel, the nearest that these files can say; the ONNX file has all of it.
     """
+    if recipe.resize == "letterbox":
+        raise UnsupportedOption("an image processor cannot letterbox", hint="--resize stretch, or another target")
     channels = 1 if recipe.color == "GRAY" else 3
     mean = _each(
         recipe.mean if recipe.mean_image is None else tuple(recipe.mean_image.mean((1, 2)).tolist()), 0, channels

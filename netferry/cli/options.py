@@ -44,7 +44,7 @@ Mean = Annotated[
 ]
 Scale = Annotated[str | None, typer.Option("--scale", help="Factor after the mean, one or per channel.")]
 Order = Annotated[str | None, typer.Option("--channel-order", help="rgb, bgr or gray.")]
-Resize = Annotated[str | None, typer.Option("--resize", help="stretch, shortest or none.")]
+Resize = Annotated[str | None, typer.Option("--resize", help="stretch, shortest, letterbox or none.")]
 Size = Annotated[str | None, typer.Option("--size", help="Height and width to resize to (256,256), before --crop.")]
 Crop = Annotated[str | None, typer.Option("--crop", help="Height and width of the centre crop (224,224).")]
 Stage = Annotated[list[str] | None, typer.Option("--stage", help="Caffe: a stage of the net state.")]

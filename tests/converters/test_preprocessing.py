@@ -39,6 +39,9 @@ def made(recipe: Preprocessing, size: tuple[int | None, int | None], folder: Pat
         pytest.param(Preprocessing(resize="none"), (None, None), id="any-size"),
         pytest.param(Preprocessing(color="BGR", mean_image=MEAN, crop=(50, 44)), (50, 44), id="mean-image-cropped"),
         pytest.param(Preprocessing(mean_image=MEAN), (60, 70), id="mean-image"),
+        pytest.param(Preprocessing(resize="letterbox", scale=(1 / 255,)), (48, 60), id="letterbox"),
+        pytest.param(Preprocessing(resize="letterbox", size=(40, 40), interpolation="aligned"), (40, 40), id="darknet"),
+        pytest.param(Preprocessing(resize="letterbox"), (None, 96), id="letterbox-dynamic"),
         pytest.param(Preprocessing(), (None, 96), id="one-side-dynamic"),
     ],
 )  # fmt: skip

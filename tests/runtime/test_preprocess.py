@@ -233,3 +233,39 @@ def test_missing_and_folder(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.png", "nul\0.png"):
         with pytest.raises(InputError):
             preprocess(path, PLAIN)
+
+
+def darknet_resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """resize_image of Darknet's image.c, loop by loop; C x H x W."""
+    channels, im_h, im_w = image.shape
+    part, resized = np.zeros((channels, im_h, width), np.float32), np.zeros((channels, height, width), np.float32)
+    w_scale, h_scale = np.float32((im_w - 1) / (width - 1)), np.float32((im_h - 1) / (height - 1))
+    for c in range(width):
+        if c == width - 1 or im_w == 1:
+            part[:, :, c] = image[:, :, im_w - 1]
+        else:
+            ix, dx = int(c * w_scale), np.float32(c * w_scale - int(c * w_scale))
+            part[:, :, c] = (1 - dx) * image[:, :, ix] + dx * image[:, :, ix + 1]
+    for r in range(height):
+        iy, dy = int(r * h_scale), np.float32(r * h_scale - int(r * h_scale))
+        resized[:, r] = (1 - dy) * part[:, iy]
+        if not (r == height - 1 or im_h == 1):
+            resized[:, r] += dy * part[:, iy + 1]
+    return resized
+
+
+@pytest.mark.parametrize("size", [(37, 61), (61, 37), (20, 20), (200, 90), (33, 500)], ids=str)
+def test_letterbox_is_darknets(size: tuple[int, int]) -> None:
+    """letterbox_image of Darknet's image.c: 0.5 around, RGB / 255."""
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8)
+    high, wide = 48, 64
+    recipe = Preprocessing(size=(high, wide), resize="letterbox", interpolation="aligned", scale=(1 / 255,))
+    got = preprocess(picture, recipe)
+    h, w = size
+    new_w, new_h = (wide, h * wide // w) if wide / w < high / h else (w * high // h, high)
+    wanted = np.full((3, high, wide), 0.5, np.float32)
+    top, left = (high - new_h) // 2, (wide - new_w) // 2
+    small = darknet_resize(picture.transpose(2, 0, 1).astype(np.float32) / 255, new_w, new_h)
+    wanted[:, top : top + new_h, left : left + new_w] = small
+    np.testing.assert_allclose(got[:, top : top + new_h, left : left + new_w], small, atol=2e-4)
+    np.testing.assert_allclose(got, wanted, atol=0.002)  # 128 / 255 for 0.5

@@ -47,6 +47,8 @@ CASES: dict[str, Preprocessing] = {
     "stretch-crop": Preprocessing(size=(30, 40), crop=(24, 32)),
     "shortest": Preprocessing(resize="shortest", size=(33, 33), crop=(24, 32), mean=(3.0,)),
     "shortest-no-crop": Preprocessing(resize="shortest"),
+    "letterbox": Preprocessing(resize="letterbox", scale=(1 / 255,)),
+    "aligned": Preprocessing(interpolation="aligned", resize="letterbox", size=(24, 32)),
     "mean-image": Preprocessing(color="BGR", mean_image=MEANS, scale=(0.5,), crop=(24, 32)),
 }
 
