@@ -85,6 +85,11 @@ def _fitted(image: Image.Image, least: int, most_w: int, most_h: int) -> Image.I
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
+def shown_as(picture: Picture) -> Image.Image:
+    """The picture as a viewer shows it, enlarged or reduced so that text beside it is readable."""
+    return _fitted(_rgb(picture), _LEAST, _MOST, _MOST)
+
+
 def _wide_font() -> str | None:
     """Name of a font of the system with more than ASCII."""
     for name in _WIDE_FONTS:
@@ -94,7 +99,7 @@ def _wide_font() -> str | None:
     return None
 
 
-def _font(size: int, texts: Sequence[str]) -> _Font:
+def font_of(size: int, texts: Sequence[str]) -> _Font:
     wide = None if all(t.isascii() for t in texts) else _wide_font()
     return ImageFont.load_default(size) if wide is None else ImageFont.truetype(wide, size)
 
@@ -108,9 +113,14 @@ def drawable(text: str) -> str:
     return "".join(c if c.isascii() else "?" for c in bare)
 
 
+def said(label: str, value: float) -> str:
+    """``label (score)``."""
+    score = f"{value:.3f}" if abs(value) <= 1 else f"{value:.4g}"
+    return f"{drawable(label)} ({score})"
+
+
 def _said(candidate: Candidate) -> str:
-    score = f"{candidate.score:.3f}" if abs(candidate.score) <= 1 else f"{candidate.score:.4g}"
-    return f"{drawable(candidate.label)} ({score})"
+    return said(candidate.label, candidate.score)
 
 
 def _wrapped(text: str, font: _Font, width: int, lines: int) -> list[str]:
@@ -140,11 +150,11 @@ def _wrapped(text: str, font: _Font, width: int, lines: int) -> list[str]:
 
 
 def _single(picture: Picture, prediction: Prediction) -> Image.Image:
-    image = _fitted(_rgb(picture), _LEAST, _MOST, _MOST)
+    image = shown_as(picture)
     width = max(image.width, _LEAST)
     size = max(20, width // 22)
     texts, less = [_said(c) for c in prediction.top[:3]], max(16, size * 7 // 10)
-    large, small = _font(size, texts), _font(less, texts)
+    large, small = font_of(size, texts), font_of(less, texts)
     rows = [(line, large, _INK) for text in texts[:1] for line in _wrapped(text, large, width - size, 2)]
     rows += [(line, small, _PALE) for text in texts[1:] for line in _wrapped(text, small, width - size, 1)]
     steps = [(size if font is large else less) * 27 // 20 for _, font, _ in rows]
@@ -167,7 +177,7 @@ def sheet_of(
 ) -> Image.Image:
     """Pictures in rows and columns, each with its caption and its name under it; None is one that cannot be read."""
     leaves = [drawable(name) for name in names]
-    font, small = _font(18, [c for c in captions if c]), _font(13, leaves)
+    font, small = font_of(18, [c for c in captions if c]), font_of(13, leaves)
     gap, caption = 14, 70
     columns = next(c for c in range(1, 21) if c * c >= len(pictures)) if len(pictures) <= 36 else 8
     rows = -(-len(pictures) // columns)

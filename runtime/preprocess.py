@@ -199,15 +199,31 @@ def _in_color(bands: _Bands, color: str) -> _Bands:
 
 
 def _resized(bands: _Bands, recipe: Preprocessing, input_size: tuple[int | None, int | None]) -> _Bands:
-    if recipe.resize == "none":
-        return bands
     width, height = bands[0].size
+    wanted, box = _sizes(recipe, input_size, (height, width))
+    if wanted != (height, width):
+        if recipe.interpolation == "aligned":
+            bands = _aligned(bands, *wanted)
+        else:
+            bands = [b.resize((wanted[1], wanted[0]), _FILTERS[recipe.interpolation]) for b in bands]
+    return [_boxed(b, box) for b in bands]
+
+
+def _sizes(
+    recipe: Preprocessing, input_size: tuple[int | None, int | None], picture: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width that a picture (height, width) is resized to, and those of the box that it then lies in."""
+    height, width = picture
+    if recipe.resize == "none":
+        return picture, picture
     if recipe.size is not None:
         wanted_h, wanted_w = recipe.size
     elif recipe.crop is not None and recipe.mean_image is not None:
         wanted_h, wanted_w = recipe.mean_image.shape[1:]
     else:
         wanted_h, wanted_w = input_size[0] or height, input_size[1] or width
+    if recipe.resize == "letterbox":
+        return letterboxed((wanted_h, wanted_w), picture), (wanted_h, wanted_w)
     if recipe.resize == "shortest":
         side = min(wanted_h, wanted_w)
         short = min(height, width)
@@ -215,15 +231,26 @@ def _resized(bands: _Bands, recipe: Preprocessing, input_size: tuple[int | None,
         wanted_h, wanted_w = height * side // short, width * side // short
         if wanted_h * wanted_w > MAX_PIXELS:  # a strip of one pixel's width grows without bound
             raise LimitExceeded(f"the picture of {width} x {height} pixels would grow to {wanted_w} x {wanted_h}")
-    box = wanted_h, wanted_w
-    if recipe.resize == "letterbox":
-        wanted_h, wanted_w = letterboxed(box, (height, width))
-    if (wanted_h, wanted_w) != (height, width):
-        if recipe.interpolation == "aligned":
-            bands = _aligned(bands, wanted_h, wanted_w)
-        else:
-            bands = [b.resize((wanted_w, wanted_h), _FILTERS[recipe.interpolation]) for b in bands]
-    return [_boxed(b, box) for b in bands] if recipe.resize == "letterbox" else bands
+    return (wanted_h, wanted_w), (wanted_h, wanted_w)
+
+
+def on_picture(
+    boxes: np.ndarray, recipe: Preprocessing, input_size: tuple[int | None, int | None], picture: tuple[int, int]
+) -> np.ndarray:
+    """Return boxes on the picture, in its pixels, that a network found on its input: resizing and cropping undone.
+
+    Args:
+        boxes: N x 4: left, top, right, bottom as parts of the input's width and height.
+        recipe, input_size: how the picture became the input.
+        picture: its height and width.
+    """
+    (high, wide), box = _sizes(recipe, input_size, picture)
+    whole = _crop_of(recipe, input_size, box) or box
+    scale = np.array([picture[1] / wide, picture[0] / high] * 2)
+    # where the resized picture's corner lies on the input: in the middle of a letterbox, outside a crop
+    corner = [(b - r) // 2 - (b - w) // 2 for b, r, w in zip(box, (high, wide), whole, strict=True)]
+    found = (np.asarray(boxes, np.float64) * np.array([whole[1], whole[0]] * 2) - np.array(corner[::-1] * 2)) * scale
+    return np.clip(found, 0, np.array([picture[1], picture[0]] * 2))
 
 
 def letterboxed(box: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int]:
@@ -259,16 +286,24 @@ def _aligned(bands: _Bands, height: int, width: int) -> _Bands:
 
 def _cropped(bands: _Bands, recipe: Preprocessing, input_size: tuple[int | None, int | None]) -> _Bands:
     width, height = bands[0].size
-    if recipe.crop is not None:
-        crop_h, crop_w = recipe.crop
-    elif recipe.resize == "shortest":
-        crop_h, crop_w = input_size[0] or height, input_size[1] or width
-    else:
+    crop = _crop_of(recipe, input_size, (height, width))
+    if crop is None:
         return bands
+    crop_h, crop_w = crop
     if crop_h > height or crop_w > width:
         raise InputError(f"the picture is {width} x {height}, smaller than the crop of {crop_w} x {crop_h}")
     top, left = (height - crop_h) // 2, (width - crop_w) // 2
     return [b.crop((left, top, left + crop_w, top + crop_h)) for b in bands]
+
+
+def _crop_of(
+    recipe: Preprocessing, input_size: tuple[int | None, int | None], resized: tuple[int, int]
+) -> tuple[int, int] | None:
+    if recipe.crop is not None:
+        return recipe.crop
+    if recipe.resize == "shortest":
+        return input_size[0] or resized[0], input_size[1] or resized[1]
+    return None
 
 
 def _array(image: Image.Image) -> np.ndarray:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from netferry.runtime.data.sources import Spec
     from netferry.runtime.features.parts import Row
     from netferry.runtime.predict import Classifier, Prediction
+    from netferry.runtime.session import Session
     from netferry.schemas.model import Model
 
 
@@ -74,10 +75,14 @@ def predict(
     Returns:
         ``predictions`` (item, softmax: whether netferry applied one, top: label, class, score; with ``output`` they are
         in the file only), ``count``, ``skipped``, ``device``, ``provider``, ``preprocessing`` and whose it is,
-        ``notes``; for sounds ``timelines``: every patch's answers.
+        ``notes``; for sounds ``timelines``: every patch's answers. Of a network that gives boxes ``predictions`` have
+        item, size (height, width) and ``objects``: label, class, score, box (left, top, right, bottom in pixels of the
+        picture); all that are above the network's threshold.
     """
+    from netferry.api.detecting import detect
     from netferry.api.features import opened
     from netferry.runtime.data.item import Shard
+    from netferry.runtime.detect import is_detector
     from netferry.runtime.predict import Classifier
     from netferry.runtime.session import Session
 
@@ -100,6 +105,16 @@ def predict(
         labels, sheet = files.input(labels), files.output(annotate)
         with as_onnx(files.input(source), files.input(weights), files.options(reading)) as path:
             session = Session(path, device=device, spin=False)
+            if is_detector(session):
+                if out_raw is not None or scores is not None:
+                    raise UsageError("a network that gives boxes has no scores of all classes", file=session.file)
+                told = detect(
+                    session, opened(specs, session.inputs, data_options).part(part), labels=label_names(labels),
+                    changes=changes, output=files.output(output), annotate=sheet, batch_size=batch_size,
+                    workers=workers, on_error=on_error, progress=progress,
+                )  # fmt: skip
+                result = {**_where(source, session), **told, **({} if output is None else {"output": str(output)})}
+                return files.named(result)
             classifier = Classifier(session, labels=label_names(labels), output=scores, changes=changes)
             items = opened(specs, session.inputs, data_options).part(part)
             run = _Run(classifier, top, files.output(output), files.output(out_raw))
@@ -115,9 +130,7 @@ def predict(
 
             draw(found, sheet)
     result = {
-        "model": str(source) if isinstance(source, (str, Path)) else source.graph.name,
-        "device": session.device,
-        "provider": session.provider,
+        **_where(source, session),
         "preprocessing": classifier.recipe.as_dict(),
         "preprocessing_from": classifier.recipe_from,
         "predictions": [p.as_dict() for p in found if p.error is None] if output is None else [],
@@ -128,6 +141,11 @@ def predict(
         **timeline,
     }
     return files.named(result)
+
+
+def _where(source: StrPath | Model, session: Session) -> dict[str, Any]:
+    model = str(source) if isinstance(source, (str, Path)) else source.graph.name
+    return {"model": model, "device": session.device, "provider": session.provider}
 
 
 class _Run:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from netferry.cli.app import app, show
 from netferry.cli.groups import ItemOptions, RecipeOptions, RunOptions, SourceOptions, grouped
-from netferry.cli.options import ITEMS, URL, Json, Labels, Location, Shard, Weights
+from netferry.cli.options import (
+    ITEMS,
+    URL,
+    DecodeBoxes,
+    Json,
+    Labels,
+    Location,
+    Overlap,
+    ScoreThreshold,
+    Shard,
+    Weights,
+)
 from netferry.cli.progress import progress
 
 
@@ -27,18 +38,26 @@ def predict(
     ] = None,
     top: Annotated[int, typer.Option(help="How many labels per picture.", min=1)] = 5,
     labels: Labels = None,
-    annotate: Annotated[Location | None, typer.Option(help="Write the pictures with labels here (PNG).", **URL)] = None,
+    annotate: Annotated[
+        Location | None, typer.Option(help="Write the pictures with labels (and boxes) here (PNG).", **URL)
+    ] = None,
     recipe: RecipeOptions,
     run: RunOptions,
     items: ItemOptions,
     scores: Annotated[str | None, typer.Option(help="Name of the output with the scores.")] = None,
     shard: Shard = None,
+    decode_boxes: DecodeBoxes = False,
+    score_threshold: ScoreThreshold = 0.25,
+    overlap: Overlap = 0.45,
     source: SourceOptions,
     as_json: Json = False,
 ) -> None:
     """Label pictures. Example: netferry predict digits.onnx fixtures/digit_7_09.png --top 3"""
     from netferry import api
 
+    boxes: dict[str, Any] = {}
+    if decode_boxes:
+        boxes = {"decode_boxes": True, "score_threshold": score_threshold, "overlap": overlap}
     with progress("items") as bar:
         result = api.predict(
             model,
@@ -57,5 +76,7 @@ def predict(
             **items.arguments(),
             **recipe.separate(),
             **source.arguments(),
+            **boxes,
         )
-    show(result, as_json, "tables.predicted")
+    detected = any("objects" in row for row in result["predictions"])
+    show(result, as_json, "tables_detections.detected" if detected else "tables.predicted")

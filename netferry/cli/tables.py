@@ -99,11 +99,16 @@ def predicted(result: dict[str, Any]) -> None:
     for item in result["predictions"]:
         for i, row in enumerate(item["top"]):
             table.add_row(plain(item["item"]) if i == 0 else "", plain(str(row["label"])), f"{row['score']:.4f}")
+    if result["predictions"] or "output" not in result:
+        OUT.print(table)
+    told(result)
+
+
+def told(result: dict[str, Any]) -> None:
+    """Print what ``predict`` wrote, skipped and assumed."""
     for name in ("output", "out_raw"):
         if name in result:
             OUT.print(f"{plain(result[name])}: {result['count']} items")
-    if result["predictions"] or "output" not in result:
-        OUT.print(table)
     for note in result.get("notes", []):
         _ERR.print(f"note: {plain(note)}")
     for item in result.get("skipped", []):
