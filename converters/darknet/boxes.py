@@ -33,6 +33,9 @@ def decode(b: Builder, heads: list[Head], thresholds: Thresholds) -> dict[str, i
     """
     if not heads:
         raise UnsupportedOption("decode_boxes needs a yolo, region or detection section; the net has none")
+    for head in heads:
+        if head.refusal:
+            raise UnsupportedOption(f"decode_boxes: {head.refusal}", layer=head.layer)
     if len({head.classes for head in heads}) > 1:
         raise UnsupportedOption("the detection heads differ in their classes")
     with b.layer("boxes", "detections"):

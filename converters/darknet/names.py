@@ -34,13 +34,29 @@ def read_data(path: Path) -> list[str]:
     name = settings.get("names") or settings.get("labels")
     if not name:
         raise MalformedFile("names no list of classes (names=, labels=)", file=path)
-    folder = path.resolve().parent
+    try:
+        found = inside(path.parent, name, "list")
+    except UnsafeFile as error:
+        raise error.at(file=path) from None
+    if found is None:
+        raise InputError(f"names {quoted(name)}, which is not in its folder", file=path)
+    return read_labels(found)
+
+
+def inside(folder: Path, name: str, what: str) -> Path | None:
+    """Return a file that a file of Darknet's names: from its folder on, or beside it; None where there is none.
+
+    Raises:
+        UnsafeFile: it lies outside the folder.
+    """
+    folder = folder.resolve()
+    outside = UnsafeFile(f"the {what} lies outside its folder: {quoted(name)}")
     if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UnsafeFile(f"points outside its folder: {quoted(name)}", file=path)
+        raise outside
     for candidate in (folder / name, folder / Path(name).name):
         found = candidate.resolve()
         if found.is_file():
             if not found.is_relative_to(folder):
-                raise UnsafeFile(f"points outside its folder: {quoted(name)}", file=path)
-            return read_labels(found)
-    raise InputError(f"names {quoted(name)}, which is not in its folder", file=path)
+                raise outside
+            return found
+    return None

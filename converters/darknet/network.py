@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from netferry.converters.darknet.boxes import Thresholds, decode
 from netferry.converters.darknet.cfg import Section
@@ -22,6 +23,15 @@ REGISTER = (
     "read them by a plug-in: --plugin FILE, with @netferry.converters.darknet.registry.layer(TYPE) (CONTRIBUTING)"
 )
 _WHY = "no reader for this section"
+REFUSED = {
+    "conv_lstm": "a convolutional LSTM keeps its state from picture to picture; AlexeyAB's fork alone has it",
+    "Gaussian_yolo": "its boxes come with spreads, in an order that no cfg tells",
+    "contrastive": "a loss between pictures of a batch, for training alone",
+    "history": "frames of a video in the places of a batch",
+    "reorg3d": "AlexeyAB's second reorg; [reorg] is Darknet's",
+    "implicit": "YOLOR's learnt constants come in weights of another program",
+}
+"""sections that are known, and why they are not read"""
 
 
 @dataclass
@@ -36,8 +46,13 @@ class Built:
     """outputs that speak of classes without having one number for each, with how many classes there are"""
 
 
-def build(net: Section, sections: list[Section], weights: WeightsFile | None, options: ReadOptions) -> Built:
+def build(
+    net: Section, sections: list[Section], weights: WeightsFile | None, options: ReadOptions, folder: Path | None = None
+) -> Built:
     """Build the graph, with a dynamic batch.
+
+    Args:
+        folder: where the cfg lies, for files that it names.
 
     Raises:
         NetferryError: a section is impossible or unsupported, or its weights do not fit.
@@ -47,7 +62,7 @@ def build(net: Section, sections: list[Section], weights: WeightsFile | None, op
         section.name = f"layer_{i}"
     if unknown and (weights is not None or options.decode_boxes):
         # nobody can tell how many weights an unknown section has, so those behind it cannot be found
-        raise UnsupportedLayer([(s.name, s.type, _WHY) for s in unknown], hint=REGISTER)
+        raise UnsupportedLayer([(s.name, s.type, REFUSED.get(s.type, _WHY)) for s in unknown], hint=REGISTER)
     b = Builder("darknet")
     b.reserve(["data", "boxes", "scores", "classes", "images", *(s.name for s in sections)])
     dims = _input_dims(net, sections, options)
@@ -59,7 +74,7 @@ def build(net: Section, sections: list[Section], weights: WeightsFile | None, op
     heads: list[Head] = []
     for i, section in enumerate(sections):
         built.layers[section.type] += 1
-        one = Layer(i, section, net, values, weights, options.limits, built.notes, heads)
+        one = Layer(i, section, net, values, weights, options.limits, built.notes, heads, folder)
         with b.layer(section.name, section.type):
             reader = registry.get(section.type)
             made = _placeholder(b, one, x) if reader is None else reader(b, one, x)
@@ -181,7 +196,8 @@ def _placeholder(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     """A node that keeps the type and settings of a section that nobody can read; its shape is taken to stay."""
     settings = ", ".join(f"{k}={v}" for k, v in l.section.settings.items())
     l.section.ignore(*l.section.settings)
-    why = f"{_WHY}; settings: {quoted(settings, 160)[1:-1]}" if settings else _WHY
+    known = REFUSED.get(l.type, _WHY)
+    why = f"{known}; settings: {quoted(settings, 160)[1:-1]}" if settings else known
     l.note("warning", f"placeholder for a section of type {quoted(l.type)}: {why}")
     return b.op(
         l.type,

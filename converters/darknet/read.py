@@ -38,7 +38,7 @@ def read(path: Path, options: ReadOptions) -> Model:
         if len(sections) == 1:
             raise MalformedFile("the cfg has no sections behind [net]")
         weights = None if second is None else WeightsFile(second)
-        built = build(sections[0], sections[1:], weights, options)
+        built = build(sections[0], sections[1:], weights, options, first.parent)
     except NetferryError as error:
         raise error.at(file=current) from None
     built.model.graph.name = first.stem

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from netferry.converters.darknet.cfg import Section
 from netferry.converters.darknet.weights import WeightsFile
@@ -40,12 +41,14 @@ MOST_CONSTANT = 2**24
 class Head:
     """A detection head: what :mod:`netferry.converters.darknet.boxes` needs to turn its output into boxes.
 
-    ``boxes(b)`` gives corners (N, M, 4) as parts of the picture and scores (N, classes, M).
+    ``boxes(b)`` gives corners (N, M, 4) as parts of the picture and scores (N, classes, M);
+    ``refusal`` says why it cannot.
     """
 
     layer: str
     classes: int
     boxes: Callable[[Builder], tuple[ir.Value, ir.Value]]
+    refusal: str = ""
 
 
 @dataclass
@@ -61,6 +64,8 @@ class Layer:
     limits: Limits
     notes: list[Note] = field(default_factory=list)
     heads: list[Head] = field(default_factory=list)
+    folder: Path | None = None
+    """where the cfg lies, for files that it names"""
 
     @property
     def name(self) -> str:

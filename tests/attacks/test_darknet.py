@@ -62,7 +62,7 @@ NETS: dict[str, tuple[str, int]] = {
         5,
     ),
     "softmax-groups": (NET + "[softmax]\ngroups=7\n", 4),
-    "softmax-tree": (NET + "[softmax]\ntree=../../../etc/passwd\n", 7),
+    "softmax-tree": (NET + "[softmax]\ntree=../../../etc/passwd\n", 6),
     "softmax-cold": (NET + "[softmax]\ntemperature=0\n", 4),
     "lrn-table-huge": ("[net]\nheight=1\nwidth=1\nchannels=100000\n[normalization]\n", 5),
     "local-table-huge": (NET.replace("8", "4000") + "[local]\nsize=2000\nfilters=1\n", 5),

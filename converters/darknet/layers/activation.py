@@ -81,6 +81,33 @@ _FUNCTIONS: dict[str, Callable[[Builder, ir.Value], ir.Value]] = {
 }
 
 
+def _positive_share(b: Builder, x: ir.Value) -> ir.Value:
+    """Of each pixel, the share of a channel in the sum of the positive ones."""
+    positive = b.op("Relu", x)
+    total = b.op("Add", b.op("ReduceSum", positive, b.const([1], "axes"), keepdims=1), 1e-4)
+    return b.op("Div", positive, total)
+
+
+def _exponent_share(largest: bool) -> Callable[[Builder, ir.Value], ir.Value]:
+    """Of each pixel, the exponential of a channel over their sum and 0.0001."""
+
+    def share(b: Builder, x: ir.Value) -> ir.Value:
+        axes = b.const([1], "axes")
+        if largest:
+            x = b.op("Sub", x, b.op("ReduceMax", x, axes, keepdims=1))
+        e = b.op("Exp", x)
+        return b.op("Div", e, b.op("Add", b.op("ReduceSum", e, axes, keepdims=1), 1e-4))
+
+    return share
+
+
+_FUNCTIONS |= {  # over channels; AlexeyAB's fork
+    "normalize_channels": _positive_share,
+    "normalize_channels_softmax": _exponent_share(False),
+    "normalize_channels_softmax_maxval": _exponent_share(True),
+}
+
+
 def activate(b: Builder, l: Layer, x: ir.Value, name: str) -> ir.Value:
     """Apply the activation called ``name``.
 

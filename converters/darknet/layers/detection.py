@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from netferry.converters.darknet.registry import Head, Layer, layer
+from netferry.converters.darknet.tree import read_tree, tree_softmax
 from netferry.errors import LimitExceeded
 from netferry.schemas.graph import Builder
 from netferry.schemas.ir import ir
@@ -54,20 +55,26 @@ def yolo(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
 
 @layer("region")
 def region(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
-    """YOLOv2: logistic on x, y and objectness, softmax (or logistic) on the classes; the shape as it came in."""
+    """YOLOv2: logistic on x, y and objectness, softmax (or logistic) on the classes, or on each group of a tree."""
     s = l.section
     channels, high, wide = l.image(x)
     coords, classes, boxes = s.int("coords", 4, least=4), s.int("classes", 20, least=1), s.int("num", 1, least=1)
-    for key in ("tree", "map", "background"):
-        if s.has(key) and s.str(key, "0") != "0":
-            raise l.unsupported(f"{key} is not supported")
-    s.ignore("log", "sqrt")
+    if s.int("background", 0):
+        raise l.unsupported("background is not supported")
+    s.ignore("log", "sqrt", "map")  # map: which classes of the tree COCO has, for its evaluation
+    tree = read_tree(s.str("tree", ""), l.folder) if s.has("tree") else None
+    if tree is not None and tree.classes != classes:
+        raise l.fail(f"the tree has {tree.classes} classes, the section {classes}")
     anchors = _anchors(l, boxes)
     _check_channels(l, channels, high, wide, boxes, coords, classes)
     spread = b.reshape(x, [0, boxes, coords + 1 + classes, high * wide])
     sizes = b.const([2, coords - 2, 1, classes], "entries")
     place, size, sure, kind = b.op("Split", spread, sizes, outputs=4, axis=2)
-    kind = b.op("Softmax", kind, axis=2) if s.int("softmax", 0) else b.op("Sigmoid", kind)
+    if tree is not None:
+        s.ignore("softmax")
+        kind = tree_softmax(b, kind, tree, 2)
+    else:
+        kind = b.op("Softmax", kind, axis=2) if s.int("softmax", 0) else b.op("Sigmoid", kind)
     y = b.op("Concat", b.op("Sigmoid", place), size, b.op("Sigmoid", sure), kind, axis=2)
     y = b.reshape(y, [0, channels, high, wide])
     parts = anchors / np.array([wide, high])
@@ -75,8 +82,24 @@ def region(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     def boxes_of(b: Builder) -> tuple[ir.Value, ir.Value]:
         return _grid_boxes(b, y, boxes, classes, (high, wide), parts, lambda v: b.op("Exp", v), coords)
 
-    l.heads.append(Head(l.name, classes, boxes_of))
+    why = (
+        "" if tree is None else "with a tree, a class's score is a walk down the tree; the raw outputs have the groups"
+    )
+    l.heads.append(Head(l.name, classes, boxes_of, why))
     return y
+
+
+@layer("iseg")
+def iseg(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
+    """Instance segmentation: logistic on a map per class, the ids behind them as they came."""
+    classes, ids = l.section.int("classes", 20, least=1), l.section.int("ids", 32, least=0)
+    channels, _, _ = l.image(x)
+    if channels != classes + ids:
+        raise l.fail(f"{classes} classes and {ids} ids need as many channels, there are {channels}")
+    if not ids:
+        return b.op("Sigmoid", x)
+    maps, rest = b.op("Split", x, b.const([classes, ids], "entries"), outputs=2, axis=1)
+    return b.op("Concat", b.op("Sigmoid", maps), rest, axis=1)
 
 
 @layer("detection")

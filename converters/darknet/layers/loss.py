@@ -6,22 +6,28 @@ Rules: softmax_layer.c and cost_layer.c of pjreddie/darknet.
 from __future__ import annotations
 
 from netferry.converters.darknet.registry import Layer, layer
+from netferry.converters.darknet.tree import read_tree, tree_softmax
 from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
 
 
 @layer("softmax", "soft")
 def softmax(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
-    """Softmax of all numbers (of each of ``groups`` parts), divided by ``temperature`` before; per pixel if spatial."""
+    """Softmax of all numbers (of each of ``groups`` parts, or of each group of a ``tree``), divided by ``temperature``
+    before; per pixel if spatial."""
     s = l.section
     groups, temperature = s.int("groups", 1, least=1), s.float("temperature", 1.0)
-    if s.has("tree"):
-        raise l.unsupported("tree is not supported: the groups lie in a file of their own")
     if temperature == 0:
         raise l.fail("temperature=0 divides by zero")
     if temperature != 1:
         x = b.op("Mul", x, 1 / temperature)
     shape, numbers = shape_of(x), l.features(x)
+    if s.has("tree"):
+        tree = read_tree(s.str("tree", ""), l.folder)
+        if tree.classes != numbers or len(shape) == 3:
+            raise l.fail(f"the tree has {tree.classes} classes, the section before gives {numbers} numbers")
+        y = tree_softmax(b, b.reshape(x, [0, numbers]), tree, 1)
+        return b.reshape(y, [0, *(d for d in shape[1:] if isinstance(d, int))])
     if numbers % groups:
         raise l.fail(f"groups={groups} does not divide {numbers} numbers")
     if len(shape) == 4 and (s.float("spatial", 0.0) or (groups == 1 and shape[2:] == (1, 1))):

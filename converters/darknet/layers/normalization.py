@@ -46,12 +46,13 @@ def normalise(b: Builder, x: ir.Value, found: Normalisation, bias: ir.TensorProt
         b.param("scales", found.scale),
         b.param("biases", bias),
         b.param("rolling_mean", found.mean, role=Role.STATE),
-        b.param("rolling_variance", _adjusted(found.variance), role=Role.STATE),
+        b.param("rolling_variance", adjusted(found.variance), role=Role.STATE),
         epsilon=EPSILON,
     )
 
 
-def _adjusted(variance: ir.TensorProtocol) -> ir.TensorProtocol:
+def adjusted(variance: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The variance with which :data:`EPSILON` gives Darknet's normalisation."""
     if filler_of(variance) is not None:
         return variance
 

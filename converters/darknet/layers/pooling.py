@@ -21,13 +21,29 @@ _LOWEST = float(np.finfo(np.float32).min)
 def maxpool(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     """Maxima of windows; ``padding`` (size - 1 where left out) counts both sides together, half of it in front."""
     s = l.section
-    if s.int("maxpool_depth", 0) or s.int("antialiasing", 0):
-        raise l.unsupported("maxpool_depth and antialiasing are not supported")
-    s.ignore("out_channels")
+    if s.int("antialiasing", 0):
+        raise l.unsupported("antialiasing is not supported")
     c, high, wide = l.image(x)
+    if s.int("maxpool_depth", 0):
+        return _over_channels(b, l, x, (c, high, wide))
+    s.ignore("out_channels")
     size = s.int("size", s.int("stride", 1, least=1), least=1)
     step = strides(l)
     return _windows(b, l, x, "MaxPool", (c, high, wide), size, step, s.int("padding", size - 1, least=0))
+
+
+def _over_channels(b: Builder, l: Layer, x: ir.Value, dims: tuple[int, int, int]) -> ir.Value:
+    """``maxpool_depth``: the maximum of every ``out_channels``-th channel (AlexeyAB's fork)."""
+    l.section.ignore("size", "stride", "stride_x", "stride_y", "padding")
+    c, high, wide = dims
+    out = l.section.int("out_channels", 1, least=1)
+    if out > c:
+        raise l.fail(f"out_channels={out} of {c} channels")
+    if lacking := -c % out:
+        around = b.const([0, 0, 0, 0, 0, lacking, 0, 0], "padding")
+        x = b.op("Pad", x, around, b.const(_LOWEST, "lowest"))
+    groups = b.reshape(x, [0, (c + lacking) // out, out, high, wide])
+    return b.op("ReduceMax", groups, b.const([1], "axes"), keepdims=0)
 
 
 @layer("local_avgpool", "local_avg")
