@@ -226,6 +226,8 @@ class Classifier:
             return (np.hstack([1 - scores, scores]) if self.labels and len(self.labels) == 2 else scores), False
         if self.softmax is not None:
             apply = self.softmax
+        elif self.feed.sound is not None:  # several sounds at once are the rule: scores of 0 to 1 are each its own
+            apply = bool((scores < 0).any() or (scores > 1).any())
         else:
             apply = bool((scores < 0).any() or (np.abs(scores.sum(1) - 1) > SUM_TOLERANCE).any())
         if not apply:

@@ -129,7 +129,9 @@ def read_sound(source: Any, sample_rate: int) -> np.ndarray:
     except OSError as error:
         raise InputError(f"cannot be opened: {error.strerror or error}", file=name) from None
     except (RuntimeError, ValueError) as error:  # soundfile's own errors are RuntimeErrors
-        raise InputError(f"is no sound that can be read: {' '.join(str(error).split())[:200]}", file=name) from None
+        raise InputError(f"is no sound that can be read: {_said(error)}", file=name) from None
+    if not len(samples):
+        raise InputError("holds no samples", file=name)
     mono = samples.mean(1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise InputError("holds samples that are no numbers", file=name)
@@ -148,10 +150,15 @@ def length_of(file: str | os.PathLike[str], sample_rate: int) -> int:
     try:
         found = soundfile.info(os.fspath(file))
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"is no sound that can be read: {' '.join(str(error).split())[:200]}", file=file) from None
+        raise InputError(f"is no sound that can be read: {_said(error)}", file=file) from None
     if found.frames * found.channels > MOST_SAMPLES:
         raise LimitExceeded(f"a sound of {found.frames} samples x {found.channels} channels", file=file)
     return round(found.frames * sample_rate / found.samplerate)
+
+
+def _said(error: Exception) -> str:
+    """libsndfile's own words, without what soundfile says of the object that it read from."""
+    return " ".join(str(getattr(error, "error_string", error)).split())[:200]
 
 
 def _libraries() -> tuple[Any, Any]:

@@ -87,10 +87,24 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"RIFF\0\0", b"not a sound at all", b"OggS" + bytes(100)], ids=repr)
 def test_broken_sounds(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "s.wav").write_bytes(content)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as caught:
         read_sound(tmp_path / "s.wav", RATE)
+    assert "object at" not in str(caught.value)
     with pytest.raises(InputError):
         read_sound(tmp_path / "gone.wav", RATE)
+
+
+def test_a_sound_without_samples(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no samples"):
+        read_sound(written(tmp_path / "s.wav", np.zeros(0, np.float32)), RATE)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "DOUBLE"])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_widths_and_channels(tmp_path: Path, subtype: str, channels: int) -> None:
+    samples = np.repeat(tone(440, 0.5, 44_100)[:, None], channels, 1)
+    got = read_sound(written(tmp_path / "s.wav", samples, 44_100, subtype=subtype), RATE)
+    np.testing.assert_allclose(got[400:-400], tone(440, 0.5)[400:-400], atol=0.01 if subtype == "PCM_U8" else 2e-3)
 
 
 def folder_of_sounds(folder: Path) -> Path:

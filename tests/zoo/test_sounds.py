@@ -78,6 +78,10 @@ def test_with_and_without_front_end(tmp_path: Path) -> None:
     for rows in zip(*(r["predictions"] for r in results), strict=True):
         scores = [[a["score"] for a in sorted(row["top"], key=lambda a: a["class"])] for row in rows]
         np.testing.assert_allclose(scores[0], scores[1], rtol=0, atol=1e-5)
+        assert not any(row["softmax"] for row in rows)  # the classes are independent
+        best, patches = rows[0]["top"][0], results[0]["timelines"][rows[0]["item"]]
+        each = [a["score"] for patch in patches for a in patch["top"] if a["class"] == best["class"]]
+        assert best["score"] == pytest.approx(np.mean(each), abs=1e-5)
     assert {k: len(v) for k, v in results[0]["timelines"].items()} == {
         k: len(v) for k, v in results[1]["timelines"].items()
     }
