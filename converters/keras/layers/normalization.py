@@ -33,9 +33,9 @@ def batch_normalization(b: Builder, l: Layer, x: KT) -> KT:
     l.config.ignore("momentum", "renorm", "virtual_batch_size", "adjustment", "mode")
     if l.config.take("mode", 0) == 1:
         raise UnsupportedOption("mode=1 (statistics per sample) is not supported", layer=l.path)
-    if len(axes) != 1:
-        raise UnsupportedOption(f"axis={axes}: only one axis is supported", layer=l.path)
     epsilon = l.config.number("epsilon", 1e-3)
+    if len(axes) != 1:
+        return _over_axes(b, l, x, axes, epsilon)
     size = l.dim(x, axes[0])
     axis = axes[0] % x.rank
     transform = None
@@ -67,6 +67,27 @@ def batch_normalization(b: Builder, l: Layer, x: KT) -> KT:
         momentum=min(max(_momentum(l), 0.0), 1.0),
     )
     return x.like(made) if x.flat is not None else KT(made, order)
+
+
+def _over_axes(b: Builder, l: Layer, x: KT, axes: Sequence[int], epsilon: float) -> KT:
+    """Statistics for each element of several axes: Keras 2 keeps them in the tensor's rank, other sizes 1."""
+    kept = {a % x.rank for a in axes}
+    if not axes or len(kept) != len(axes) or 0 in kept or any(not -x.rank <= a < x.rank for a in axes):
+        raise l.config.bad("axis", axes, f"axes of a tensor of rank {x.rank}")
+    shape = [l.dim(x, a) if a in kept else 1 for a in range(x.rank)]
+    value, order = (x.logical(b), (0, 1)) if x.flat is not None else (x.value, x.order)
+
+    def part(slot: str, name: str, role: Role) -> ir.Value:
+        return l.weight(b, slot, name, shape, role=role, transform=lambda a: a.transpose(order), variant=order)
+
+    variance = b.op("Add", part("moving_variance", "running_var", Role.STATE), b.const(epsilon, "epsilon"))
+    made = b.op("Sub", value, part("moving_mean", "running_mean", Role.STATE))
+    made = b.op("Div", made, b.op("Sqrt", variance))
+    if l.config.flag("scale", True):
+        made = b.op("Mul", made, part("gamma", "weight", Role.LEARNABLE))
+    if l.config.flag("center", True):
+        made = b.op("Add", made, part("beta", "bias", Role.LEARNABLE))
+    return KT(made, order)
 
 
 def _momentum(l: Layer) -> float:

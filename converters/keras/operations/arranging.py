@@ -92,17 +92,6 @@ def meshgrid(op: Op) -> tuple[KT, ...]:
     return tuple(KT.of(op.b.op("Expand", v, shape)) for v in wide)
 
 
-@operation("ops:Diag")
-def diag(op: Op) -> KT:
-    """A vector on the diagonal of a matrix of zeros."""
-    x = op.plain(argument(op))
-    size = x.shape[0]
-    if x.rank != 1 or not isinstance(size, int) or op.integer("k", 1, 0) != 0:
-        raise op.unsupported("other than a vector of fixed size on the main diagonal")
-    eye = op.b.const(np.eye(size, dtype=x.dtype.numpy()), "eye")
-    return KT.of(op.b.op("Mul", eye, x.logical(op.b)))
-
-
 @operation("ops:SliceUpdate")
 def slice_update(op: Op) -> KT:
     """A block of a tensor replaced from fixed start indices on."""

@@ -190,7 +190,7 @@ def cast(op: Op) -> KT:
     return op.cast(x, kind)
 
 
-@operation("ops:StopGradient", "ops:Copy", "ops:ConvertToTensor", "ops:Conjugate", "ops:Real", "ops:Array",
+@operation("ops:StopGradient", "ops:Copy", "ops:ConvertToTensor", "ops:Conjugate", "ops:Conj", "ops:Real", "ops:Array",
            "tf.stop_gradient", "tf.identity", "tf.convert_to_tensor", "tf.grad_pass_through",
            "tf.debugging.check_numerics")  # fmt: skip
 def same(op: Op) -> KT:

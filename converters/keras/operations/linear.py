@@ -184,18 +184,24 @@ def dot_product_attention(op: Op) -> KT:
     query, key, value = (op.floating(op.plain(op.tensor(n, i))) for i, n in enumerate(("query", "key", "value")))
     bias, mask = op.take("bias", 3, None), op.take("mask", 4, None)
     given = op.take("scale", 5, None)
-    if op.flag("is_causal", 6, False):
-        raise op.unsupported("is_causal=True")
-    op.leave("flash_attention", "attn_logits_soft_cap")
+    causal, cap = op.flag("is_causal", 6, False), op.take("attn_logits_soft_cap", None, None)
+    op.leave("flash_attention")
     heads = [t.to(op.b, (0, 2, 1, 3)) for t in (query, value)]
     turned = key.to(op.b, (0, 2, 3, 1))
     size = op.l.dim(query, 3, "the size of a head")
     scale = 1 / float(np.sqrt(size)) if given is None else float(given)
     scores: Any = op.b.op("Mul", op.b.op("MatMul", heads[0], turned), op.b.const(scale, "scale"))
+    if cap is not None:
+        limit = op.b.const(float(cap), "cap")
+        scores = op.b.op("Mul", op.b.op("Tanh", op.b.op("Div", scores, limit)), limit)
     if bias is not None:
         scores = op.b.op("Add", scores, op.floating(op.as_tensor(bias)).logical(op.b))
     if mask is not None:
         keep = op.cast(op.as_tensor(mask), ir.DataType.BOOL).logical(op.b)
         scores = op.b.op("Where", keep, scores, op.b.const(float(np.finfo(np.float32).min) * 0.7, "least"))
+    if causal:
+        sizes = [op.l.dim(t, 1, "the number of steps") for t in (query, key)]
+        past = op.b.const(np.tri(*sizes, dtype=bool), "past")
+        scores = op.b.op("Where", past, scores, op.b.const(float(np.finfo(np.float32).min) * 0.7, "least"))
     out = op.b.op("MatMul", op.b.op("Softmax", scores, axis=-1), heads[1])
     return KT(out, (0, 2, 1, 3))

@@ -17,7 +17,9 @@ _NARROW = frozenset({ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir
 def over(op: Op) -> tuple[KT, list[int], bool]:
     """Tensor, axes and keepdims of a reduction."""
     x = op.plain(op.tensor(next((n for n in ("input_tensor", "x", "input", "a", "tensor") if n in op.l.kwargs), "x")))
-    op.leave("reduction_indices", "keep_dims", "where", "initial")
+    op.leave("reduction_indices", "keep_dims")
+    if op.take("where", None, None) is not None:
+        raise op.unsupported("where")
     axes = op.axes(x, "axis", 1, None)
     return x, axes, op.flag("keepdims", 2, False)
 
@@ -48,18 +50,26 @@ def mean(op: Op) -> KT:
     return reduced(op, op.floating(x) if op.keras3 or x.dtype == _BOOL else x, "ReduceMean", axes, keep)
 
 
+def _with_initial(op: Op, x: KT, operator: str) -> KT:
+    """A number that counts as one more element."""
+    start = op.take("initial", None, None)
+    if start is None:
+        return x
+    return x.like(op.b.op(operator, x.value, op.b.const(op.array(start, "initial", x.dtype), "initial")))
+
+
 @operation("ops:Max", "ops:Amax", "tf.math.reduce_max", "tf.reduce_max")
 def largest(op: Op) -> KT:
     """Largest."""
     x, axes, keep = over(op)
-    return reduced(op, x, "ReduceMax", axes, keep)
+    return _with_initial(op, reduced(op, x, "ReduceMax", axes, keep), "Max")
 
 
 @operation("ops:Min", "ops:Amin", "tf.math.reduce_min", "tf.reduce_min")
 def smallest(op: Op) -> KT:
     """Smallest."""
     x, axes, keep = over(op)
-    return reduced(op, x, "ReduceMin", axes, keep)
+    return _with_initial(op, reduced(op, x, "ReduceMin", axes, keep), "Min")
 
 
 @operation("ops:Prod", "tf.math.reduce_prod", "tf.reduce_prod")

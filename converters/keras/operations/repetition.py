@@ -119,9 +119,17 @@ def roll(op: Op) -> KT:
     shifts = op.integers("shift", 1) or [0]
     axis = op.integers("axis", 2, None)
     if axis is None:
-        raise op.unsupported("a roll of the flattened tensor")
+        dims, flat = x.shape, KT.of(op.b.reshape(x.logical(op.b), [-1]))
+        if sum(not isinstance(d, int) for d in dims) > 1:
+            raise op.unsupported("a roll over several dynamic axes")
+        turned = _turned(op, flat, [0], shifts)
+        return KT.of(op.b.reshape(turned.value, [d if isinstance(d, int) else -1 for d in dims]))
     shifts = shifts * len(axis) if len(shifts) == 1 else shifts
-    for place, shift in zip(op.axes_of(x.rank, axis), shifts, strict=True):
+    return _turned(op, x, op.axes_of(x.rank, axis), shifts)
+
+
+def _turned(op: Op, x: KT, axes: Sequence[int], shifts: Sequence[int]) -> KT:
+    for place, shift in zip(axes, shifts, strict=True):
         if shift:
             size = x.shape[place]
             cut = -(shift % size) if isinstance(size, int) and size else -shift

@@ -247,12 +247,10 @@ def boolean_mask(op: Op) -> KT:
     raise op.unsupported("a mask of several axes, but not all")
 
 
-@operation("ops:Diagonal", "ops:Tril", "ops:Triu", "tf.linalg.band_part")
+@operation("ops:Tril", "ops:Triu", "tf.linalg.band_part")
 def triangle(op: Op) -> KT:
     """The triangle below or above a diagonal of the last two axes."""
     x = op.plain(argument(op))
-    if op.l.type == "ops:Diagonal":
-        raise op.unsupported("diagonals")
     if op.l.type == "tf.linalg.band_part":
         low, high = op.integer("num_lower", 1), op.integer("num_upper", 2)
         value = x.logical(op.b)

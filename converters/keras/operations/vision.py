@@ -24,13 +24,13 @@ from netferry.schemas.graph import shape_of
 from netferry.schemas.ir import ir
 
 
-def _format(op: Op) -> str:
+def data_format_of(op: Op) -> str:
     """channels_last or channels_first, as TensorFlow or Keras spells it."""
     value = op.take("data_format", None, None)
     return "channels_first" if value in ("channels_first", "NCHW", "NCW", "NCDHW") else "channels_last"
 
 
-def _space(op: Op, value: Any, rank: int, data_format: str, name: str) -> list[int]:
+def space_of(op: Op, value: Any, rank: int, data_format: str, name: str) -> list[int]:
     """Sizes along space; TensorFlow also gives them for all axes."""
     found = op.as_integers(1 if value is None else value, name) or [1]
     if len(found) == rank + 2:
@@ -41,16 +41,16 @@ def _space(op: Op, value: Any, rank: int, data_format: str, name: str) -> list[i
     return found
 
 
-def _picture(op: Op, *names: str) -> tuple[KT, int, str, Order]:
+def picture(op: Op, *names: str) -> tuple[KT, int, str, Order]:
     name = next((n for n in names if n in op.l.kwargs), names[0])
     x = op.floating(op.plain(op.tensor(name)))
     if x.rank not in (3, 4, 5):
         raise op.unsupported(f"a tensor of rank {x.rank}")
-    data_format = _format(op)
+    data_format = data_format_of(op)
     return x, x.rank - 2, data_format, channels_first(x.rank, data_format)
 
 
-def _kernel(op: Op, *names: str) -> np.ndarray:
+def constant_kernel(op: Op, *names: str) -> np.ndarray:
     name = next((n for n in names if n in op.l.kwargs), names[0])
     value = op.take(name, 1)
     if isinstance(value, KT):
@@ -74,15 +74,15 @@ def _padding(
            "tf.nn.depthwise_conv2d", "tf.nn.depthwise_conv2d_native")  # fmt: skip
 def conv(op: Op) -> KT:
     """Convolution by a constant kernel, ordinary or depthwise."""
-    x, rank, data_format, order = _picture(op, "inputs" if op.keras3 else "input", "value", "inputs")
-    kernel = _kernel(op, "kernel" if op.keras3 else "filters", "filter")
+    x, rank, data_format, order = picture(op, "inputs" if op.keras3 else "input", "value", "inputs")
+    kernel = constant_kernel(op, "kernel" if op.keras3 else "filters", "filter")
     if kernel.ndim != rank + 2:
         raise op.bad("kernel", kernel.shape, f"an array of rank {rank + 2}")
-    strides = _space(
+    strides = space_of(
         op, op.take("strides" if "stride" not in op.l.kwargs else "stride", 2, 1), rank, data_format, "strides"
     )
     name = "dilation_rate" if op.keras3 else "dilations"
-    dilation = _space(op, op.take(name, None, 1), rank, data_format, name)
+    dilation = space_of(op, op.take(name, None, 1), rank, data_format, name)
     value = x.to(op.b, order)
     channels = op.l.dim(x, order[1])
     depthwise = "epthwise" in op.l.type
@@ -105,11 +105,11 @@ def conv(op: Op) -> KT:
            "tf.nn.max_pool_v2", "tf.nn.avg_pool_v2")  # fmt: skip
 def pool(op: Op) -> KT:
     """Largest or mean of each window."""
-    x, rank, data_format, order = _picture(op, "inputs" if op.keras3 else "input", "value")
+    x, rank, data_format, order = picture(op, "inputs" if op.keras3 else "input", "value")
     name = "pool_size" if op.keras3 else "ksize"
-    size = _space(op, op.take(name, 1), rank, data_format, name)
+    size = space_of(op, op.take(name, 1), rank, data_format, name)
     given = op.take("strides", 2, None)
-    strides = size if given is None else _space(op, given, rank, data_format, "strides")
+    strides = size if given is None else space_of(op, given, rank, data_format, "strides")
     value = x.to(op.b, order)
     operator = "MaxPool" if "max" in op.l.type.lower() else "AveragePool"
     made = op.b.op(operator, value, kernel_shape=size, strides=strides if any(s != 1 for s in strides) else None,
@@ -120,8 +120,8 @@ def pool(op: Op) -> KT:
 @operation("ops:AdaptiveAveragePool", "ops:AdaptiveMaxPool")
 def adaptive_pool(op: Op) -> KT:
     """Mean or largest of ``output_size`` windows that cover all of space."""
-    x, rank, data_format, order = _picture(op, "inputs")
-    target = _space(op, op.take("output_size", 1), rank, data_format, "output_size")
+    x, rank, data_format, order = picture(op, "inputs")
+    target = space_of(op, op.take("output_size", 1), rank, data_format, "output_size")
     sizes = [op.l.dim(x, a, "the size of space") for a in order[2:]]
     return KT(adaptive(op.b, x.to(op.b, order), sizes, target, "Max" if "Max" in op.l.type else "Mean"), order)
 
@@ -129,11 +129,11 @@ def adaptive_pool(op: Op) -> KT:
 @operation("ops:SeparableConv")
 def separable_conv(op: Op) -> KT:
     """A depthwise convolution by a constant kernel, then one of size 1."""
-    x, rank, data_format, order = _picture(op, "inputs")
+    x, rank, data_format, order = picture(op, "inputs")
     depthwise = op.array(op.take("depthwise_kernel", 1), "depthwise_kernel", ir.DataType.FLOAT)
     pointwise = op.array(op.take("pointwise_kernel", 2), "pointwise_kernel", ir.DataType.FLOAT)
-    strides = _space(op, op.take("strides", 3, 1), rank, data_format, "strides")
-    dilation = _space(op, op.take("dilation_rate", None, 1), rank, data_format, "dilation_rate")
+    strides = space_of(op, op.take("strides", 3, 1), rank, data_format, "strides")
+    dilation = space_of(op, op.take("dilation_rate", None, 1), rank, data_format, "dilation_rate")
     channels = op.l.dim(x, order[1])
     if depthwise.ndim != rank + 2 or pointwise.ndim != rank + 2 or depthwise.shape[-2] != channels:
         raise op.bad("depthwise_kernel", depthwise.shape, f"a kernel for {channels} channels")
@@ -150,7 +150,7 @@ def bias_add(op: Op) -> KT:
     """A vector added to the channels."""
     x = op.plain(op.tensor("value"))
     bias = op.take("bias", 1)
-    axis = 1 if _format(op) == "channels_first" else x.rank - 1
+    axis = 1 if data_format_of(op) == "channels_first" else x.rank - 1
     vector = op.as_tensor(bias, "bias", ir.DataType.FLOAT).value
     behind = x.rank - 1 - x.axis(axis)
     if behind:
@@ -203,7 +203,7 @@ def resize(op: Op) -> KT:
         raise op.unsupported(f"method {method}")
     if op.flag("preserve_aspect_ratio", None, False) or op.flag("pad_to_aspect_ratio", None, False):
         raise op.unsupported("an aspect ratio kept by size or by padding")
-    data_format = _format(op)
+    data_format = data_format_of(op)
     order = (
         channels_first(4, data_format) if x.rank == 4 else identity(3) if data_format == "channels_first" else (2, 0, 1)
     )
@@ -241,7 +241,7 @@ def _old_resize(op: Op, x: KT, target: tuple[int, int], method: str, order: Orde
 @operation("tf.nn.space_to_depth", "tf.nn.depth_to_space", "ops:SpaceToDepth", "ops:DepthToSpace")
 def space_and_depth(op: Op) -> KT:
     """Blocks of pixels become channels, or channels blocks of pixels."""
-    x, rank, data_format, order = _picture(op, "x" if op.keras3 else "input")
+    x, rank, data_format, order = picture(op, "x" if op.keras3 else "input")
     if rank != 2:
         raise op.unsupported(f"a tensor of rank {rank + 2}")
     del data_format
@@ -256,7 +256,7 @@ def space_and_depth(op: Op) -> KT:
 def grayscale(op: Op) -> KT:
     """Weights 0.2989, 0.587 and 0.114 of red, green and blue; or one channel thrice."""
     x = op.plain(op.tensor("images"))
-    axis = x.rank - 3 if _format(op) == "channels_first" else x.rank - 1
+    axis = x.rank - 3 if data_format_of(op) == "channels_first" else x.rank - 1
     if op.l.type.endswith("grayscale_to_rgb"):
         repeats = [1] * x.rank
         repeats[x.axis(axis)] = 3

@@ -74,3 +74,15 @@ def test_rms(case3: Case, model: str) -> None:
 
 def test_whole_numbers_are_scaled_as_floats(case: Case) -> None:
     case("L.Rescaling(1 / 255.)", PICTURE, dtypes=("uint8",), high=255)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        pytest.param("L.BatchNormalization(axis=[1, 3])(x)", (4, 5, 3), id="rows-and-channels"),
+        pytest.param("L.BatchNormalization(axis=[-1, 1], scale=False)(L.Conv2D(3, 2)(x))", (4, 5, 3), id="after-conv"),
+        pytest.param("L.BatchNormalization(axis=[1, 2], center=False)(x)", (4, 3), id="whole"),
+    ],
+)
+def test_batch_normalization_over_axes(case2: Case, model: str, shape: tuple[int, ...]) -> None:
+    case2(model, shape)
