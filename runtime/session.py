@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.errors import CheckFailed, InputError, MalformedFile, OutOfMemory, UsageError, quoted
+from netferry.errors import CheckFailed, InputError, MalformedFile, NetferryError, OutOfMemory, UsageError, quoted
 from netferry.runtime.binding import Bindings
 from netferry.runtime.devices import diagnose, parse, prepare, provider_for, runtime
 
@@ -60,7 +60,8 @@ class Session:
         weights_folder: where the external weights of a model given as bytes lie.
         spin: threads wait busily for the next piece of work; not, where other threads decode on the same processors.
         bind: keep inputs and outputs in buffers on the device; None does so on CUDA.
-        cuda_graph: record the launches of a run per combination of input shapes and replay them; CUDA only.
+        cuda_graph: record the launches of a run per combination of input shapes and replay them; CUDA only. None does
+            so on CUDA where the network fixes all shapes and can be recorded (it computes on the device alone).
         once: the session will run only a few times: weights are not packed anew for speed, which for large networks
             takes longer than the runs, and threads that wait do so without spinning.
 
@@ -76,6 +77,7 @@ class Session:
         device: the device that is used, like ``cpu`` or ``cuda:0``.
         provider: onnxruntime's name for it.
         inputs, outputs: what the model takes and gives.
+        graphs: whether launches are recorded and replayed.
         metadata: the model's ``metadata_props``.
         file: path as given, None for bytes.
     """
@@ -90,7 +92,7 @@ class Session:
         once: bool = False,
         spin: bool = True,
         bind: bool | None = None,
-        cuda_graph: bool = False,
+        cuda_graph: bool | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
@@ -113,7 +115,15 @@ class Session:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if cuda_graph and asked[0] not in ("cuda", "auto"):
             raise UsageError(f"CUDA graphs need a CUDA device, not {quoted(device)}", hint="--device cuda")
-        self._session, self.device = _open(ort, source, asked, options, self.file, graphs=cuda_graph)
+        self._session, self.device = _open(ort, source, asked, options, self.file, graphs=bool(cuda_graph))
+        self.graphs = bool(cuda_graph) and self.device.startswith("cuda")
+        self._face(ort, bind)
+        if cuda_graph is None and self._bindings is not None and self.device.startswith("cuda") and not once:
+            self._record(ort, source, options, bind)
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def _face(self, ort: ModuleType, bind: bool | None) -> None:
+        """Learn what the session takes and gives, and bind buffers where that is wanted."""
         self.provider: str = self._session.get_providers()[0]
         self.inputs = tuple(_port(p) for p in self._session.get_inputs())
         self.outputs = tuple(_port(p) for p in self._session.get_outputs())
@@ -121,9 +131,22 @@ class Session:
         numbers = all(p.numpy is not None and p.dtype != "string" for p in (*self.inputs, *self.outputs))
         self._bindings: Bindings | None = None
         if numbers and (bind or (bind is None and kind == "cuda")):
-            graphs = cuda_graph and kind == "cuda"
-            self._bindings = Bindings(ort, self._session, (kind, int(index or 0)), graphs=graphs)
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+            self._bindings = Bindings(ort, self._session, (kind, int(index or 0)), graphs=self.graphs)
+
+    def _record(self, ort: ModuleType, source: str | bytes, options: Any, bind: bool | None) -> None:
+        """Take a session that records launches, where all shapes are fixed and a run shows that it can be recorded."""
+        if not all(isinstance(d, int) for port in self.inputs for d in port.shape) or not self.inputs:
+            return
+        plain, index = (self._session, self._bindings), self.device.partition(":")[2]
+        try:
+            asked = ("cuda", int(index or 0))
+            self._session, self.device = _open(ort, source, asked, options, self.file, graphs=True)
+            self.graphs = True
+            self._face(ort, bind)
+            self.warm_up()
+        except NetferryError:  # a part of the network runs on the processor, or its shapes depend on values
+            self.graphs = False
+            self._session, self._bindings = plain
 
     def __repr__(self) -> str:
         return f"<Session {self.file or 'from bytes'} on {self.device}>"
@@ -242,7 +265,8 @@ def _open(
     try:
         session = _create(ort, source, options, [wanted] if kind == "cpu" else [wanted, cpu], file)
     except CheckFailed as error:
-        if kind == "cpu" or not _is_device_trouble(error.reason):
+        cannot_record = graphs and "capture" in error.reason  # the device works, the network does not stay on it
+        if kind == "cpu" or cannot_record or not _is_device_trouble(error.reason):
             raise
         raise diagnose(ort, kind, index, error.reason) from error
     if session.get_providers()[0] != wanted[0]:

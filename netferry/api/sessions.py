@@ -19,7 +19,7 @@ def session(
     weights: StrPath | None = None,
     device: str = "auto",
     threads: int | None = None,
-    cuda_graph: bool = False,
+    cuda_graph: bool | None = None,
     warm_up: int | None = None,
     **reading: Any,
 ) -> Session:
@@ -31,7 +31,8 @@ def session(
             ``openvino`` …; ``session.device`` says which one is used. One that was asked for is used, or refused with
             the cause.
         threads: of one run on the processor.
-        cuda_graph: record the launches of a run per combination of input shapes and replay them.
+        cuda_graph: record the launches of a run per combination of input shapes and replay them; None does so on CUDA
+            where the network fixes all shapes.
         warm_up: run once on zeros of this batch size, so that the first real run is as fast as the others.
 
     Raises:

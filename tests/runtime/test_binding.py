@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import pytest
 import netferry
 from fixtures import make
 from netferry.errors import DeviceError, UsageError
+from netferry.runtime import devices
 from netferry.runtime.session import Session
 
 TEXT = """<ir_version: 10, opset_import: ["": 21]>
@@ -66,6 +68,122 @@ def test_cuda_graphs_elsewhere_are_refused() -> None:
         Session(NET, "cpu", cuda_graph=True)
 
 
+class _FakeCuda:
+    """onnxruntime as it is with a CUDA device, computing on the processor: what is asked of it is kept.
+
+    ``refuses``: graphs cannot be recorded, as where a node is left to the processor.
+    """
+
+    def __init__(self, refuses: bool = False) -> None:
+        self._real, self.refuses = devices.runtime(), refuses
+        self.asked: list[dict[str, str]] = []
+        self.ids: list[str] = []
+        self.places: set[str] = set()
+        fake, real = self, self._real
+
+        class OrtValue:
+            @staticmethod
+            def ortvalue_from_numpy(array: np.ndarray, device: str, _index: int) -> Any:
+                fake.places.add(device)
+                return real.OrtValue.ortvalue_from_numpy(array)
+
+            @staticmethod
+            def ortvalue_from_shape_and_type(shape: Any, dtype: Any, device: str, _index: int) -> Any:
+                fake.places.add(device)
+                return real.OrtValue.ortvalue_from_shape_and_type(shape, dtype)
+
+        self.OrtValue, self.RunOptions = OrtValue, _Options
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def get_available_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def get_ep_devices(self) -> list[Any]:
+        return []
+
+    def InferenceSession(self, source: Any, options: Any, providers: list[Any]) -> Any:
+        settings = dict(providers[0][1])
+        self.asked.append(settings)
+        return _FakeSession(self, self._real.InferenceSession(source, options, providers=["CPUExecutionProvider"]),
+                            settings.get("enable_cuda_graph") == "1")  # fmt: skip
+
+
+class _Options:
+    def __init__(self) -> None:
+        self.entries: dict[str, str] = {}
+
+    def add_run_config_entry(self, key: str, value: str) -> None:
+        self.entries[key] = value
+
+
+class _FakeSession:
+    def __init__(self, fake: _FakeCuda, real: Any, graphs: bool) -> None:
+        self._fake, self._real, self._graphs = fake, real, graphs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def io_binding(self) -> Any:
+        return _FakeBinding(self._real.io_binding())
+
+    def run_with_iobinding(self, binding: Any, options: _Options) -> None:
+        if self._graphs and self._fake.refuses:
+            raise RuntimeError("not all compute graph nodes have been partitioned to the CUDAExecutionProvider")
+        self._fake.ids += options.entries.values()
+        self._real.run_with_iobinding(binding.real)
+
+
+class _FakeBinding:
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def bind_output(self, name: str, *_: Any) -> None:
+        self.real.bind_output(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+FIXED = onnx.parser.parse_model(TEXT.replace("N, 3, H, W", "2, 3, 4, 5").replace("[N]", "[2]")).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("net", "wanted", "refuses", "graphs"),
+    [
+        pytest.param(FIXED, None, False, True, id="fixed-shapes-are-recorded"),
+        pytest.param(FIXED, False, False, False, id="not-where-that-is-said"),
+        pytest.param(NET, None, False, False, id="dynamic-shapes-are-not"),
+        pytest.param(NET, True, False, True, id="dynamic-shapes-on-request"),
+        pytest.param(FIXED, None, True, False, id="what-cannot-be-recorded-runs-plainly"),
+    ],
+)
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_graphs_are_recorded_where_shapes_are_fixed(
+    net: bytes, wanted: bool | None, refuses: bool, graphs: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decisions, on a stand-in of onnxruntime; what a device does with them is the row marked gpu below."""
+    fake, expected = _FakeCuda(refuses), Session(net, "cpu")
+    monkeypatch.setattr("netferry.runtime.session.runtime", lambda: fake)
+    session = Session(net, device, cuda_graph=wanted)
+    assert (session.device, session.provider) == ("cuda:0", "CUDAExecutionProvider")
+    assert session.graphs is graphs
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        fed = {"x": rng.random((2, 3, 4, 5), np.float32), "k": rng.integers(0, 9, 2)}
+        for name, array in expected.run(fed).items():
+            np.testing.assert_array_equal(session.run(fed)[name], array)
+    assert ("1" in fake.ids) is graphs
+    assert ({"enable_cuda_graph": "1"} in [{k: v for k, v in a.items() if k != "device_id"} for a in fake.asked]) is (
+        graphs or refuses
+    )
+    assert fake.places == {"cuda"}
+
+
 def _cuda() -> Session:
     try:
         return Session(NET, "cuda")
@@ -79,9 +197,26 @@ def test_cuda() -> None:
     session = _cuda()
     assert (session.device, session.provider) == ("cuda:0", "CUDAExecutionProvider")
     recorded, plain = Session(NET, "cuda", cuda_graph=True), Session(NET, "cpu")
+    assert Session(FIXED, "cuda").graphs
     for seed in [*range(12), 3, 3]:
         expected = plain.run(feeds(seed))
         for run in (session.run, recorded.run):
             found = run(feeds(seed))
             for name in expected:
                 np.testing.assert_allclose(found[name], expected[name], atol=1e-3)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_measurement_beside_a_hand_written_loop_runs(device: str, tmp_path: Path) -> None:
+    """benchmarks/session_device.py takes the time; here: the device is used, both sides give what the processor gives."""
+    from benchmarks.session_device import PARITY, measure
+
+    if device == "cuda":
+        _cuda()
+    netferry.convert(FIXTURES / "digits.prototxt", tmp_path / "net.onnx", FIXTURES / "digits.caffemodel")
+    found = measure(tmp_path / "net.onnx", device, batch=4, runs=2, rounds=1)
+    assert found["device"].partition(":")[0] == device
+    assert found["provider"].startswith(device.upper())
+    assert [row["batch"] for row in found["rows"]] == ["dynamic", "fixed"]
+    assert [row["graphs"] for row in found["rows"]] == [False, device == "cuda"]
+    assert all(row["parity"] <= PARITY for row in found["rows"])
