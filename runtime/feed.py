@@ -22,6 +22,14 @@ Tensors = dict[str, np.ndarray]
 """A value for each input; of one item (no batch dimension), or of a batch."""
 
 
+class Means(dict[str, np.ndarray]):
+    """Outputs of one sound: the means over its patches. ``patches``: the outputs of each, patches first."""
+
+    def __init__(self, patches: Tensors) -> None:
+        super().__init__({name: a.mean(0, keepdims=True) for name, a in patches.items()})
+        self.patches = patches
+
+
 class Feed:
     """What a network wants to be fed with, and how an item becomes that. May be shared between threads.
 
@@ -170,8 +178,7 @@ class Feed:
         alone = [n for n, tensors in enumerate(values) if self._is_waveform(tensors)]
         for position in alone:
             assert self.sound is not None
-            patches = run_sound(self.session, values[position][self.sound[0]], outputs)
-            yield [position], {name: a.mean(0, keepdims=True) for name, a in patches.items()}
+            yield [position], Means(run_sound(self.session, values[position][self.sound[0]], outputs))
         others = [n for n in range(len(values)) if n not in alone]
         for members, made in self._run_together([values[n] for n in others], outputs):
             yield [others[m] for m in members], made

@@ -14,7 +14,7 @@ import numpy as np
 from netferry.errors import CheckFailed, MalformedFile, NetferryError, UsageError
 from netferry.runtime.data import Data, Loaded, load_ahead, open_data
 from netferry.runtime.data.sources import Spec
-from netferry.runtime.feed import Feed, Tensors
+from netferry.runtime.feed import Feed, Means, Tensors
 from netferry.runtime.ports import LABELS_KEY, metadata_of, score_output
 from netferry.runtime.session import Session
 from netferry.schemas.labels import check_labels
@@ -172,8 +172,13 @@ class Classifier:
         *,
         on_error: str = "fail",
         workers: int | None = None,
+        patches: dict[int, np.ndarray] | None = None,
     ) -> Iterator[tuple[Loaded[Tensors], np.ndarray | None]]:
-        """Yield each item, in order, with the net's raw scores (classes,) in float64; None where it cannot be read."""
+        """Yield each item, in order, with the net's raw scores (classes,) in float64; None where it cannot be read.
+
+        Args:
+            patches: takes the scores of each sound's patches (patches x classes, float32), by the item's number.
+        """
         if batch is not None and batch < 1:
             raise UsageError(f"batch must be at least 1, not {batch}")
         data = items if isinstance(items, Data) else open_data(items)
@@ -185,6 +190,9 @@ class Classifier:
             for members, outputs in self.feed.run(values, [self.output.name]):
                 scores = self._checked(outputs[self.output.name])
                 rows.update((readable[m], row) for m, row in zip(members, scores, strict=True))
+                if patches is not None and isinstance(outputs, Means):
+                    raw = outputs.patches[self.output.name]
+                    patches[chunk[readable[members[0]]].item.number] = raw.reshape(len(raw), -1).astype(np.float32)
             yield from ((loaded, rows.get(n)) for n, loaded in enumerate(chunk))
 
     def _checked(self, raw: np.ndarray) -> np.ndarray:

@@ -171,16 +171,6 @@ def _libraries() -> tuple[Any, Any]:
     return soundfile, soxr
 
 
-def scores_over_time(session: Session, output: str, waveform: np.ndarray) -> np.ndarray:
-    """Return the scores of every patch, patches x classes, float32.
-
-    Raises:
-        UsageError: the network reads no sound.
-    """
-    made = run_sound(session, waveform, [output])[output]
-    return np.asarray(made, np.float32).reshape(len(made), -1)
-
-
 def spectrogram(waveform: np.ndarray, recipe: SoundRecipe) -> np.ndarray:
     """Return the log-mel spectrogram, frames x bands, float64, of the sound as it is, for drawing."""
     count = max(1, 1 + (len(waveform) - recipe.window) // recipe.hop)

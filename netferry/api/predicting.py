@@ -124,7 +124,7 @@ def predict(
         if classifier.feed.sound is not None:
             from netferry.api.sounds import timelines
 
-            timeline["timelines"] = timelines(classifier, found, top, sheet)
+            timeline["timelines"] = timelines(classifier, found, run.patches, top, sheet)
         elif annotate is not None:
             from netferry.runtime.annotate import annotate as draw
 
@@ -154,6 +154,7 @@ class _Run:
     def __init__(self, classifier: Classifier, top: int, output: StrPath | None, raw: StrPath | None) -> None:
         self.classifier, self.top, self.output, self.raw = classifier, top, output, raw
         self.keeps = False
+        self.patches: list[np.ndarray | None] = []
         self.count = 0
         self.skipped: list[dict[str, Any]] = []
         if top < 1:
@@ -169,7 +170,9 @@ class _Run:
         with ExitStack() as stack:
             write = None if self.output is None else stack.enter_context(answers(Path(self.output), self.top))
             keep = None if self.raw is None else stack.enter_context(self._raw(Path(self.raw), batch))
-            for loaded, scores in self.classifier.scored(items, batch, on_error=on_error, workers=workers):
+            patches = {} if self.classifier.feed.sound is not None else None
+            scored = self.classifier.scored(items, batch, on_error=on_error, workers=workers, patches=patches)
+            for loaded, scores in scored:
                 prediction = self.classifier.answer(loaded, scores, self.top)
                 self.count += prediction.error is None
                 if prediction.error is not None:
@@ -182,6 +185,7 @@ class _Run:
                     # pictures that nobody looks at any more are let go of
                     wanted = len(found) < MAX_ON_SHEET or self.classifier.feed.sound is not None
                     found.append(prediction if wanted else replace(prediction, source=None))
+                    self.patches.append(patches.pop(loaded.item.number, None) if patches is not None else None)
                 if progress is not None:
                     progress(1)
         return found

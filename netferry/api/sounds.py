@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from netferry.api.reading import StrPath
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from netferry.runtime.predict import Classifier, Prediction
     from netferry.schemas.model import Model
 
@@ -30,25 +32,30 @@ def add_front_end(model: Model, name: str) -> None:
 
 
 def timelines(
-    classifier: Classifier, found: Sequence[Prediction], top: int, annotate: StrPath | None
+    classifier: Classifier,
+    found: Sequence[Prediction],
+    patches: Sequence[np.ndarray | None],
+    top: int,
+    annotate: StrPath | None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the best answers of every patch per item, and draw spectrogram and scores where ``annotate`` says.
 
     Several sounds are drawn into a file each, ``NAME-SOUND.png``.
 
+    Args:
+        patches: for each of ``found`` the scores of its patches; None for what is no sound, or could not be read.
+
     Raises:
         MissingExtra: drawing needs matplotlib.
         OutputError: a drawing cannot be written.
     """
-    from netferry.runtime.sounds import draw_timeline, read_sound, scores_over_time
+    from netferry.runtime.sounds import draw_timeline, read_sound
 
     assert classifier.feed.sound is not None
     recipe = classifier.feed.sound[1]
     out: dict[str, list[dict[str, Any]]] = {}
-    items = [p for p in found if p.error is None]
-    for prediction in items:
-        waveform = read_sound(prediction.source, recipe.sample_rate)
-        scores = scores_over_time(classifier.session, classifier.output.name, waveform)
+    items = [(p, scores) for p, scores in zip(found, patches, strict=True) if scores is not None]
+    for prediction, scores in items:
         names = classifier.labels or [f"class {i}" for i in range(scores.shape[1])]
         out[prediction.item] = [
             {"start": recipe.start(n), "top": [_answer(names, row, i) for i in (-row).argsort(kind="stable")[:top]]}
@@ -57,6 +64,7 @@ def timelines(
         if annotate is not None:
             from netferry.runtime.plots import write_figure
 
+            waveform = read_sound(prediction.source, recipe.sample_rate)
             place = Path(annotate)
             if len(items) > 1:
                 place = place.with_name(f"{place.stem}-{Path(prediction.item).stem}{place.suffix}")

@@ -12,7 +12,7 @@ import netferry
 from netferry.converters.waveform import add_front_end, record, remove_front_end
 from netferry.errors import InputError, UsageError
 from netferry.runtime.session import Session
-from netferry.runtime.sounds import read_sound, scores_over_time
+from netferry.runtime.sounds import read_sound, run_sound
 from netferry.schemas.graph import CANONICAL_IR, Builder
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Source
@@ -99,7 +99,7 @@ def test_without_a_front_end(folder: Path, tmp_path: Path) -> None:
     session = Session(tmp_path / "mine.onnx", "cpu")
     assert [p.shape[1:] for p in session.inputs] == [(96, 64)]
     file = folder / "low" / "0.wav"
-    patches = scores_over_time(session, "scores", read_sound(file, RATE))
+    patches = run_sound(session, read_sound(file, RATE), ["scores"])["scores"]
     assert len(patches) == RECIPES["yamnet"].patches(len(read_sound(file, RATE)))
     row = netferry.predict(tmp_path / "mine.onnx", file, top=3)["predictions"][0]
     for answer in row["top"]:

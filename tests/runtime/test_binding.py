@@ -208,7 +208,7 @@ def test_cuda() -> None:
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_the_measurement_beside_a_hand_written_loop_runs(device: str, tmp_path: Path) -> None:
-    """benchmarks/session_device.py takes the time; here: the device is used, both sides give what the processor gives."""
+    """benchmarks/session_device.py takes the time; here: the device is used, both sides agree with the processor."""
     from benchmarks.session_device import PARITY, measure
 
     if device == "cuda":

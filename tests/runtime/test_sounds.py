@@ -13,7 +13,7 @@ import netferry
 from netferry.converters.waveform import add_front_end
 from netferry.errors import InputError, NetferryError, UsageError
 from netferry.runtime.session import Session
-from netferry.runtime.sounds import draw_timeline, read_sound, scores_over_time, spectrogram
+from netferry.runtime.sounds import draw_timeline, read_sound, run_sound, spectrogram
 from netferry.schemas.graph import CANONICAL_IR, Builder
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Source
@@ -115,10 +115,12 @@ def folder_of_sounds(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_predict_on_a_folder(tmp_path: Path, recipe: str) -> None:
+def test_predict_on_a_folder(tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net = band_network(tmp_path / "net.onnx", recipe)
+    plain, runs = Session.run, []
+    monkeypatch.setattr(Session, "run", lambda self, *given: runs.append(1) or plain(self, *given))
     found = netferry.predict(net, [folder_of_sounds(tmp_path / "in")], top=3)
-    assert len(found["predictions"]) == 9
+    assert len(found["predictions"]) == len(runs) == 9  # a sound goes through the network once
     for row in found["predictions"]:
         assert row["top"][0]["label"] == Path(row["item"]).parent.name
         patches = found["timelines"][row["item"]]
@@ -155,7 +157,7 @@ def test_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no sound"):
         netferry.predict(net, [Path(__file__).resolve().parents[2] / "fixtures" / "digit_7_09.png"])
     with pytest.raises(UsageError):
-        scores_over_time(Session(_digits(tmp_path), "cpu"), "prob", np.zeros(9, np.float32))
+        run_sound(Session(_digits(tmp_path), "cpu"), np.zeros(9, np.float32), ["prob"])
 
 
 def _digits(tmp_path: Path) -> Path:
