@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ def compare(
     threads: int | None = None,
     out: StrPath | None = None,
     on_error: str = "fail",
+    workers: int | None = None,
+    data_options: Mapping[str, Any] | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
     """Compare networks: top-1 and top-5 accuracy, time relative to the fastest, size and memory.
@@ -39,8 +41,8 @@ def compare(
 
     Args:
         sources: two networks or more, each in one file of any format.
-        data: labelled data for the accuracy (see :func:`evaluate` for it, ``labels``, ``crop`` and ``crop_share``);
-            without it only time, size and memory are compared.
+        data: labelled data for the accuracy (see :func:`evaluate` for it, ``labels``, ``crop``, ``crop_share``,
+            ``on_error``, ``workers`` and ``data_options``); without it only time, size and memory are compared.
         device, batch_size, repeats, threads: how the times are taken.
         out: a folder for ``comparison.json``, ``.csv``, ``.png`` and ``.svg``; or a file with one of these suffixes.
 
@@ -51,7 +53,7 @@ def compare(
     Raises:
         UsageError: fewer than two networks, or networks that fix different batch sizes.
     """
-    from netferry.runtime.data import open_data
+    from netferry.api.features import opened
     from netferry.runtime.evaluate import crop_changes, evaluate
     from netferry.runtime.feed import Feed
     from netferry.runtime.plots import require_matplotlib
@@ -80,8 +82,8 @@ def compare(
             if many:
                 changes = crop_changes(crop, Feed(session), crop_share)
                 classifier = Classifier(session, labels=known, changes=changes)
-                found = evaluate(session, open_data(local), classifier=classifier, batch=batch_size, worst=0,
-                                 on_error=on_error)  # fmt: skip
+                found = evaluate(session, opened(local, session.inputs, data_options), classifier=classifier,
+                                 batch=batch_size, worst=0, on_error=on_error, workers=workers)  # fmt: skip
                 items = found.count
                 row |= {f"top{k}": v for k, v in found.top.items()} | {"ece": found.calibration["ece"]}
             row["bytes"] = _size(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ def evaluate(
     worst: int = 25,
     out: StrPath | None = None,
     on_error: str = "fail",
+    workers: int | None = None,
+    data_options: Mapping[str, Any] | None = None,
     changes: dict[str, Any] | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
@@ -49,6 +51,8 @@ def evaluate(
         out: a folder for ``report.json``, ``confusion.png`` and ``.csv``, ``per_class.csv``, ``calibration.png`` and
             ``mistakes.png``; a file ``*.json`` for the report alone.
         on_error: ``fail`` at a corrupt picture, or ``skip`` it.
+        workers: threads that decode.
+        data_options: further arguments of :func:`netferry.open_data`.
         changes: fields of the preprocessing to change.
 
     Returns:
@@ -60,7 +64,7 @@ def evaluate(
         UsageError: an item without label, or with one that is no class of the network.
         MissingExtra: scikit-learn, or matplotlib for the plots, is not installed.
     """
-    from netferry.runtime.data import open_data
+    from netferry.api.features import opened
     from netferry.runtime.evaluate import crop_changes
     from netferry.runtime.evaluate import evaluate as measure
     from netferry.runtime.feed import Feed
@@ -72,13 +76,16 @@ def evaluate(
         require_matplotlib()
     many = [data] if isinstance(data, (str, Path)) else list(data)
     with Transfers() as files:
-        items = open_data(files.inputs(many))
+        local = files.inputs(many)
         names, place = label_names(files.input(labels)), files.output(out)
         with as_onnx(files.input(source), files.input(weights), files.options(reading)) as path:
             session = Session(path, device=device)
             altered = {**(changes or {}), **crop_changes(crop, Feed(session), crop_share)}
             classifier = Classifier(session, labels=names, output=output, changes=altered)
-            found = measure(session, items, classifier=classifier, batch=batch_size, worst=worst, on_error=on_error)
+            found = measure(
+                session, opened(local, session.inputs, data_options), classifier=classifier, batch=batch_size,
+                worst=worst, on_error=on_error, workers=workers,
+            )  # fmt: skip
         result = {
             "model": str(source) if isinstance(source, (str, Path)) else source.graph.name,
             "data": [str(d) for d in many],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.evaluating import table
-from netferry.api.features import extractor_of
+from netferry.api.features import extractor_of, opened
 from netferry.api.predicting import as_onnx
 from netferry.api.reading import StrPath, label_names, load
 from netferry.api.remote import Transfers
@@ -20,6 +20,8 @@ from netferry.schemas.remote import plain_name
 if TYPE_CHECKING:
     import numpy as np
 
+    from netferry.runtime.data import Loaded
+    from netferry.runtime.feed import Feed, Tensors
     from netferry.runtime.predict import Classifier
     from netferry.schemas.model import Model
 
@@ -41,6 +43,9 @@ def visualize(
     device: str = "auto",
     batch_size: int = 16,
     seed: int = 0,
+    on_error: str = "fail",
+    workers: int | None = None,
+    data_options: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
@@ -56,16 +61,18 @@ def visualize(
         target: for ``cam``: the class, by name or number; by default the network's answer.
         out: a file (.png, .svg, .pdf) for one drawing, a folder for several.
         seed: for t-SNE.
+        on_error: ``fail`` at a picture that cannot be read, or ``skip`` it.
+        workers: threads that decode.
+        data_options: further arguments of :func:`netferry.open_data`.
         recipe: fields of the preprocessing to change.
 
     Returns:
-        ``kind``, ``layer``, ``method``, ``files``, and for each picture what was drawn.
+        ``kind``, ``layer``, ``method``, ``files``, ``skipped``, and for each picture what was drawn.
 
     Raises:
         UsageError: no such layer or class; a layer whose values are no pictures of channels.
         MissingExtra: matplotlib, scikit-learn, or torch for gradcam, is not installed.
     """
-    from netferry.runtime.data import open_data
     from netferry.runtime.plots import SUFFIXES, require_matplotlib
 
     require_matplotlib()
@@ -78,7 +85,7 @@ def visualize(
     if suffix and suffix.lower() not in SUFFIXES:
         raise UsageError(f"a drawing is a {', '.join(SUFFIXES)} file, or a folder of them", file=out)
     with Transfers() as files, ExitStack() as stack:
-        items, place = open_data(files.inputs(pictures)), Path(files.output(out))
+        items, place = opened(files.inputs(pictures), (), data_options), Path(files.output(out))
         path = stack.enter_context(as_onnx(files.input(source), files.input(weights), files.options(reading)))
         if kind == "cam" and method == "auto":
             method = "gradcam" if find_spec("torch") is not None else "occlusion"
@@ -86,6 +93,7 @@ def visualize(
         if chosen is None and method != "occlusion":
             chosen = _layer_of(path, last=kind != "activations")
         job = _Job(path, items, chosen, place, device, batch_size, dict(recipe or {}), label_names(files.input(labels)))
+        job.workers, job.on_error = workers, on_error
         if kind == "activations":
             found = job.activations()
         elif kind == "cam":
@@ -93,7 +101,7 @@ def visualize(
         else:
             found = job.map(method, seed)
     named = str(source) if isinstance(source, (str, Path)) else source.graph.name
-    return files.named({"model": named, "kind": kind, **found})
+    return files.named({"model": named, "kind": kind, **found, "skipped": job.skipped})
 
 
 def _layer_of(path: Path, *, last: bool) -> str:
@@ -123,6 +131,9 @@ class _Job:
     ) -> None:  # fmt: skip
         self.path, self.items, self.place, self.batch = path, items, place, batch
         self.device, self.recipe, self.labels = device, recipe, labels
+        self.workers: int | None = None
+        self.on_error = "fail"
+        self.skipped: list[dict[str, Any]] = []
         self.layer = ""  # occlusion looks into none
         if layer is not None:
             self.piece, self.extractor = extractor_of(path, [layer], "none", device, recipe)
@@ -139,6 +150,17 @@ class _Job:
         )
         return self.place / f"{number:03d} {safe[:120]}.png".replace(" ", "-")
 
+    def _loaded(self, feed: Feed, size: int = 1) -> Iterator[list[Loaded[Tensors]]]:
+        """The items that can be read, ``size`` at a time, decoded ahead."""
+        from netferry.runtime.data import load_ahead
+
+        for chunk in load_ahead(self.items, feed, size, workers=self.workers, on_error=self.on_error):
+            for loaded in chunk:
+                if loaded.error is not None:
+                    self.skipped.append({"item": loaded.item.id, "error": loaded.error.as_dict()})
+            if readable := [loaded for loaded in chunk if loaded.error is None]:
+                yield readable
+
     def activations(self) -> dict[str, Any]:
         """A mosaic for each picture."""
         from netferry.runtime.picture_charts import mosaic_chart
@@ -146,9 +168,10 @@ class _Job:
         from netferry.runtime.visualize import seen_picture, strongest
 
         rows: list[dict[str, Any]] = []
-        for number, item in enumerate(self.items):
-            feed = self.extractor.feed
-            (values,) = self.extractor([feed(item)])
+        feed = self.extractor.feed
+        for number, (loaded,) in enumerate(self._loaded(feed)):
+            item = loaded.item
+            (values,) = self.extractor([loaded.value or {}])
             channels = _as_channels(values[0], self.extractor.layers[0].last(values.ndim))
             shown = strongest(channels)
             left_out = f", the {len(shown)} strongest" if len(shown) < len(channels) else ""
@@ -174,8 +197,8 @@ class _Job:
         module: Any = self._module(classifier) if method == "gradcam" else None
         used = "occlusion" if module is None else "gradcam"
         rows: list[dict[str, Any]] = []
-        for number, item in enumerate(self.items):
-            tensors = classifier.feed(item)
+        for number, (loaded,) in enumerate(self._loaded(classifier.feed)):
+            item, tensors = loaded.item, loaded.value or {}
             tensor = tensors[classifier.session.inputs[0].name]
             scores = self._scores(classifier, tensor[None])[0]
             wanted = int(scores.argmax()) if target is None else _class_of(target, classifier, len(scores))
@@ -238,7 +261,6 @@ class _Job:
         """The layer's features of all pictures as points."""
         import numpy as np
 
-        from netferry.runtime.data import load_ahead
         from netferry.runtime.features.pool import pooled
         from netferry.runtime.picture_charts import feature_map
         from netferry.runtime.plots import write_figure
@@ -248,7 +270,7 @@ class _Job:
         names: list[str] = []
         classes: list[str | None] = []
         features: list[np.ndarray] = []
-        for chunk in load_ahead(self.items, self.extractor.feed, self.batch):
+        for chunk in self._loaded(self.extractor.feed, self.batch):
             (values,) = self.extractor([loaded.value for loaded in chunk if loaded.value is not None])
             features.append(pooled(values, "avg", channels_last=layer.last(values.ndim)))
             names.extend(loaded.item.id for loaded in chunk)

@@ -7,13 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from netferry.cli.app import app, show
+from netferry.cli.groups import ItemOptions, RunOptions, grouped
 from netferry.cli.options import URL, Json, Labels, Location
 from netferry.errors import UsageError
 
 
 @app.command()
+@grouped
 def compare(
     models: Annotated[list[Location] | None, typer.Argument(help="Two networks or more.", **URL)] = None,
+    *,
     zoo: Annotated[
         str | None, typer.Option("--zoo", help="Networks of the zoo by their published accuracy: all, or NAME,NAME.")
     ] = None,
@@ -26,11 +29,10 @@ def compare(
     ] = None,
     labels: Labels = None,
     crop: Annotated[str, typer.Option(help="model, center or none, as for evaluate.")] = "model",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Items per run.", min=1)] = 16,
+    run: RunOptions,
     repeats: Annotated[int, typer.Option(help="Timed runs of each network.", min=1)] = 20,
     threads: Annotated[int | None, typer.Option(help="Threads of one run.", min=1)] = None,
-    on_error: Annotated[str, typer.Option(help="What to do with a corrupt picture: fail or skip.")] = "fail",
+    items: ItemOptions,
     as_json: Json = False,
 ) -> None:
     """Compare networks by accuracy, time, size and memory.
@@ -43,12 +45,12 @@ def compare(
         if models or data:
             raise UsageError("--zoo goes neither with files nor with --data: its accuracies are the published ones")
         names = () if zoo == "all" else tuple(zoo.split(","))
-        timing: dict[str, Any] = {"device": device, "batch_size": batch_size, "repeats": repeats, "threads": threads}
+        timing: dict[str, Any] = {**vars(run), "repeats": repeats, "threads": threads}
         show(api.compare_zoo(names, out=output, **timing), as_json, "compare.compared")
         return
     result = api.compare(
-        models or [], data=data, labels=labels, crop=crop, device=device, batch_size=batch_size, repeats=repeats,
-        threads=threads, out=output, on_error=on_error,
+        models or [], data=data, labels=labels, crop=crop, repeats=repeats, threads=threads, out=output,
+        **vars(run), **items.arguments(),
     )  # fmt: skip
     show(result, as_json, "compare.compared")
 

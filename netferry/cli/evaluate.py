@@ -7,24 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from netferry.cli.app import app, show
-from netferry.cli.options import (
-    URL,
-    Format,
-    InputShape,
-    Json,
-    Labels,
-    Limit,
-    Location,
-    Plugin,
-    Weights,
-    reading_options,
-)
+from netferry.cli.groups import ItemOptions, RunOptions, SourceOptions, grouped
+from netferry.cli.options import URL, Json, Labels, Location, Weights
 
 
 @app.command()
+@grouped
 def evaluate(
     model: Annotated[Location, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
     data: Annotated[list[str], typer.Argument(help="A folder per class, an index with labels, a tar, arrays.")],
+    *,
     output: Annotated[
         Location | None,
         typer.Option("--output", "-o", help="Folder for report, plots and tables (or a .json file).", **URL),
@@ -33,15 +25,11 @@ def evaluate(
     labels: Labels = None,
     crop: Annotated[str, typer.Option(help="model, center (resize, then cut the centre) or none (stretch).")] = "model",
     crop_share: Annotated[float, typer.Option(help="For center: crop's side over the resized picture's.")] = 0.875,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Pictures per run.", min=1)] = 16,
+    run: RunOptions,
     scores: Annotated[str | None, typer.Option(help="Name of the output with the scores.")] = None,
     worst: Annotated[int, typer.Option(help="How many of the worst mistakes to show.", min=0, max=400)] = 25,
-    on_error: Annotated[str, typer.Option(help="What to do with a corrupt picture: fail or skip.")] = "fail",
-    format: Format = None,
-    input_shape: InputShape = None,
-    plugin: Plugin = None,
-    limit: Limit = None,
+    items: ItemOptions,
+    source: SourceOptions,
     as_json: Json = False,
 ) -> None:
     """Measure a classifier on labelled data: accuracy, confusion, calibration, worst mistakes.
@@ -57,20 +45,20 @@ def evaluate(
         labels=labels,
         crop=crop,
         crop_share=crop_share,
-        device=device,
-        batch_size=batch_size,
+        device=run.device,
+        batch_size=run.batch_size,
         output=scores,
         worst=worst,
         out=output,
-        on_error=on_error,
-        **reading_options(format, input_shape, limit, "dynamic", None, False, None, 0, plugin),
+        **items.arguments(),
+        **source.arguments(),
     )
     show(result, as_json, "evaluate.evaluated")
 
 
 def evaluated(result: dict[str, Any]) -> None:
     """Print accuracy, the classes and the worst mistakes."""
-    from netferry.cli.tables import listed
+    from netferry.cli.tables import listed, skipped
 
     tops = ", ".join(f"top-{k[3:]} {v:.2%}" for k, v in result.items() if k.startswith("top") and k[3:].isdigit())
     macro = result["macro"]
@@ -86,7 +74,6 @@ def evaluated(result: dict[str, Any]) -> None:
         typer.echo("\nworst mistakes")
         mistakes = [{**m, "confidence": f"{m['confidence']:.3f}"} for m in result["mistakes"][:10]]
         listed(mistakes, "item", "true", "predicted", "confidence")
-    for item in result["skipped"]:
-        typer.echo(f"skipped {item['item']}: {item['error']['reason']}", err=True)
+    skipped(result["skipped"])
     for file in result.get("files", ()):
         typer.echo(file)

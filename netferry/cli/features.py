@@ -77,7 +77,7 @@ def merge_features(
 
 def written(result: dict[str, Any]) -> None:
     """Print what is in the file."""
-    from netferry.cli.tables import listed
+    from netferry.cli.tables import listed, skipped
 
     shard = "" if result.get("shard", "1/1") == "1/1" else f", shard {result['shard']}"
     typer.echo(f"{result['output']}: {result['rows']} rows{shard}")
@@ -85,10 +85,7 @@ def written(result: dict[str, Any]) -> None:
         {"layer": c["name"], "shape": " × ".join(map(str, c["shape"])), "type": c["dtype"]} for c in result["layers"]
     ]
     listed(rows, "layer", "shape", "type")
-    for item in result["skipped"][:20]:
-        typer.echo(f"skipped {item['item']}: {item['error']}", err=True)
-    if len(result["skipped"]) > 20:
-        typer.echo(f"{len(result['skipped'])} items skipped; all are listed in {result['output']}.json", err=True)
+    skipped(result["skipped"], f"{result['output']}.json")
     for note in result.get("notes", []):
         typer.echo(f"note: {note}", err=True)
     if result.get("preprocessing_from") == "assumed" and result.get("preprocessing") is not None:

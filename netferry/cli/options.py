@@ -10,9 +10,9 @@ import typer
 from netferry.errors import UsageError
 
 
-def location(text: str) -> Path:
+def location(text: str | Path) -> Path:
     """A path, or a URL as it is (the API takes both; a Path would swallow a slash)."""
-    return text if "://" in text else Path(text)  # pyright: ignore[reportReturnType]
+    return text if "://" in str(text) else Path(text)  # pyright: ignore[reportReturnType]
 
 
 def beside(source: Path, suffix: str) -> Path:

@@ -111,10 +111,26 @@ def told(result: dict[str, Any]) -> None:
             OUT.print(f"{plain(result[name])}: {result['count']} items")
     for note in result.get("notes", []):
         _ERR.print(f"note: {plain(note)}")
-    for item in result.get("skipped", []):
-        _ERR.print(f"[yellow]skipped[/yellow] {plain(item['item'])}: {plain(item['error']['reason'])}")
+    skipped(result.get("skipped", []), result.get("output"))
     if result.get("preprocessing_from") == "assumed":
         _ERR.print("[yellow]warning[/yellow] the model carries no preprocessing: plain 0..255 values were assumed")
+
+
+def skipped(items: Sequence[dict[str, Any]], whole: str | None = None) -> None:
+    """Tell what could not be read: the first twenty, and how many there are.
+
+    Args:
+        whole: a file that lists them all.
+    """
+    for item in items[:20]:
+        error = item["error"]
+        reason = error["reason"] if isinstance(error, dict) else error
+        _ERR.print(f"[yellow]skipped[/yellow] {plain(item['item'])}: {plain(reason)}")
+    if items:
+        _ERR.print(
+            f"{len(items)} {'item' if len(items) == 1 else 'items'} skipped"
+            + (f"; see {plain(whole)}" if whole else "")
+        )
 
 
 def diagnosed(result: dict[str, Any]) -> None:

@@ -7,24 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from netferry.cli.app import app, show
-from netferry.cli.options import (
-    URL,
-    Format,
-    InputShape,
-    Json,
-    Labels,
-    Limit,
-    Location,
-    Plugin,
-    Weights,
-    reading_options,
-)
+from netferry.cli.groups import ItemOptions, RunOptions, SourceOptions, grouped
+from netferry.cli.options import URL, Json, Labels, Location, Weights
 
 
 @app.command()
+@grouped
 def visualize(
     model: Annotated[Location, typer.Argument(help="The network: .onnx, or any source format.", **URL)],
     pictures: Annotated[list[str], typer.Argument(help="Pictures, folders, patterns, an index.")],
+    *,
     kind: Annotated[
         str, typer.Option(help="activations (a mosaic), cam (where it looks) or map (features as points).")
     ] = "activations",
@@ -37,13 +29,10 @@ def visualize(
     ] = None,
     weights: Weights = None,
     labels: Labels = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Pictures per run.", min=1)] = 16,
+    run: RunOptions,
     seed: Annotated[int, typer.Option(help="Of t-SNE.")] = 0,
-    format: Format = None,
-    input_shape: InputShape = None,
-    plugin: Plugin = None,
-    limit: Limit = None,
+    items: ItemOptions,
+    source: SourceOptions,
     as_json: Json = False,
 ) -> None:
     """Draw what a network sees: channels of a layer, class activation maps, a map of features.
@@ -62,20 +51,24 @@ def visualize(
         out=output,
         weights=weights,
         labels=labels,
-        device=device,
-        batch_size=batch_size,
+        device=run.device,
+        batch_size=run.batch_size,
         seed=seed,
-        **reading_options(format, input_shape, limit, "dynamic", None, False, None, 0, plugin),
+        **items.arguments(),
+        **source.arguments(),
     )
     show(result, as_json, "visualize.visualized")
 
 
 def visualized(result: dict[str, Any]) -> None:
     """Print the files."""
+    from netferry.cli.tables import skipped
+
     how = [str(result[key]) for key in ("layer", "method") if key in result]
     typer.echo(f"{result['kind']}: {', '.join(how)}")
     for row in result.get("pictures", ()):
         said = f"  {row['label']} ({row['score']:.3f})" if "label" in row else ""
         typer.echo(f"{row['item']}{said}")
+    skipped(result["skipped"])
     for file in result["files"]:
         typer.echo(file)

@@ -32,14 +32,19 @@ def is_sound(name: str | os.PathLike[str]) -> bool:
 def in_folder(folder: Path) -> Iterator[Item]:
     """Yield the pictures of a folder, sorted by name, sub-folders included, hidden ones left out; or its sounds.
 
-    The label is the name of the first sub-folder on the way, as everybody's folder-per-class sets have it.
+    The label is the name of the first sub-folder on the way, as everybody's folder-per-class sets have it. Links to
+    folders are followed, but not back to a folder on the way.
 
     Raises:
         InputError: there are none.
     """
     found: list[Path] = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if not f.startswith(".")]
+    above: dict[str, set[tuple[int, int]]] = {}
+    for root, folders, files in os.walk(folder, followlinks=True):
+        here = os.stat(root)
+        seen = above.pop(root, set()) | {(here.st_dev, here.st_ino)}
+        folders[:] = [f for f in folders if not f.startswith(".") and _identity(root, f) not in seen]  # no way back
+        above |= {os.path.join(root, f): seen for f in folders}
         found += [Path(root, f) for f in files if not f.startswith(".") and (is_picture(f) or is_sound(f))]
     found = [f for f in found if is_picture(f)] or found
     if not found:
@@ -47,6 +52,15 @@ def in_folder(folder: Path) -> Iterator[Item]:
     for path in sorted(found, key=lambda p: p.parts):
         inside = path.relative_to(folder).parts
         yield Item(os.fspath(path), path, inside[0] if len(inside) > 1 else None)
+
+
+def _identity(root: str, folder: str) -> tuple[int, int] | None:
+    """What tells a folder from others, whatever it is called; None where it is gone."""
+    try:
+        found = os.stat(os.path.join(root, folder))
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def class_names(folder: Path) -> list[str]:

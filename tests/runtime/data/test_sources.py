@@ -58,6 +58,19 @@ def test_folder(folder: Path) -> None:
     assert seen(open_data([folder / "dog", folder / "cat/0.png"]), folder) == [("dog/2.png", None), ("cat/0.png", None)]
 
 
+def test_links_to_folders_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "kitten").symlink_to(folder / "cat")
+    (tmp_path / "set" / "tom").symlink_to(folder / "cat")
+    (folder / "cat" / "up").symlink_to(tmp_path / "set")
+    (folder / "cat" / "gone").symlink_to(tmp_path / "nowhere")
+    items = list(open_data(tmp_path / "set"))
+    own = len([p for p in (folder / "cat").iterdir() if p.suffix == ".png"])
+    assert {i.label for i in items} == {"kitten", "tom"}
+    assert sum(i.id.startswith(str(tmp_path / "set" / "kitten") + "/0") for i in items) == 1
+    assert len(items) == 2 * own + 2 * own  # each through the other once: set/kitten/up/tom
+
+
 def test_patterns(folder: Path) -> None:
     assert seen(open_data(f"{folder}/*/*.png"), folder) == [("cat/0.png", "cat"), ("dog/2.png", "dog")]
     assert seen(open_data(f"{folder}/cat/*.png"), folder) == [("cat/0.png", None)]
