@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netferry.api.datasets import pictures_of
 from netferry.api.reading import StrPath, load
 from netferry.errors import UsageError
 
@@ -29,7 +30,8 @@ def advise(
     """Advise how to use a pretrained network for new pictures.
 
     Args:
-        data: a folder with one sub-folder per class (one with train, validation and test folders: the training set).
+        data: a folder with one sub-folder per class (one with train, validation and test folders: the training set), or
+            a CSV file that names pictures and their classes.
         source, weights, reading: the network; see :func:`netferry.load`.
         seed: of the sample of at most 400 pictures that is looked at.
 
@@ -42,10 +44,10 @@ def advise(
         NetferryError: the network or the pictures cannot be read.
     """
     from netferry.api.retraining_inputs import assume_preprocessing
-    from netferry.runtime.data.folder import ImageFolder, ready_made
 
-    made = ready_made(data)
-    pictures: Pictures = ImageFolder(data) if made is None else made[0]
+    pictures = pictures_of(data)
+    if pictures.task != "classes":
+        raise UsageError(f"advise is for pictures of one class each, these have {pictures.task}", file=data)
     model = load(source, weights, **reading) if isinstance(source, (str, Path)) else source.copy()
     assume_preprocessing(model)
     counts = pictures.counts()

@@ -11,6 +11,22 @@ if TYPE_CHECKING:
     from netferry.runtime.data.folder import Pictures
 
 
+def pictures_of(data: StrPath) -> Pictures:
+    """Return the pictures of a folder with one sub-folder per class, of the training set where it holds sets, or those
+    that a CSV file names.
+
+    Raises:
+        InputError: no such folder, or one without classes or pictures.
+    """
+    from netferry.runtime.data.folder import ImageFolder, ready_made
+    from netferry.runtime.data.table import read_table
+
+    if Path(data).suffix.lower() == ".csv":
+        return read_table(data)
+    made = ready_made(data)
+    return ImageFolder(data) if made is None else made[0]
+
+
 def preview(pictures: StrPath, target: StrPath = "preview.png", *, n: int = 16, seed: int = 0) -> dict[str, Any]:
     """Draw a sheet of ``n`` random pictures with their labels, from a folder with one sub-folder per class.
 
@@ -28,15 +44,9 @@ def preview(pictures: StrPath, target: StrPath = "preview.png", *, n: int = 16, 
         InputError: no such folder, or one without classes or pictures.
         OutputError: the sheet cannot be written.
     """
-    from netferry.runtime.data.folder import ImageFolder, ready_made
     from netferry.runtime.data.preview import preview as draw
-    from netferry.runtime.data.table import read_table
 
-    if Path(pictures).suffix.lower() == ".csv":
-        found: Pictures = read_table(pictures)
-    else:
-        made = ready_made(pictures)
-        found = ImageFolder(pictures) if made is None else made[0]
+    found = pictures_of(pictures)
     shown = draw(found, target, n, seed=seed)
     rows = [{"item": item, "label": label} for item, label in shown]
     return {"file": str(target), "pictures": len(found), "classes": found.counts(), "shown": rows}

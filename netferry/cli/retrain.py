@@ -159,7 +159,10 @@ def advise(
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
-    """Advise how to retrain a network on given pictures. Example: netferry advise PICTURES/ net.onnx"""
+    """Advise how to retrain a network on given pictures.
+
+    Example: netferry advise fixtures/digits.csv digits.onnx
+    """
     from netferry import api
 
     reading = reading_options(format, input_shape, limit, "dynamic", None, False, None, 0, plugin)

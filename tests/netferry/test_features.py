@@ -328,7 +328,12 @@ def test_hostile_files_end_in_one_error(digits: Path, pictures: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_squeezenet_equals_caffe_and_a_torch_hook(tmp_path: Path) -> None:
-    """pool10 and fire9/concat on real pictures: BVLC Caffe's recorded blobs, and hooks on the torch module."""
+    """pool10 and fire9/concat on real pictures: BVLC Caffe's recorded blobs, and hooks on the torch module.
+
+    pool10 (values up to 37) agrees within 1e-4; fire9/concat (up to 904) within 1e-4 of its largest value. Absolutely
+    it is 8e-4 there, about ten steps of float32 at 904: against the network in float64 Caffe itself is off by 5.0e-4,
+    onnxruntime by 5.9e-4, torch by 4.2e-4.
+    """
     torch = pytest.importorskip("torch")
     folder = shared("data", "squeezenet_v1.1")
     model = netferry.load(
@@ -340,7 +345,7 @@ def test_squeezenet_equals_caffe_and_a_torch_hook(tmp_path: Path) -> None:
     found = loaded(tmp_path / "f.npz")
     for layer, blob in (("pool10", "pool10"), ("fire9/concat", "fire9__concat")):
         expected = reference[blob]
-        assert np.abs(found[layer] - expected).max() <= 1e-4 * np.abs(expected).max(), layer
+        assert np.abs(found[layer] - expected).max() <= 1e-4 * bound(layer, expected), layer
     pictures = sorted(shared("data", "images").glob("*.jpg"))
     features(model, shared("data", "images"), tmp_path / "g.npz", layers=["pool10", "fire9/concat"], pool="none")
     found = loaded(tmp_path / "g.npz")
@@ -358,7 +363,12 @@ def test_squeezenet_equals_caffe_and_a_torch_hook(tmp_path: Path) -> None:
         module(torch.from_numpy(data))
     assert len(seen) == 2
     for layer, expected in seen.items():
-        assert np.abs(found[layer] - expected).max() <= 1e-4 * np.abs(expected).max(), layer
+        assert np.abs(found[layer] - expected).max() <= 1e-4 * bound(layer, expected), layer
+
+
+def bound(layer: str, expected: np.ndarray) -> float:
+    """What the tolerance is relative to."""
+    return 1.0 if layer == "pool10" else float(np.abs(expected).max()) / 50
 
 
 @pytest.mark.slow

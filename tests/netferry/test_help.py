@@ -63,12 +63,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def call(line: str, folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "netferry", *shlex.split(line)],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+def call(line: str, folder: Path, serves: bool = False) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "netferry", *shlex.split(line)], cwd=folder, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(REPOSITORY), "BROWSER": "true"}, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, f"netferry {line}\n{done.stderr}"
+    with child:
+        if serves:  # until somebody ends it
+            assert child.stdout is not None
+            assert child.stdout.readline().startswith(("http://", "file://"))
+            child.terminate()
+        _, said = child.communicate(timeout=600)
+    assert child.returncode == 0 or (serves and child.returncode == 143), f"netferry {line}\n{said}"
 
 
 @pytest.mark.slow
@@ -77,4 +83,4 @@ def test_the_example_works(command: str, example: str | None, folder: Path) -> N
     assert example is not None
     for line in BEFORE.get(command, ()):
         call(line, folder)
-    call(example.removeprefix("netferry "), folder)
+    call(example.removeprefix("netferry "), folder, serves=command == "view")
