@@ -98,6 +98,7 @@ def evaluate(
             "batch_size": classifier.feed.batch or batch_size,
             **found.as_dict(),
             "confusion": _confusion(found),
+            "notes": classifier.feed.notes,
         }
         result = files.named(result)
         if place is not None:

@@ -125,6 +125,7 @@ def train_head(
         **report,
         "device": extractor.feed.session.device,
         "checks": written["checks"],
+        "notes": extractor.feed.notes,
         "skipped": [{"item": r.item, "error": r.error} for r in rows if r.error is not None],
     }
     return files.named(result)

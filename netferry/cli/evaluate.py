@@ -58,7 +58,7 @@ def evaluate(
 
 def evaluated(result: dict[str, Any]) -> None:
     """Print accuracy, the classes and the worst mistakes."""
-    from netferry.cli.tables import listed, skipped
+    from netferry.cli.tables import listed, noted, skipped
 
     tops = ", ".join(f"top-{k[3:]} {v:.2%}" for k, v in result.items() if k.startswith("top") and k[3:].isdigit())
     macro = result["macro"]
@@ -74,6 +74,7 @@ def evaluated(result: dict[str, Any]) -> None:
         typer.echo("\nworst mistakes")
         mistakes = [{**m, "confidence": f"{m['confidence']:.3f}"} for m in result["mistakes"][:10]]
         listed(mistakes, "item", "true", "predicted", "confidence")
+    noted(result)
     skipped(result["skipped"])
     for file in result.get("files", ()):
         typer.echo(file)

@@ -77,7 +77,7 @@ def merge_features(
 
 def written(result: dict[str, Any]) -> None:
     """Print what is in the file."""
-    from netferry.cli.tables import listed, skipped
+    from netferry.cli.tables import listed, noted, skipped
 
     shard = "" if result.get("shard", "1/1") == "1/1" else f", shard {result['shard']}"
     typer.echo(f"{result['output']}: {result['rows']} rows{shard}")
@@ -86,7 +86,4 @@ def written(result: dict[str, Any]) -> None:
     ]
     listed(rows, "layer", "shape", "type")
     skipped(result["skipped"], f"{result['output']}.json")
-    for note in result.get("notes", []):
-        typer.echo(f"note: {note}", err=True)
-    if result.get("preprocessing_from") == "assumed" and result.get("preprocessing") is not None:
-        typer.echo("warning: the model carries no preprocessing: plain 0..255 values were assumed", err=True)
+    noted(result)

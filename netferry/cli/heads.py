@@ -77,7 +77,7 @@ def train_head(
 
 def trained(result: dict[str, Any]) -> None:
     """Print what was learned and how well."""
-    from netferry.cli.tables import listed, skipped
+    from netferry.cli.tables import listed, noted, skipped
 
     typer.echo(f"{result['output']}: {result['classifier']} on {result['features']} features of {result['layer']}")
     listed([{"class": name, "items": count} for name, count in result["classes"].items()], "class", "items")
@@ -89,4 +89,5 @@ def trained(result: dict[str, Any]) -> None:
         )
     if crossed is not None:
         typer.echo(f"accuracy {crossed['mean']:.3f} ± {crossed['std']:.3f} in {crossed['folds']}-fold cross-validation")
+    noted(result)
     skipped(result["skipped"])

@@ -28,7 +28,10 @@ def rebatch(
     report: Annotated[Path | None, typer.Option(help="Write the report (JSON) here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a baked-in batch dynamic. Example: netferry rebatch fixtures/digits.prototxt digits.onnx --traced 1"""
+    """Make a baked-in batch dynamic.
+
+    Example: netferry rebatch fixtures/digits.prototxt any.onnx -w fixtures/digits.caffemodel --traced 1
+    """
     from netferry import api
 
     axes: dict[str, int] = {}

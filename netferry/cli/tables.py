@@ -109,10 +109,15 @@ def told(result: dict[str, Any]) -> None:
     for name in ("output", "out_raw"):
         if name in result:
             OUT.print(f"{plain(result[name])}: {result['count']} items")
+    skipped(result.get("skipped", []), result.get("output"))
+    noted(result)
+
+
+def noted(result: dict[str, Any]) -> None:
+    """Tell what happened on the way: smaller batches than asked for, a recipe that had to be assumed."""
     for note in result.get("notes", []):
         _ERR.print(f"note: {plain(note)}")
-    skipped(result.get("skipped", []), result.get("output"))
-    if result.get("preprocessing_from") == "assumed":
+    if result.get("preprocessing_from") == "assumed" and result.get("preprocessing") is not None:
         _ERR.print("[yellow]warning[/yellow] the model carries no preprocessing: plain 0..255 values were assumed")
 
 

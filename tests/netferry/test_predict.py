@@ -108,6 +108,25 @@ def test_shards_and_arrays(digits: Path, tmp_path: Path) -> None:
     assert [row["top"] for row in from_file] == [row["top"] for row in from_arrays]
 
 
+def test_memory_that_does_not_suffice_is_told(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half the batch is tried, and predict and evaluate say so; the answers are the same."""
+    from netferry.errors import OutOfMemory
+
+    plain = Session.run
+
+    def small(self: Session, feeds: Any, outputs: Any = None) -> Any:
+        if len(feeds["data"]) > 4:
+            raise OutOfMemory("too many")
+        return plain(self, feeds, outputs)
+
+    monkeypatch.setattr(Session, "run", small)
+    found = predict(digits, [FIXTURES / "digits.csv"], batch_size=8)
+    assert found["notes"] == ["out of memory at 8 items: batches of 4 from here on"]
+    assert found["count"] == len(PICTURES)
+    measured = netferry.evaluate(digits, FIXTURES / "digits.csv", batch_size=8)
+    assert (measured["top1"], measured["notes"]) == (1.0, found["notes"])
+
+
 def test_wrong_outputs(digits: Path, tmp_path: Path) -> None:
     for given in ({"output": tmp_path / "p.xls"}, {"out_raw": tmp_path / "p.csv"}, {"top": 0}):
         with pytest.raises(UsageError):

@@ -219,6 +219,16 @@ def test_equals_scikit_learn_on_the_digits(tmp_path: Path) -> None:
     assert np.mean([row["precision"] for row in found.per_class]) == pytest.approx(expected)
 
 
+def test_an_index_with_columns_of_its_own(tmp_path: Path) -> None:
+    rows = [f"{p},{p.name.split('_')[1]}" for p in sorted(FIXTURES.glob("digit_*.png"))]
+    (tmp_path / "in.csv").write_text("id,where,what\n" + "".join(f"0,{row}\n" for row in rows))
+    columns = {"path_column": "where", "label_column": "what"}
+    net = digits(tmp_path)
+    assert netferry.evaluate(net, tmp_path / "in.csv", data_options=columns)["top1"] == 1.0
+    compared = netferry.compare([net, net], data=tmp_path / "in.csv", data_options=columns, repeats=1)
+    assert [row["top1"] for row in compared["models"]] == [1.0, 1.0]
+
+
 def test_corrupt_pictures(tmp_path: Path) -> None:
     model = digits(tmp_path)
     (tmp_path / "data" / "seven").mkdir(parents=True)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import netferry
-from netferry.errors import UsageError
+from netferry.errors import InputError, UsageError
 from netferry.runtime.picture_charts import feature_map, mosaic_chart, overlay_chart
 from netferry.runtime.visualize import in_two_dimensions, occlusion_map, scaled_to, strongest
 from tests.runtime.test_evaluate import FIXTURES, digits
@@ -142,6 +142,23 @@ def test_several_pictures_go_into_a_folder(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(UsageError, match="give a folder"):
         netferry.visualize(digits(tmp_path), pictures, out=tmp_path / "one.png")
+
+
+@pytest.mark.parametrize("kind", ["activations", "cam", "map"])
+def test_what_cannot_be_read_is_skipped_and_listed(kind: str, tmp_path: Path) -> None:
+    """And an index with its own names of columns, as for the other verbs."""
+    net = digits(tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    rows = [str(p) for p in sorted(FIXTURES.glob("digit_*.png"))[:3]]
+    (tmp_path / "in.csv").write_text("where,what\n" + "".join(f"{r},a\n" for r in [rows[0], "broken.png", *rows[1:]]))
+    options: dict[str, Any] = {"data_options": {"path_column": "where", "label_column": "what"}, "kind": kind}
+    out = tmp_path / ("map.png" if kind == "map" else "drawn")
+    method = {"method": "occlusion"} if kind == "cam" else {}
+    found = netferry.visualize(net, [tmp_path / "in.csv"], out=out, on_error="skip", **options, **method)
+    assert [s["item"] for s in found["skipped"]] == [str(tmp_path / "broken.png")]
+    assert (found["items"] if kind == "map" else len(found["pictures"])) == 3
+    with pytest.raises(InputError, match=r"broken\.png"):
+        netferry.visualize(net, [tmp_path / "in.csv"], out=tmp_path / "other", **options, **method)
 
 
 def test_the_map_separates_what_is_apart_and_writes_its_points(tmp_path: Path) -> None:
