@@ -82,15 +82,15 @@ class Dense(nn.Module):
         return torch.cat([x, self.body(x)], 1)
 
 
-def densenet121(classes: int = 1000) -> nn.Module:
+def densenet(counts: tuple[int, ...], classes: int = 1000) -> nn.Module:
     """Huang et al. 2016."""
     layers: list[nn.Module] = [*_normed(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     inside = 64
-    for i, count in enumerate((6, 12, 24, 16)):
+    for i, count in enumerate(counts):
         for _ in range(count):
             layers.append(Dense(inside, 32))
             inside += 32
-        if i < 3:
+        if i < len(counts) - 1:
             layers += [
                 nn.BatchNorm2d(inside),
                 nn.ReLU(),
@@ -100,6 +100,16 @@ def densenet121(classes: int = 1000) -> nn.Module:
             inside //= 2
     layers += [nn.BatchNorm2d(inside), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(inside, classes))
+
+
+def densenet121() -> nn.Module:
+    """DenseNet of 121 layers."""
+    return densenet((6, 12, 24, 16))
+
+
+def densenet201() -> nn.Module:
+    """DenseNet of 201 layers."""
+    return densenet((6, 12, 48, 32))
 
 
 NATIVES = {"resnet50": resnet50, "mobilenet_v2": mobilenet_v2, "densenet121": densenet121}

@@ -14,12 +14,15 @@ from enum import StrEnum
 from typing import Any
 
 from netferry.schemas.ir import ir
+from netferry.schemas.walk import bodies_of
 
 LAYER, LAYER_TYPE, ROLE = "netferry.layer", "netferry.layer_type", "netferry.role"
 LIES = "netferry.lies"
 """On a node: how its (first) output lies, where the source may think of its axes in another order. JSON: ``order`` (for
 each place the source's axis), ``channels`` (``first``, ``last``), ``flat`` (of a flattened tensor: the source's
 ``sizes`` and the ``order`` in which they lie)."""
+TRAINING = "netferry.training"
+"""metadata of an Identity or Dropout: what happens there in training, as JSON"""
 
 
 class Role(StrEnum):
@@ -193,10 +196,9 @@ def read_by(node: ir.Node) -> Iterable[ir.Value]:
     for value in node.inputs:
         if value is not None:
             yield value
-    for attribute in node.attributes.values():
-        for inner in graphs_of(attribute):
-            for inside in inner:
-                yield from read_by(inside)
+    for body in bodies_of(node):
+        for inside in body:
+            yield from read_by(inside)
 
 
 def graphs_of(attribute: ir.Attr) -> list[ir.Graph]:

@@ -20,6 +20,7 @@ from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, LAYER_TYPE, LIES, ROLE, Role, role_by_use
 from netferry.schemas.model import Model, Note
 from netferry.schemas.preprocessing import Preprocessing
+from netferry.schemas.walk import bodies_in, nodes_of
 
 SOURCE, LABELS, PREPROCESSING = "netferry.source", "netferry.labels", "netferry.preprocessing"
 VERSION, NAMES = "netferry.version", "netferry.names"
@@ -241,22 +242,15 @@ def _take_roles(model: Model) -> None:
 
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """All nodes of a model, those of subgraphs and functions included."""
-    yield from model.graph.all_nodes()
-    for function in model.functions.values():
-        yield from function.all_nodes()
+    for graph in (model.graph, *model.functions.values()):
+        yield from nodes_of(graph)
 
 
 def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
     """The main graph and all subgraphs, those in functions included."""
     yield model.graph
-    for node in all_nodes(model):
-        for attribute in node.attributes.values():
-            if attribute.is_ref():
-                continue
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield attribute.as_graph()
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                yield from attribute.as_graphs()
+    for graph in (model.graph, *model.functions.values()):
+        yield from bodies_in(graph)
 
 
 def _is_texts(value: Any) -> bool:

@@ -26,6 +26,7 @@ from netferry.schemas.layers import (
 )
 from netferry.schemas.preprocessing import Preprocessing
 from netferry.schemas.tensors import array_tensor, computed_tensor, filler_of, uninitialised_tensor
+from netferry.schemas.walk import nodes_of
 
 if TYPE_CHECKING:
     from netferry.schemas.head import Head
@@ -285,7 +286,7 @@ class Model:
 
     def nodes(self) -> Iterator[ir.Node]:
         """All nodes, those of subgraphs included."""
-        return self.graph.all_nodes()
+        return nodes_of(self.graph)
 
 
 def _rule(name: str) -> Callable[..., Any]:

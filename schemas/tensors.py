@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,16 @@ from netferry.errors import Uninitialised, quoted
 from netferry.schemas.ir import ir
 
 _UNINITIALISED = "netferry.uninitialised"
+_MAPPED_FROM = 1 << 16
+"""bytes up to which a tensor is read whole, sooner than its file is mapped"""
+_AS_STORED = frozenset(
+    (
+        *(ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.BOOL),
+        *(ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64),
+        *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64),
+    )
+)
+"""types whose values lie in a file as they lie in memory"""
 
 
 def file_tensor(
@@ -107,6 +118,18 @@ def filler_of(tensor: ir.TensorProtocol | None) -> dict[str, object] | None:
     return None if text is None else json.loads(text)
 
 
+def constant_tensor(value: ir.Value) -> ir.TensorProtocol | None:
+    """The tensor of an initializer or of a Constant node, of whatever form; None where the value is computed."""
+    if value.const_value is not None:
+        return value.const_value
+    node = value.producer()
+    if node is not None and node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+        held = node.attributes.data.get("value")
+        if held is not None and held.type == ir.AttributeType.TENSOR and not held.is_ref():
+            return held.value
+    return ir.convenience.get_const_tensor(value)
+
+
 def array_of(value: ir.Value | ir.TensorProtocol | None) -> np.ndarray | None:
     """Return a constant's values as an array of its own, or None where it is no constant.
 
@@ -116,10 +139,35 @@ def array_of(value: ir.Value | ir.TensorProtocol | None) -> np.ndarray | None:
     if tensor is None or filler_of(tensor) is not None:
         return None
     if isinstance(tensor, ir.ExternalTensor):
+        if tensor.dtype in _AS_STORED:
+            array = np.empty(tuple(tensor.shape.numpy()), tensor.dtype.numpy())
+            if read_into(tensor, array):
+                return array
         array = np.array(tensor.numpy())
         tensor.release()
         return array
     return tensor.numpy()
+
+
+def read_into(tensor: ir.ExternalTensor, out: np.ndarray) -> bool:
+    """Read the values of a tensor in a file into an array of its size, in one go and without mapping the file.
+
+    Returns False, with ``out`` in disorder, where that cannot be: the way through onnx_ir tells why.
+    """
+    if tensor.dtype not in _AS_STORED or sys.byteorder != "little" or not out.flags.c_contiguous:
+        return False
+    todo: memoryview[int] = out.reshape(-1).view(np.uint8).data
+    try:
+        with open(tensor.path, "rb", buffering=0) as file:
+            file.seek(tensor.offset or 0)
+            while todo:
+                count = file.readinto(todo)
+                if not count:
+                    return False
+                todo = todo[count:]
+    except OSError:
+        return False
+    return True
 
 
 def sample_of(value: ir.Value | ir.TensorProtocol | None, most: int) -> np.ndarray | None:
@@ -130,9 +178,10 @@ def sample_of(value: ir.Value | ir.TensorProtocol | None, most: int) -> np.ndarr
     tensor: ir.TensorProtocol | None = value.const_value if isinstance(value, ir.Value) else value
     if tensor is None or filler_of(tensor) is not None:
         return None
-    flat = np.asarray(tensor.numpy()).reshape(-1)
+    small = tensor.nbytes <= _MAPPED_FROM
+    flat = np.asarray(array_of(tensor) if small else tensor.numpy()).reshape(-1)
     sample = np.array(flat[:: max(1, -(-flat.size // most))])
-    if isinstance(tensor, ir.ExternalTensor):
+    if isinstance(tensor, ir.ExternalTensor) and not small:
         del flat
         tensor.release()
     return sample

@@ -12,9 +12,10 @@ from collections import defaultdict
 
 from netferry.converters.onnx.scopes import MOVERS, Scope, is_made, parameter_name, scopes_of
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import LAYER, LAYER_TYPE, graphs_of, layer_of, read_by
+from netferry.schemas.layers import LAYER, LAYER_TYPE, layer_of, read_by
 from netferry.schemas.model import Model, Note
 from netferry.schemas.ties import read_by_several, shared_parameters, told
+from netferry.schemas.walk import bodies_of
 
 _SIZES = frozenset((
     "Shape", "Size", "Gather", "Unsqueeze", "Squeeze", "Concat", "Cast", "Slice", "Add", "Sub", "Mul", "Div", "Floor",
@@ -93,7 +94,7 @@ def _helpers(nodes: list[ir.Node]) -> set[ir.Node]:
     sizes: set[ir.Value] = set()
     helpers: set[ir.Node] = set()
     for node in nodes:
-        if any(graphs_of(a) for a in node.attributes.values()):
+        if bodies_of(node):
             continue
         read = [v for v in node.inputs if v is not None]
         if all(v in fixed or v.is_initializer() for v in read):

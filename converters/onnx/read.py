@@ -133,8 +133,9 @@ def _place_weights(model: ir.Model, data: DataFiles, token: str, *, missing_allo
         for attribute in list(node.attributes.values()):
             if attribute.is_ref():
                 continue
-            if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.as_tensor(), ir.ExternalTensor):
-                tensor = placed(attribute.as_tensor())
+            # as_tensor() asks whether the value obeys a protocol, member by member
+            if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
+                tensor = placed(attribute.value)
                 node.attributes.add(ir.AttrTensor(attribute.name, tensor, attribute.doc_string))
             elif attribute.type == ir.AttributeType.TENSORS:
                 tensors = [placed(t) for t in attribute.as_tensors()]

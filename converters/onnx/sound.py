@@ -34,14 +34,15 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
     """
     if not proto.HasField("graph"):
         raise MalformedFile("not an ONNX model: it has no graph")
-    _check_text(proto)
+    graphs, nodes = list(all_proto_graphs(proto)), list(proto_nodes(proto))
+    _check_text(proto, graphs, nodes)
     if not proto.HasField("ir_version") or proto.ir_version < 1:
         raise MalformedFile("not an ONNX model: it has no IR version")
     if proto.ir_version >= 3 and not proto.opset_import:
         raise MalformedFile("it imports no operator set")
     _once((o.domain or "ai.onnx" for o in proto.opset_import), "the operator set")
     _once((f"{f.domain}.{f.name}:{getattr(f, 'overload', '')}" for f in proto.functions), "the function")
-    for graph in all_proto_graphs(proto):
+    for graph in graphs:
         names = [t.name for t in graph.initializer] + [t.values.name for t in graph.sparse_initializer]
         _once(names, "the initializer")
         if "" in names:
@@ -49,21 +50,21 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
         _once((v.name for v in graph.input), "the input")
         for tensor in graph.initializer:
             _check_tensor(tensor, limits)
-    for node in proto_nodes(proto):
+    for node in nodes:
         for attribute in node.attribute:
             for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:
                 _check_tensor(tensor, limits, node.name)
     _check_expansion(proto, limits)
 
 
-def _check_text(proto: onnx.ModelProto) -> None:
+def _check_text(proto: onnx.ModelProto, graphs: list[onnx.GraphProto], nodes: list[onnx.NodeProto]) -> None:
     """Raise where a name is not UTF-8, as onnx.proto demands: protobuf then gives bytes for text."""
-    for text in _texts(proto):
+    for text in _texts(proto, graphs, nodes):
         if not isinstance(text, str):
             raise MalformedFile(f"a name or text is not UTF-8: {quoted(repr(text))}")
 
 
-def _texts(proto: onnx.ModelProto) -> Iterator[object]:
+def _texts(proto: onnx.ModelProto, graphs: list[onnx.GraphProto], nodes: list[onnx.NodeProto]) -> Iterator[object]:
     yield from (proto.producer_name, proto.producer_version, proto.domain, proto.doc_string)
     for opset in proto.opset_import:
         yield opset.domain
@@ -74,12 +75,12 @@ def _texts(proto: onnx.ModelProto) -> Iterator[object]:
     for holder in (proto, proto.graph, *proto.functions):
         for entry in holder.metadata_props:
             yield from (entry.key, entry.value)
-    for graph in all_proto_graphs(proto):
+    for graph in graphs:
         yield from (graph.name, graph.doc_string)
         for tensor in graph.initializer:
             yield from (tensor.name, tensor.doc_string)
         yield from _described([*graph.input, *graph.output, *graph.value_info])
-    for node in proto_nodes(proto):
+    for node in nodes:
         yield from (node.name, node.op_type, node.domain, node.doc_string, *node.input, *node.output)
         for attribute in node.attribute:
             yield from (attribute.name, attribute.ref_attr_name)

@@ -8,6 +8,7 @@ import onnx
 import onnx.checker
 
 from netferry.schemas.ir import ir
+from netferry.schemas.walk import bodies_of, nodes_of
 
 _INITIALIZERS, _ATTRIBUTES, _WHERE = "netferry.sparse_initializers", "netferry.sparse_attributes", "netferry.sparse_at"
 _SPARSE = (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
@@ -49,7 +50,7 @@ def keep(model: ir.Model, proto: onnx.ModelProto, kept: Kept) -> int:
 
 def _declare(graph: ir.Graph, tensors: dict[str, onnx.SparseTensorProto]) -> None:
     """Give values that stand for sparse initializers their type and shape."""
-    for node in graph.all_nodes():
+    for node in nodes_of(graph):
         for value in node.inputs:
             if value is None or value.name not in tensors or value.producer() is not None or value.is_graph_input():
                 continue
@@ -141,15 +142,8 @@ def _ir_graphs(model: ir.Model) -> Iterator[tuple[_Place, ir.Graph | ir.Function
         at, graph = pending.pop()
         yield at, graph
         for i, node in enumerate(graph):
-            inner: list[ir.Graph] = []
-            for a in node.attributes.values():
-                if a.is_ref():
-                    continue
-                if a.type == ir.AttributeType.GRAPH:
-                    inner.append(a.as_graph())
-                elif a.type == ir.AttributeType.GRAPHS:
-                    inner.extend(a.as_graphs())
-            pending += [((*at, i, k), g) for k, g in enumerate(inner)]
+            if node.attributes.data:
+                pending += [((*at, i, k), g) for k, g in enumerate(bodies_of(node))]
 
 
 def _ir_nodes(model: ir.Model) -> Iterator[tuple[_Place, ir.Node]]:

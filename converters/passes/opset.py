@@ -8,6 +8,7 @@ once. Names of nodes and values, metadata and provenance survive; onnx's own con
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from netferry.converters.passes.opset_schema import (
     bad_types,
     carry_attributes,
     changed,
+    covers,
     raw_schema,
     schema_of,
     widened,
@@ -30,6 +32,7 @@ from netferry.errors import MalformedFile, UnsupportedOpset, UsageError, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import layer_of
 from netferry.schemas.model import Model, Note
+from netferry.schemas.walk import nodes_of
 
 LOWEST, HIGHEST, LOWEST_TARGET = 1, 28, 11
 RUNS_FROM = 7
@@ -44,7 +47,7 @@ for _module in pkgutil.iter_modules(passes.__path__):
         importlib.import_module(f"{passes.__name__}.{_module.name}")
 
 
-def to_opset(model: Model, target: int) -> list[Note]:
+def to_opset(model: Model, target: int, *, restore: bool = True) -> list[Note]:
     """Say the model at another opset, in place; subgraphs and functions included.
 
     On failure the model is as it was (an equal copy of its graph is put back).
@@ -52,6 +55,7 @@ def to_opset(model: Model, target: int) -> list[Note]:
     Args:
         model: a model at opset 1 to 28.
         target: 11 to 28; onnxruntime 1.31 reads up to 26.
+        restore: False leaves a model that cannot be said there half done: for a copy that is thrown away then.
 
     Returns:
         What a user may want to know.
@@ -64,19 +68,19 @@ def to_opset(model: Model, target: int) -> list[Note]:
     if not LOWEST_TARGET <= target <= HIGHEST:
         raise UsageError(f"opset {target} is out of range ({LOWEST_TARGET} to {HIGHEST})")
     source = model.opset
-    if source == 0 and all(node.domain not in ("", "ai.onnx") for node in model.graph.all_nodes()):
+    if source == 0 and all(node.domain not in ("", "ai.onnx") for node in nodes_of(model.graph)):
         return []  # other domains only: nothing is said in standard operators
     if not LOWEST <= source <= HIGHEST:
         raise UnsupportedOpset(f"the model's opset {source} is out of range ({LOWEST} to {HIGHEST})", file=_file(model))
     same = source == target and all(_version(f) == target for f in model.ir.functions.values())
     if same and unreadable(model) is None:
         return []
-    kept = model.ir.clone()
+    kept = model.ir.clone() if restore or model.ir.functions else model.ir
     failures = _convert(model.ir, target)
     notes: list[Note] = []
     if failures and model.ir.functions:
         # inside a function no type is known; written out where it is called, all are
-        model.ir, kept = kept, kept.clone()
+        model.ir, kept = kept, kept.clone() if restore else kept
         importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
         failures = _convert(model.ir, target)
         notes.append(Note("folded", f"functions were written out where they are called, to say them at opset {target}"))
@@ -91,7 +95,7 @@ def _convert(model: ir.Model, target: int) -> list[tuple[str, str, str, int]]:
     failures = []
     for root in [model.graph, *model.functions.values()]:
         journey = _Journey(root)
-        journey.carry(list(root.all_nodes()), _version(root), target)
+        journey.carry(list(nodes_of(root)), _version(root), target)
         failures += journey.failures
         root.opset_imports.pop("ai.onnx", None)
         root.opset_imports[""] = target
@@ -145,7 +149,7 @@ class _Journey:
             for node in nodes:
                 if node.graph is None:  # a constant that is an attribute now
                     continue
-                if not changed(node.op_type, version):
+                if not changed(node.op_type, version) or (not down and _only_wider(node.op_type, version)):
                     ahead.append(node)
                     continue
                 try:
@@ -206,6 +210,13 @@ class _Journey:
             for text in bad_types(one, schema).values():
                 raise Cannot(f"its form there needs {one.op_type} of {text}")
         return standing
+
+
+@functools.lru_cache(4096)
+def _only_wider(op: str, version: int) -> bool:
+    """Whether an operator only took more at a version than before: each node that was valid is, and says the same."""
+    old, new = raw_schema(op, version - 1), schema_of(op, version)
+    return (op, version) not in LIFT and old is not None and new is not None and covers(new, old)
 
 
 def _replace(b: Rewriter, values: Sequence[ir.Value | None]) -> None:
@@ -272,11 +283,11 @@ def _lacks_inputs(node: ir.Node, schema: Any) -> bool:
 def unreadable(model: Model) -> str | None:
     """Why runtimes of today do not read the model at its own opset, or None where they do."""
     opset = model.opset
-    if not any(node.domain in ("", "ai.onnx") for node in model.graph.all_nodes()):
+    if not any(node.domain in ("", "ai.onnx") for node in nodes_of(model.graph)):
         return None
     if opset < RUNS_FROM:
         return f"opset {opset}"
-    for node in model.graph.all_nodes():
+    for node in nodes_of(model.graph):
         level = level_of(node, opset)
         if level is None:
             return f"the operator {node.op_type}, which is gone"

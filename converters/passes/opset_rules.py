@@ -19,7 +19,8 @@ from netferry.errors import MalformedFile
 from netferry.schemas.graph import Builder, Dim, Operand
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import ROLE, Role
-from netferry.schemas.tensors import array_of
+from netferry.schemas.tensors import array_of, constant_tensor
+from netferry.schemas.walk import bodies_in, nodes_of
 
 
 class Cannot(Exception):
@@ -37,11 +38,11 @@ class Names:
     def of(cls, graph: ir.Graph | ir.Function) -> Names:
         """Collect the names of a graph and its subgraphs."""
         names = cls()
-        graphs: list[Any] = [graph, *graph.subgraphs()]
+        graphs: list[Any] = [graph, *bodies_in(graph)]
         for one in graphs:
             names.values.update(v.name or "" for v in one.inputs)
             names.values.update(getattr(one, "initializers", {}))
-        for node in graph.all_nodes():
+        for node in nodes_of(graph):
             names.nodes.add(node.name or "")
             names.values.update(v.name or "" for v in node.outputs)
         return names
@@ -244,7 +245,7 @@ def fixed_array(value: ir.Value) -> np.ndarray | None:
             return None
         if any(a.is_ref() for a in node.attributes.values()) or "sparse_value" in node.attributes:
             return None
-        tensor = ir.convenience.get_const_tensor(value)
+        tensor = constant_tensor(value)
     return array_of(tensor)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import onnx
@@ -41,6 +42,7 @@ _WIDER: dict[str, dict[ir.DataType, ir.DataType]] = {
 """Per operator, the type in which a narrow one's values are computed exactly."""
 
 
+@functools.lru_cache(4096)
 def raw_schema(op: str, opset: int) -> onnx.defs.OpSchema | None:
     """The operator's schema at an opset, deprecated or not; None where it is not there yet."""
     try:
@@ -55,12 +57,43 @@ def schema_of(op: str, opset: int) -> onnx.defs.OpSchema | None:
     return None if schema is None or schema.deprecated else schema
 
 
+@functools.lru_cache(4096)
 def changed(op: str, opset: int) -> bool:
     """Whether the operator is new, gone or another at ``opset``, against the opset before."""
     try:
         return onnx.defs.get_schema(op, opset, "").since_version == opset
     except onnx.defs.SchemaError:
         return False
+
+
+def covers(new: onnx.defs.OpSchema, old: onnx.defs.OpSchema) -> bool:
+    """Whether every node that is valid under ``old`` is valid under ``new`` and means the same by the schemas' word.
+
+    The attributes and their defaults are equal, inputs and outputs stand where they stood and may be of every type
+    that they could be of.
+    """
+    if {name: (a.type, _default(a)) for name, a in old.attributes.items()} != {
+        name: (a.type, _default(a)) for name, a in new.attributes.items() if name in old.attributes or a.required
+    }:
+        return False
+    if new.min_input > old.min_input or len(new.inputs) < len(old.inputs) or len(new.outputs) < len(old.outputs):
+        return False
+    if new.max_input < old.max_input or new.max_output < old.max_output:
+        return False
+    wide, narrow = _allowed(new), _allowed(old)
+    bound: dict[str, set[str]] = {}  # values of one type variable are of one type: they were so before, too
+    for mine, theirs in ((new.inputs, old.inputs), (new.outputs, old.outputs)):
+        for a, b in zip(mine, theirs, strict=False):
+            if a.option != b.option or a.is_homogeneous != b.is_homogeneous:
+                return False
+            if not narrow.get(b.type_str, {b.type_str}) <= wide.get(a.type_str, {a.type_str}):
+                return False
+            bound.setdefault(a.type_str, set()).add(b.type_str)
+    return all(len(found) == 1 for found in bound.values())
+
+
+def _allowed(schema: onnx.defs.OpSchema) -> dict[str, set[str]]:
+    return {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
 
 
 def type_text(kind: ir.TypeProtocol | None) -> str | None:

@@ -120,13 +120,15 @@ def load(
         no_weights=no_weights,
     )
     from netferry.api.torch_modules import is_module, read_module
+    from netferry.schemas.collection import collection_paused
 
     if is_module(source):
         model = read_module(source, example_inputs, options)
     else:
         path = Path(source)  # pyright: ignore[reportArgumentType]
         chosen = formats.by_name(format) if format else formats.detect(path)
-        model = chosen.read(path, options)
+        with collection_paused():
+            model = chosen.read(path, options)
     if tensors is not None:
         from netferry.api.weights import load_weights
 

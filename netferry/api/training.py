@@ -29,12 +29,16 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
     require_torch()
     from netferry.converters.passes.opset import to_opset
     from netferry.runtime.torch.build import LOWEST_OPSET, build
+    from netferry.runtime.torch.ties import separate_copies
+    from netferry.schemas.collection import collection_paused
     from netferry.schemas.model import Model as Copy
 
-    raised = Copy(model.ir.clone(), source=model.source)
-    if raised.opset < LOWEST_OPSET:
-        to_opset(raised, LOWEST_OPSET)
-    return build(raised, frozen_statistics=frozen_statistics)
+    with collection_paused():
+        raised = Copy(model.ir.clone(), source=model.source)
+        separate_copies(raised.graph)  # first: what is left has fewer nodes to raise
+        if raised.opset < LOWEST_OPSET:
+            to_opset(raised, LOWEST_OPSET, restore=False)
+        return build(raised, frozen_statistics=frozen_statistics)
 
 
 def update_from(model: Model, module: Module) -> list[str]:

@@ -20,14 +20,15 @@ from netferry.runtime.torch.naming import identifier, says_path, wanted_path
 from netferry.runtime.torch.network import Network
 from netferry.runtime.torch.packing import PLAIN
 from netferry.runtime.torch.plans import Plan
-from netferry.runtime.torch.store import Store, settle
+from netferry.runtime.torch.store import Store
 from netferry.runtime.torch.ties import separate_copies
 from netferry.runtime.torch.values import Held, Unsupported
 from netferry.runtime.torch.weightless import SPATIAL, plain_module
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import LAYER, Role, layer_of, role_of
+from netferry.schemas.layers import LAYER, ROLE, TRAINING, Role, layer_of, role_by_use, role_of
 from netferry.schemas.model import Model
-from netferry.schemas.tensors import array_of
+from netferry.schemas.tensors import array_of, constant_tensor
+from netferry.schemas.walk import nodes_of
 
 LOWEST_OPSET = 21
 PLACES = "netferry.places"
@@ -54,6 +55,8 @@ def build(model: Model, *, frozen_statistics: bool = False) -> Network:
     if model.ir.functions:
         importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
     separate_copies(model.graph)
+    for value in model.graph.initializers.values():  # once: to tell a role by all uses takes its time
+        value.metadata_props.setdefault(ROLE, role_by_use(value).value)
     store = Store()
     builder = GraphBuilder(model.graph, store, frozen_statistics=frozen_statistics)
     module = builder.build([v for v in model.graph.inputs if v.name not in model.graph.initializers])
@@ -89,7 +92,8 @@ class GraphBuilder(Calls):
 
     def _make_plans(self) -> None:
         """Find all modules first, those of bodies included, so that ties are known before any weight is packed."""
-        for node in self.source.all_nodes():
+        nodes = list(nodes_of(self.source))
+        for node in nodes:
             found = plan(node, self.frozen_statistics)
             bound: list[ir.Value] = []
             if found is not None:
@@ -101,7 +105,7 @@ class GraphBuilder(Calls):
                     self.skipped[node.inputs[1].producer()] = node
                 if found.absorbs is not None:
                     self.skipped[found.absorbs] = node
-        for node in self.source.all_nodes():
+        for node in nodes:
             bound = [v for v, _, _ in self.plans[node].bindings] if node in self.plans else []
             if node in self.skipped:
                 continue
@@ -153,7 +157,7 @@ class GraphBuilder(Calls):
 
     def _constant_node(self, node: ir.Node) -> None:
         value = node.outputs[0]
-        tensor = ir.convenience.get_const_tensor(value)
+        tensor = constant_tensor(value)
         array = None if tensor is None else array_of(tensor)
         if array is None:
             raise Unsupported("a constant of this form")
@@ -170,7 +174,6 @@ class GraphBuilder(Calls):
             full = f"{self.prefix}.{path}" if self.prefix else path
             for value, packing, names in found.bindings:
                 self.store.put(module, full, value, packing, names)
-            settle(module)
             self._modules[key] = path
         data = 1 if node.op_type == "Gather" else 0
         x = self._input(node, data)
@@ -189,13 +192,20 @@ class GraphBuilder(Calls):
         layer = node.metadata_props.get(LAYER)
         if not layer:
             return parts
-        siblings = {p.key for n, p in self.plans.items() if n.metadata_props.get(LAYER) == layer}
-        if len(siblings) < 2:
+        if len(self._keys_of(layer)) < 2:
             return parts
         own = (weight or "").removeprefix(layer).strip("./:")
         for end in ("kernel", "weight", "bias", "gamma", "beta", "W", "R", "B"):
             own = own.removesuffix(end).rstrip("./_")
         return [*parts, identifier(own) if own else node.op_type.lower()]
+
+    def _keys_of(self, layer: str) -> set[tuple[Any, ...]]:
+        """What tells the modules of a layer apart; bodies of control flow have theirs in the same table."""
+        if not hasattr(self, "_keys"):
+            self._keys: dict[str | None, set[tuple[Any, ...]]] = {}
+            for node, found in self.plans.items():
+                self._keys.setdefault(node.metadata_props.get(LAYER), set()).add(found.key)
+        return self._keys.get(layer, set())
 
     def _recurrent(self, node: ir.Node, path: str, x: fx.Node, form: dict[str, Any]) -> None:
         first = form["batch_first"]
@@ -217,7 +227,7 @@ class GraphBuilder(Calls):
             alone = self._names_itself(node)
         else:
             alone = sum(n.metadata_props.get(LAYER) == layer for n in self._neighbours(node)) == 1
-        if not alone and node.op_type != "Dropout":
+        if not alone and node.op_type != "Dropout" and TRAINING not in node.metadata_props:
             return False
         module = plain_module(node)
         if module is None:

@@ -104,7 +104,7 @@ class Calls(Values):
         if unknown:
             raise Unsupported(f"attribute {sorted(unknown)[0]} is not supported")
         for name, value in settings.items():
-            if isinstance(value, ir.TensorProtocol):
+            if node.attributes[name].type == ir.AttributeType.TENSOR:
                 settings[name] = self._buffer(np.array(array_of(value)))
         if "outputs" in op.extras:
             settings["outputs"] = max((i + 1 for i, used in enumerate(_used(node)) if used), default=1)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from netferry.schemas.ir import ir
-from netferry.schemas.tensors import array_of
+from netferry.schemas.tensors import array_of, constant_tensor
 
 
 def initializer(node: ir.Node, i: int) -> ir.Value | None:
@@ -24,7 +24,7 @@ def given(node: ir.Node, i: int) -> bool:
 
 def known(value: ir.Value | None) -> np.ndarray | None:
     """A value that the file gives: of an initializer, or of a Constant."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    tensor = None if value is None else constant_tensor(value)
     return None if tensor is None else array_of(tensor)
 
 

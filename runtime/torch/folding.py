@@ -25,7 +25,7 @@ def fold(node: ir.Node, arrays: list[np.ndarray | None], settings: dict[str, Any
     op = operators().get(node.op_type)
     if op is None or node.op_type in _RANDOM or not arrays or sum(0 if a is None else a.size for a in arrays) > _LIMIT:
         return None
-    if any(isinstance(v, ir.TensorProtocol) for v in settings.values()) or set(settings) - set(op.attributes):
+    if any(a.type == ir.AttributeType.TENSOR for a in node.attributes.values()) or set(settings) - set(op.attributes):
         return None
     try:
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import keyword
 import re
 from collections.abc import Iterable
@@ -86,6 +87,11 @@ class Paths:
 
 def taken_by_torch(path: str) -> bool:
     """Whether a path's first part is something that every torch module has (``forward``, ``train`` …)."""
-    import torch.fx
+    return not _attributes_of_modules().isdisjoint(path.split("."))
 
-    return any(hasattr(torch.fx.GraphModule, part) for part in path.split("."))
+
+@functools.cache
+def _attributes_of_modules() -> frozenset[str]:
+    from torch import fx, nn
+
+    return frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))

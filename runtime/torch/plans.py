@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,15 @@ class Plan:
 
 def bare(kind: Callable[..., nn.Module], *settings: Any, **named: Any) -> nn.Module:
     """Make a module without drawing random weights: they get their values from the model."""
-    return kind(*settings, **named, device="meta")
+    module = _undrawn(kind)(*settings, **named, device="cpu")
+    module.__class__ = kind
+    return module
+
+
+@functools.cache
+def _undrawn(kind: Any) -> Any:
+    """The class without its ``reset_parameters``: memory that nobody wrote to costs next to nothing."""
+    return type(kind.__name__, (kind,), {"reset_parameters": lambda self: None})
 
 
 def bindings_key(bindings: Bindings) -> tuple[Any, ...]:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from netferry.errors import Uninitialised
+from netferry.runtime.torch.dtypes import TORCH_OF
 from netferry.runtime.torch.facts import torch_values
 from netferry.runtime.torch.naming import Paths
 from netferry.runtime.torch.packing import PLAIN, Packing
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, role_of
-from netferry.schemas.tensors import array_of
+from netferry.schemas.tensors import array_of, filler_of, read_into
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,7 @@ class Store:
         """The parameters (or tensors, for what does not learn) of an initializer, the same ones each time."""
         key = (value, packing.key)
         if key not in self._held:
-            array = array_of(value)
-            if array is None:
-                raise Uninitialised(f"parameter {value.name!r} has no values")
-            parts = [p.contiguous() for p in packing.unpack(torch_values(array))]
+            parts = [p.contiguous() for p in packing.unpack(_values(value))]
             learns = role_of(value) == Role.LEARNABLE and parts[0].dtype.is_floating_point
             self._held[key] = [nn.Parameter(p) if learns else p for p in parts]
         return self._held[key]
@@ -60,7 +58,10 @@ class Store:
         role = role_of(value)
         for name, tensor in zip(names, self.tensors(value, packing), strict=True):
             if isinstance(tensor, nn.Parameter):
-                setattr(module, name, tensor)
+                if isinstance(module, nn.RNNBase):  # keeps a list of its weights beside them
+                    setattr(module, name, tensor)
+                else:
+                    module._parameters[name] = tensor
             elif name in module._buffers:
                 module._buffers[name] = tensor
             else:
@@ -78,8 +79,14 @@ class Store:
             self.places[value.name] = Place(value.name, role, shape, packing, tuple(paths))
 
 
-def settle(module: nn.Module) -> None:
-    """Give what is left on the meta device (counters of batch norms) a place in memory."""
-    for name, buffer in list(module._buffers.items()):
-        if buffer is not None and buffer.is_meta:
-            module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
+def _values(value: ir.Value) -> Tensor:
+    """The values of an initializer in memory of torch's own, read from their file in one go where they lie in one."""
+    held = value.const_value
+    if isinstance(held, ir.ExternalTensor) and filler_of(held) is None and int(held.dtype) in TORCH_OF:
+        made = torch.empty(tuple(held.shape.numpy()), dtype=TORCH_OF[int(held.dtype)])
+        if read_into(held, made.view(-1).view(torch.uint8).numpy()):
+            return made
+    array = array_of(value)
+    if array is None:
+        raise Uninitialised(f"parameter {value.name!r} has no values")
+    return torch_values(array)

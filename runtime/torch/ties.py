@@ -19,15 +19,15 @@ def separate_copies(graph: ir.Graph) -> list[str]:
     found = []
     for shared in shared_parameters(graph):
         if not shared.tied and shared.source.const_value is not None:
-            separate(graph, shared.name, shared.source.const_value, shared.role)
+            separate(graph, shared.node, shared.source.const_value, shared.role)
             found.append(shared.name)
     return found
 
 
-def separate(graph: ir.Graph, name: str, tensor: ir.TensorProtocol, role: Role) -> None:
-    """Replace the Identity whose output is ``name`` by an initializer of that name."""
-    node = next(n for n in graph if n.op_type == "Identity" and n.outputs[0].name == name)
+def separate(graph: ir.Graph, node: ir.Node, tensor: ir.TensorProtocol, role: Role) -> None:
+    """Replace an Identity by an initializer with the name of its output."""
     old = node.outputs[0]
+    name = old.name
     value = ir.Value(
         name=None, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
     )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from netferry.errors import UsageError, WeightsError, quoted
 from netferry.runtime.torch.build import PLACES
 from netferry.runtime.torch.store import Place
+from netferry.runtime.torch.ties import separate
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
 from netferry.schemas.model import Model
@@ -95,7 +96,6 @@ def _write(model: Model, name: str, array: np.ndarray, role: Role) -> bool:
     if value is not None:
         value.const_value = tensor
         return True
-    from netferry.runtime.torch.ties import separate
-
-    separate(model.graph, name, tensor, role)
+    node = next(n for n in model.graph if n.op_type == "Identity" and n.outputs[0].name == name)
+    separate(model.graph, node, tensor, role)
     return True
