@@ -10,7 +10,9 @@ from torch import nn
 
 from netferry.runtime.torch.facts import attribute, given, known, number, rank_of, used_outputs
 from netferry.runtime.torch.modules_conv import same_or_pads
+from netferry.runtime.torch.training_facts import training_module
 from netferry.schemas.ir import ir
+from netferry.schemas.layers import TRAINING
 
 SPATIAL = "netferry.spatial"
 """metadata of a Dropout that drops whole channels: the axis of the channels"""
@@ -57,6 +59,8 @@ def _dropout(node: ir.Node) -> nn.Module | None:
     """Active while the module trains; so is what was exported in training mode."""
     if any(used_outputs(node)[1:]) or "seed" in node.attributes:
         return None
+    if TRAINING in node.metadata_props and (made := training_module(node)) is not None:
+        return made
     ratio = 0.5
     if given(node, 1):
         held = known(node.inputs[1])
@@ -90,4 +94,5 @@ _WEIGHTLESS: dict[str, Callable[[ir.Node], nn.Module | None]] = {
     "AveragePool": _pool,
     "GlobalAveragePool": _global_average,
     "Dropout": _dropout,
+    "Identity": training_module,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role, role_of
+from netferry.schemas.layers import TRAINING, Role, role_of
 from netferry.schemas.model import Model
 from netferry.schemas.surgery import prune, read_by
 from netferry.schemas.tensors import array_of
@@ -111,7 +111,7 @@ def _moving(model: Model) -> set[ir.Node]:
 
 
 def _by_chance(node: ir.Node) -> bool:
-    if node.op_type in _RANDOM:
+    if node.op_type in _RANDOM or TRAINING in node.metadata_props:
         return True
     if node.op_type != "Dropout":
         return False

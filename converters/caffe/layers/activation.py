@@ -172,11 +172,11 @@ def dropout(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     """Nothing in the TEST phase; kept so that training drops. Without scale_train, TEST scales by 1 - ratio instead."""
     p = l.param("dropout_param")
     ratio, in_training = p.float("dropout_ratio", 0.5), p.bool("scale_train", True)
-    p.ignore("sample_weights_test", "spatial_dropout")
-    usual = 0 <= ratio < 1 and l.type == "Dropout"
-    if in_training:
-        if not usual:
-            l.note("dropped", f"{l.type} with ratio {ratio} is nothing in the TEST phase, and training will not drop")
-        return b.op("Dropout", x, ratio) if usual else b.op("Identity", x)
-    l.note("assumed", "dropout that scales in the TEST phase: training will not drop")
-    return b.op("Mul", x, 1 - ratio)
+    p.ignore("sample_weights_test")
+    channels = p.bool("spatial_dropout", False) or l.type == "SpatialDropout"
+    if not 0 <= ratio < 1:
+        l.note("dropped", f"{l.type} with ratio {ratio} is nothing in the TEST phase, and training will not drop")
+        return b.op("Identity", x) if in_training else b.op("Mul", x, 1 - ratio)
+    made = b.op("Dropout", x, ratio, metadata={"netferry.spatial": "1"} if channels else None)
+    # ONNX's Dropout scales what it keeps: with the factor of the TEST phase that is 1, as Caffe has it
+    return made if in_training else b.op("Mul", made, 1 - ratio)

@@ -7,6 +7,7 @@ from netferry.converters.keras.layers.merging import aligned
 from netferry.converters.keras.layers.normalization import along
 from netferry.converters.keras.layout import KT
 from netferry.converters.keras.registry import layer
+from netferry.converters.keras.training import acts_in_training, check_rate
 from netferry.errors import MalformedFile
 from netferry.schemas.graph import Builder
 
@@ -24,10 +25,9 @@ def layer_scale(b: Builder, l: Layer, x: KT) -> KT:
 @layer("StochasticDepth", mask="keep")
 def stochastic_depth(b: Builder, l: Layer, x: KT) -> KT:
     """ConvNeXt: drops whole branches in training; nothing at inference."""
-    del b
-    l.config.ignore("drop_path_rate")
-    l.note("dropped", "StochasticDepth acts in training only")
-    return x
+    rate = check_rate(l, l.config.number("drop_path_rate"))
+    batch = x.order.index(0)
+    return acts_in_training(b, x, "Dropout", rate=rate, shared=[i for i in range(x.rank) if i != batch])
 
 
 @layer("CustomScaleLayer")

@@ -1,4 +1,4 @@
-"""Augmentation: layers that change pictures in training only; nothing is left of them at inference."""
+"""Augmentation: layers that change pictures in training only; at inference pictures pass."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from netferry.converters.keras.layout import KT
 from netferry.converters.keras.network import flattened
 from netferry.converters.keras.registry import Slot, layer, slots_of
 from netferry.converters.keras.spec import Spec, snake_case
+from netferry.converters.keras.training import acts_in_training, bounds, picture_axes
 from netferry.errors import MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder
 
-_TRAINING_ONLY = (
-    "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
+_LEFT_OUT = (
     "RandomHeight", "RandomWidth", "RandomShear", "RandomHue", "RandomSaturation", "RandomSharpness",
     "RandomColorJitter", "RandomColorDegeneration", "RandomGrayscale", "RandomPosterization", "RandomPerspective",
     "RandomErasing", "RandomElasticTransform", "RandomGaussianBlur", "RandomInvert", "AugMix", "CutMix", "MixUp",
@@ -22,11 +22,74 @@ _TRAINING_ONLY = (
 )  # fmt: skip
 
 
-@layer(*_TRAINING_ONLY, mask="keep")
+@layer("RandomFlip", mask="keep")
+def random_flip(b: Builder, l: Layer, x: KT) -> KT:
+    """Reflects half of the pictures in training; they pass at inference."""
+    mode = l.config.choice("mode", "horizontal_and_vertical", "horizontal", "vertical", "horizontal_and_vertical")
+    return _picture(b, l, x, horizontal="horizontal" in mode, vertical="vertical" in mode, apart=l.generation < 3)
+
+
+@layer("RandomRotation", mask="keep")
+def random_rotation(b: Builder, l: Layer, x: KT) -> KT:
+    """Rotates in training; pictures pass at inference."""
+    return _picture(b, l, x, factor=bounds(l, "factor", least=-1.0), **_resampling(l))
+
+
+@layer("RandomZoom", mask="keep")
+def random_zoom(b: Builder, l: Layer, x: KT) -> KT:
+    """Zooms in training; pictures pass at inference."""
+    width = None if l.config.take("width_factor", None) is None else bounds(l, "width_factor", least=-1.0)
+    return _picture(b, l, x, height=bounds(l, "height_factor", least=-1.0), width=width, **_resampling(l))
+
+
+@layer("RandomTranslation", mask="keep")
+def random_translation(b: Builder, l: Layer, x: KT) -> KT:
+    """Moves pictures in training; they pass at inference."""
+    height, width = (bounds(l, name, least=-1.0) for name in ("height_factor", "width_factor"))
+    return _picture(b, l, x, height=height, width=width, **_resampling(l))
+
+
+@layer("RandomContrast", mask="keep")
+def random_contrast(b: Builder, l: Layer, x: KT) -> KT:
+    """Changes the contrast in training; pictures pass at inference."""
+    return _picture(b, l, x, factor=bounds(l, "factor", least=0.0, about=False), value_range=_values(l))
+
+
+@layer("RandomBrightness", mask="keep")
+def random_brightness(b: Builder, l: Layer, x: KT) -> KT:
+    """Changes the brightness in training; pictures pass at inference."""
+    return _picture(b, l, x, factor=bounds(l, "factor", least=-1.0), value_range=sorted(_values(l)))
+
+
+def _picture(b: Builder, l: Layer, x: KT, **settings: Any) -> KT:
+    """What training does to pictures, noted; a single picture without a batch is not met inside a network."""
+    l.config.ignore("data_format", "bounding_box_format", "seed")
+    made = as_float(b, x) if l.generation < 3 else x
+    return made if x.rank != 4 else acts_in_training(b, made, l.type, axes=picture_axes(l, made), **settings)
+
+
+def _resampling(l: Layer) -> dict[str, Any]:
+    return {
+        "interpolation": l.config.choice("interpolation", "bilinear", "bilinear", "nearest"),
+        "fill_mode": l.config.choice("fill_mode", "reflect", "reflect", "constant", "wrap", "nearest"),
+        "fill_value": l.config.number("fill_value", 0.0),
+    }
+
+
+def _values(l: Layer) -> list[float]:
+    given = l.config.take("value_range", [0, 255])
+    if not isinstance(given, (list, tuple)) or len(given) != 2:
+        raise l.config.bad("value_range", given, "two numbers")
+    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in given):
+        raise l.config.bad("value_range", given, "two numbers")
+    return [float(v) for v in given]
+
+
+@layer(*_LEFT_OUT, mask="keep")
 def augmentation(b: Builder, l: Layer, x: KT, *others: KT) -> Any:
     """Random changes in training; pictures pass at inference."""
     l.config.ignore(*l.config.raw)
-    l.note("dropped", f"{l.type} acts in training only")
+    l.note("dropped", f"{l.type} acts in training only, and training with PyTorch leaves it out")
     made = as_float(b, x) if l.generation < 3 else x
     return (made, *others) if others else made
 

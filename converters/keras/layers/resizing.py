@@ -11,6 +11,7 @@ from netferry.converters.keras.layers.scaling import as_float
 from netferry.converters.keras.layout import KT, Order, channels_first, identity
 from netferry.converters.keras.registry import layer
 from netferry.converters.keras.resampling import METHODS, matrix, rows_of_nearest
+from netferry.converters.keras.training import acts_in_training, picture_axes
 from netferry.errors import LimitExceeded, UnsupportedOption
 from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
@@ -206,7 +207,6 @@ def random_crop(b: Builder, l: Layer, x: KT) -> KT:
     target = _target(l)
     order = _space(l, x)
     if l.generation >= 3:
-        l.note("dropped", "RandomCrop acts in training only")
-        return x
+        return acts_in_training(b, x, l.type, height=target[0], width=target[1], axes=picture_axes(l, x))
     l.note("assumed", "RandomCrop at inference: the largest window of the aspect ratio, resized")
     return _smart(b, l, as_float(b, x), target, order)

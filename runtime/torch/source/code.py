@@ -13,8 +13,9 @@ from netferry.runtime.torch.control import If, Loop, Scan, SequenceMap, run_loop
 from netferry.runtime.torch.naming import identifier
 from netferry.runtime.torch.source.calls import atom, call_text, literal
 from netferry.runtime.torch.source.helpers import Helpers
-from netferry.runtime.torch.source.layers import constructor
+from netferry.runtime.torch.source.layers import constructor, own_settings
 from netferry.runtime.torch.source.variables import Variables
+from netferry.runtime.torch.training_only import TrainingOnly
 
 _CONTROL = (If, Loop, Scan, SequenceMap)
 _SMALL = 64
@@ -126,7 +127,7 @@ class Code:
         plain = not _is_layer(module)
         if plain and not _holds_anything(module):
             return []
-        made = constructor(module) if not plain else "nn.Module()"
+        made = self._constructed(module) if not plain else "nn.Module()"
         names = [*module._modules, *module._parameters, *module._buffers]
         if plain and any(not n.isidentifier() for n in names) and not any(hasattr(nn.ModuleDict, n) for n in names):
             made = "nn.ModuleDict()"
@@ -137,6 +138,11 @@ class Code:
         if holder in self._dicts:
             return [f"{self._at(holder)}[{literal(name)}] = {made}"]
         return [f"{self._at(holder)}.add_module({literal(name)}, {made})"]
+
+    def _constructed(self, module: nn.Module) -> str:
+        if isinstance(module, TrainingOnly):
+            return f"{self.helpers.name(type(module))}({own_settings(module)})"
+        return constructor(module)
 
     def _hold(self, path: str, module: nn.Module, name: str, tensor: Tensor, seen: dict[int, str]) -> list[str]:
         """Parameters and buffers: the layer's own need a line only where they are tied, frozen or constant."""

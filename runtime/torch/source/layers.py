@@ -45,6 +45,13 @@ def constructor(module: nn.Module) -> str:
     return f"nn.{kind.__name__}({', '.join(parts)})"
 
 
+def own_settings(module: nn.Module) -> str:
+    """The arguments that make a module whose class is written out beside the network."""
+    found = inspect.signature(type(module).__init__).parameters
+    held = {name: (getattr(module, name), p.default) for name, p in found.items() if name != "self"}
+    return ", ".join(f"{name}={literal(value)}" for name, (value, usual) in held.items() if not _alike(value, usual))
+
+
 def _parameters(kind: type[nn.Module], module: nn.Module) -> dict[str, Any]:
     if isinstance(module, nn.RNNBase):
         return {k: v for k, v in _RECURRENT.items() if k != "nonlinearity" or kind is nn.RNN}
