@@ -195,16 +195,18 @@ def _seeded(entry: Entry, seed: int) -> Model:
 
 def _with_weights(entry: Entry, weights: Path) -> Model:
     """The network with weights of a file: its definition's, or for ONNX the file's own graph."""
+    from netferry.converters.checkpoint import as_keras_weights, is_checkpoint, read_checkpoint
+    from netferry.converters.options import Limits
+    from netferry.schemas.publish import temporary_folder
     from netferry.zoo.definition import definition_file
 
     if entry.format == "onnx":
         model = load_file(weights)
-    elif weights.suffix == ".ckpt":
-        raise UsageError(
-            f"{entry.name}'s published weights are a TensorFlow 1 checkpoint, which netferry does not read",
-            file=weights,
-            hint="save them with TensorFlow as a Keras .h5 file of layers conv1 … fc2, and give that with --file",
-        )
+    elif entry.format == "keras" and is_checkpoint(weights):
+        with temporary_folder() as folder:
+            as_keras_weights(read_checkpoint(weights, Limits()), folder / "weights.h5")
+            model = _with_weights(entry, folder / "weights.h5")
+            _hold(model)
     else:
         with definition_file(entry.name) as path:
             model = load_file(path, weights)
@@ -212,6 +214,19 @@ def _with_weights(entry: Entry, weights: Path) -> Model:
                 raise CheckFailed(f"the weights lack {len(model.uninitialised)} of {entry.name}'s", file=weights)
     _complete(model, entry, weights)
     return model
+
+
+def _hold(model: Model) -> None:
+    """Take the values into memory: the file that they lie in goes away."""
+    import numpy as np
+
+    from netferry.schemas.ir import ir
+    from netferry.schemas.tensors import array_of
+
+    for name, value in model.graph.initializers.items():
+        array = array_of(value)
+        if array is not None:
+            value.const_value = ir.Tensor(np.array(array), name=name)
 
 
 def _complete(model: Model, entry: Entry, weights: Path | None) -> None:
