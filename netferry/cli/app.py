@@ -36,8 +36,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_OUTSIDE = {"formats", "layers", "doctor", "zoo", "retrain", "run", "view"}
+_OUTSIDE = {"formats", "layers", "doctor", "zoo", "retrain", "view"}
 """commands that stay in the one process: they read no file of strangers, or need devices, network or children"""
+_NETWORK = {"run"}
+"""confined commands that keep the network: their files name addresses"""
 
 
 @app.callback()
@@ -60,7 +62,8 @@ def _root(
     bounds = Bounds.of(sandbox_limit or ())
     asks_for_help = any(word in ("-h", "--help") for word in sys.argv)
     if sandbox and available() and not asks_for_help and context.invoked_subcommand not in _OUTSIDE:
-        network = any("://" in word or word.startswith("--ray") for word in sys.argv)
+        addresses = context.invoked_subcommand in _NETWORK
+        network = addresses or any("://" in word or word.startswith("--ray") for word in sys.argv)
         enter(sys.argv[1:], bounds, network=network, report=report)
 
 

@@ -66,6 +66,18 @@ def test_a_crash_is_a_typed_error(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "o.onnx").exists()
 
 
+def test_a_crash_of_a_step_is_a_typed_error() -> None:
+    """``run`` is confined as well, though it keeps the network for the addresses in its file."""
+    code = (
+        "import os, signal, sys\nimport netferry.api\nfrom netferry.cli import main\n"
+        "netferry.api.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "sys.argv = ['netferry', 'run', 'fixtures/step.yaml']\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == MalformedFile.exit_code, done.stderr
+    assert "SIGSEGV" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("limit", "body"),
     [
