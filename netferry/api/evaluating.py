@@ -29,6 +29,7 @@ def evaluate(
     crop_share: float = 0.875,
     device: str = "auto",
     batch_size: int = 16,
+    threads: int | None = None,
     output: str | None = None,
     worst: int = 25,
     out: StrPath | None = None,
@@ -47,6 +48,7 @@ def evaluate(
         crop: ``model`` prepares pictures as the model says; ``center`` takes the centre crop of the resized picture,
             as ImageNet's single-crop accuracies are measured; ``none`` stretches the whole picture.
         crop_share: for ``center``: the crop's side over the resized picture's shorter side.
+        threads: of one run of the network on the processor; onnxruntime's choice where None.
         worst: how many of the worst mistakes to list and draw.
         out: a folder for ``report.json``, ``confusion.png`` and ``.csv``, ``per_class.csv``, ``calibration.png`` and
             ``mistakes.png``; a file ``*.json`` for the report alone.
@@ -79,7 +81,7 @@ def evaluate(
         local = files.inputs(many)
         names, place = label_names(files.input(labels)), files.output(out)
         with as_onnx(files.input(source), files.input(weights), files.options(reading)) as path:
-            session = Session(path, device=device)
+            session = Session(path, device, threads)
             altered = {**(changes or {}), **crop_changes(crop, Feed(session), crop_share)}
             classifier = Classifier(session, labels=names, output=output, changes=altered)
             found = measure(

@@ -39,6 +39,7 @@ def features(
     ray: str | None = None,
     device: str = "auto",
     batch_size: int = 16,
+    threads: int | None = None,
     workers: int | None = None,
     on_error: str = "fail",
     recipe: Mapping[str, Any] | None = None,
@@ -63,6 +64,7 @@ def features(
         ray: address of a Ray cluster (``auto``, ``local``): one session per worker there.
         device: auto, cpu, cuda …
         batch_size: items in one run of the network.
+        threads: of one run of the network on the processor; onnxruntime's choice where None.
         workers: threads that decode; with ``ray`` the number of workers.
         on_error: ``fail`` at an item that cannot be read, or ``skip`` it.
         recipe: fields of the preprocessing to change (``{"crop": (224, 224)}``).
@@ -89,7 +91,7 @@ def features(
     with Transfers() as files, as_onnx(files.input(source), files.input(weights), files.options(reading)) as path:
         out = Path(files.output(output, resumable=True))
         _refuse_other_shard(out, part)
-        piece, extractor = extractor_of(path, layers, pool, device, recipe)
+        piece, extractor = extractor_of(path, layers, pool, device, recipe, threads=threads)
         items = opened(files.inputs(data), extractor.feed.session.inputs, data_options).part(part)
         plan = {
             "model": {
@@ -163,7 +165,13 @@ def opened(data: Spec | Iterable[Spec] | Data, inputs: Iterable[Any], options: M
 
 
 def extractor_of(
-    path: Path, layers: Sequence[str], pool: str, device: str, recipe: Mapping[str, Any] | None = None
+    path: Path,
+    layers: Sequence[str],
+    pool: str,
+    device: str,
+    recipe: Mapping[str, Any] | None = None,
+    *,
+    threads: int | None = None,
 ) -> tuple[Cut, Extractor]:
     """A session on the part of an ONNX file that computes the layers."""
     from netferry.converters.onnx.cut import cut
@@ -172,7 +180,7 @@ def extractor_of(
     from netferry.runtime.session import Session
 
     piece = cut(path, layers)
-    session = Session(piece.model, device, weights_folder=piece.folder, spin=False)
+    session = Session(piece.model, device, threads, weights_folder=piece.folder, spin=False)
     found: dict[str, Layer] = {}
     for tap in piece.taps:
         found.setdefault(tap.layer, Layer(tap.layer, tap.output, tap.channels_last, tap.any_rank))

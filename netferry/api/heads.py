@@ -43,6 +43,7 @@ def train_head(
     weights: StrPath | None = None,
     device: str = "auto",
     batch_size: int = 16,
+    threads: int | None = None,
     workers: int | None = None,
     on_error: str = "fail",
     recipe: Mapping[str, Any] | None = None,
@@ -68,7 +69,8 @@ def train_head(
         neighbors: number of neighbours (knn).
         test_size, seeds: share of the items that is held back, and how many such splits are measured.
         folds: of the cross-validation.
-        device, batch_size, workers, on_error, recipe, data_options, progress: as for :func:`netferry.features`.
+        device, batch_size, threads, workers, on_error, recipe, data_options, progress: as for
+            :func:`netferry.features`.
 
     Returns:
         ``output``, ``layer``, ``classes`` with counts, ``held_back`` and ``cross_validation`` accuracies, ``checks`` of
@@ -92,7 +94,7 @@ def train_head(
         if from_file is not None:
             layer, pool = from_file[2], from_file[3]
         wanted = layer or last_feature_layer(path)
-        piece, extractor = extractor_of(path, [wanted], pool, device, recipe)
+        piece, extractor = extractor_of(path, [wanted], pool, device, recipe, threads=threads)
         if from_file is None:
             if data is None:
                 raise UsageError("there is nothing to learn from", hint="give labelled data, or --on FEATURES.npz")

@@ -37,6 +37,7 @@ def predict(
     annotate: StrPath | None = None,
     device: str = "auto",
     batch_size: int = 16,
+    threads: int | None = None,
     workers: int | None = None,
     scores: str | None = None,
     on_error: str = "fail",
@@ -64,6 +65,7 @@ def predict(
         labels: class names, where the model carries none.
         annotate: write the pictures with label and score here; of a sound its spectrogram and the scores over time.
         device: auto, cpu, cuda …
+        threads: of one run of the network on the processor; onnxruntime's choice where None.
         workers: threads that decode.
         scores: the output with the scores, where there are several.
         on_error: ``fail`` at a corrupt picture, or ``skip`` it.
@@ -104,7 +106,7 @@ def predict(
         specs = files.inputs(pictures)
         labels, sheet = files.input(labels), files.output(annotate)
         with as_onnx(files.input(source), files.input(weights), files.options(reading)) as path:
-            session = Session(path, device=device, spin=False)
+            session = Session(path, device, threads, spin=False)
             if is_detector(session):
                 if out_raw is not None or scores is not None:
                     raise UsageError("a network that gives boxes has no scores of all classes", file=session.file)

@@ -42,6 +42,7 @@ def visualize(
     labels: StrPath | Sequence[str] | None = None,
     device: str = "auto",
     batch_size: int = 16,
+    threads: int | None = None,
     seed: int = 0,
     on_error: str = "fail",
     workers: int | None = None,
@@ -60,6 +61,7 @@ def visualize(
         method: for ``cam`` gradcam (needs torch) or occlusion, for ``map`` tsne or pca; auto takes what goes.
         target: for ``cam``: the class, by name or number; by default the network's answer.
         out: a file (.png, .svg, .pdf) for one drawing, a folder for several.
+        threads: of one run of the network on the processor; onnxruntime's choice where None.
         seed: for t-SNE.
         on_error: ``fail`` at a picture that cannot be read, or ``skip`` it.
         workers: threads that decode.
@@ -92,7 +94,8 @@ def visualize(
         chosen = layer
         if chosen is None and method != "occlusion":
             chosen = _layer_of(path, last=kind != "activations")
-        job = _Job(path, items, chosen, place, device, batch_size, dict(recipe or {}), label_names(files.input(labels)))
+        names = label_names(files.input(labels))
+        job = _Job(path, items, chosen, place, (device, threads), batch_size, dict(recipe or {}), names)
         job.workers, job.on_error = workers, on_error
         if kind == "activations":
             found = job.activations()
@@ -126,7 +129,8 @@ class _Job:
     """One call: what the kinds share."""
 
     def __init__(
-        self, path: Path, items: Any, layer: str | None, place: Path, device: str, batch: int, recipe: dict[str, Any],
+        self, path: Path, items: Any, layer: str | None, place: Path, device: tuple[str, int | None],
+        batch: int, recipe: dict[str, Any],
         labels: Sequence[str] | None,
     ) -> None:  # fmt: skip
         self.path, self.items, self.place, self.batch = path, items, place, batch
@@ -136,7 +140,7 @@ class _Job:
         self.skipped: list[dict[str, Any]] = []
         self.layer = ""  # occlusion looks into none
         if layer is not None:
-            self.piece, self.extractor = extractor_of(path, [layer], "none", device, recipe)
+            self.piece, self.extractor = extractor_of(path, [layer], "none", device[0], recipe, threads=device[1])
             self.layer = self.piece.taps[0].layer
 
     def _place(self, item: str, number: int, kind: str) -> Path:
@@ -193,7 +197,7 @@ class _Job:
         from netferry.runtime.session import Session
         from netferry.runtime.visualize import scaled_to, seen_picture
 
-        classifier = Classifier(Session(self.path, self.device), labels=self.labels, changes=self.recipe)
+        classifier = Classifier(Session(self.path, *self.device), labels=self.labels, changes=self.recipe)
         module: Any = self._module(classifier) if method == "gradcam" else None
         used = "occlusion" if module is None else "gradcam"
         rows: list[dict[str, Any]] = []

@@ -31,7 +31,6 @@ def compare(
     crop: Annotated[str, typer.Option(help="model, center or none, as for evaluate.")] = "model",
     run: RunOptions,
     repeats: Annotated[int, typer.Option(help="Timed runs of each network.", min=1)] = 20,
-    threads: Annotated[int | None, typer.Option(help="Threads of one run.", min=1)] = None,
     items: ItemOptions,
     as_json: Json = False,
 ) -> None:
@@ -45,11 +44,11 @@ def compare(
         if models or data:
             raise UsageError("--zoo goes neither with files nor with --data: its accuracies are the published ones")
         names = () if zoo == "all" else tuple(zoo.split(","))
-        timing: dict[str, Any] = {**vars(run), "repeats": repeats, "threads": threads}
+        timing: dict[str, Any] = {**vars(run), "repeats": repeats}
         show(api.compare_zoo(names, out=output, **timing), as_json, "compare.compared")
         return
     result = api.compare(
-        models or [], data=data, labels=labels, crop=crop, repeats=repeats, threads=threads, out=output,
+        models or [], data=data, labels=labels, crop=crop, repeats=repeats, out=output,
         **vars(run), **items.arguments(),
     )  # fmt: skip
     show(result, as_json, "compare.compared")

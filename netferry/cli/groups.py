@@ -27,6 +27,7 @@ from netferry.cli.options import (
     Resize,
     Scale,
     Size,
+    Threads,
     Workers,
     parse_mean,
     parse_numbers,
@@ -42,6 +43,7 @@ class RunOptions:
 
     device: Device = "auto"
     batch_size: BatchSize = 16
+    threads: Threads = None
 
 
 @dataclass

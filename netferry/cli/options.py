@@ -74,6 +74,9 @@ Overlap = Annotated[
 ITEMS = "Pictures, folders, globs, lists, CSV, Parquet, tar, .npy, .npz, HDF5, - (stdin)."
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, tensorrt, openvino …")]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", help="Items in one run of the network.", min=1)]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="Threads of the network on the processor; onnxruntime's choice.", min=1)
+]
 Workers = Annotated[int | None, typer.Option("--workers", help="Threads that decode; one per processor.", min=1)]
 OnError = Annotated[str, typer.Option("--on-error", help="What to do with an item that cannot be read: fail or skip.")]
 Shard = Annotated[str | None, typer.Option("--shard", help="i/n: only part i of n of the items (1/4 … 4/4).")]

@@ -151,3 +151,19 @@ def test_command_line_reads_paths_from_stdin(digits: Path, tmp_path: Path) -> No
     done = subprocess.run(command, input=names, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [Path(row["item"]).name for row in table(tmp_path / "p.csv")] == [p.name for p in PICTURES[:3]]
+
+
+def test_threads_of_the_network(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, seen = Session.__init__, []
+
+    def made(self: Session, model: Any, device: str = "auto", threads: int | None = None, **more: Any) -> None:
+        seen.append(threads)
+        plain(self, model, device, threads, **more)
+
+    monkeypatch.setattr(Session, "__init__", made)
+    data = FIXTURES / "digits.csv"
+    predict(digits, data, threads=1)
+    netferry.features(digits, data, tmp_path / "f.npz", layers=["ip1"], threads=2)
+    netferry.evaluate(digits, data, threads=3)
+    netferry.visualize(digits, [data], kind="map", out=tmp_path / "m.png", threads=4)
+    assert seen == [1, 2, 3, 4]
