@@ -119,3 +119,16 @@ def test_unread_layers_are_kept_on_request(tmp_path: Path) -> None:
     said("convert", tmp_path / "net.prototxt", "-o", tmp_path / "net.onnx", "--allow-placeholders")
     facts = said("inspect", tmp_path / "net.onnx")
     assert "placeholders" in {warning["kind"] for warning in facts["warnings"]}
+
+
+def test_the_doctor_knows_every_extra() -> None:
+    import tomllib
+
+    from netferry.api.diagnosis import _EXTRAS
+
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    told = {extra for extra, _ in _EXTRAS.values()}
+    assert told == set(declared) - {"gpu", "dev", "all", "browser"}
+    for package, (extra, _) in _EXTRAS.items():
+        brings = " ".join(declared[extra])
+        assert package in brings or package.removesuffix("fs") in brings, package
