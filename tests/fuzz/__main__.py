@@ -124,8 +124,8 @@ def _nth(seeds: list[bytes], batch: int, index: int) -> bytes:
     return content
 
 
-def atheris(name: str, seconds: float, seed: int, findings: Path) -> None:
-    """Follow the coverage of netferry's own code; ends the process."""
+def atheris(name: str, seconds: float, seed: int, findings: Path, corpus: Path | None = None) -> None:
+    """Follow the coverage of netferry's own code; ends the process. ``corpus`` keeps inputs for the next run."""
     import atheris as engine  # pyright: ignore[reportMissingImports]
 
     for module in [m for m in sys.modules if m.split(".")[0] == "netferry" or m == "tests.fuzz.targets"]:
@@ -134,15 +134,20 @@ def atheris(name: str, seconds: float, seed: int, findings: Path) -> None:
         targets = import_module("tests.fuzz.targets")
 
         target = targets.TARGETS[name]
-        corpus = targets.FOLDER / "corpus"
-        corpus.mkdir()
+        corpus = corpus or targets.FOLDER / "corpus"
+        corpus.mkdir(parents=True, exist_ok=True)
         for i, content in enumerate(target.seeds()):
             (corpus / str(i)).write_bytes(content)
             target.run(content)  # what is imported on the way is followed too
+
+    def checked(content: bytes) -> None:
+        if problem := one(target, content):
+            raise RuntimeError(problem)
+
     findings.mkdir(parents=True, exist_ok=True)
-    options = [f"-max_total_time={int(seconds)}", f"-seed={seed + 1}", f"-timeout={SECONDS}", "-rss_limit_mb=1500"]
+    options = [f"-max_total_time={int(seconds)}", f"-seed={seed + 1}", "-timeout=600", "-rss_limit_mb=1500"]
     options += ["-print_final_stats=1", f"-artifact_prefix={findings}/{name}-", "-max_len=20000"]
-    engine.Setup([sys.argv[0], str(corpus), *options], target.run)
+    engine.Setup([sys.argv[0], str(corpus), *options], checked)  # its own limit on time would measure the clock
     engine.Fuzz()
 
 
@@ -154,6 +159,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("flips", "atheris"), default="flips")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--findings", type=Path, default=FOLDER / "findings")
+    parser.add_argument("--corpus", type=Path, help="atheris: inputs to begin with, and where new ones are kept")
     given = parser.parse_args()
     names: list[str] = given.targets or list(TARGETS)
     if unknown := set(names) - set(TARGETS):
@@ -161,7 +167,7 @@ def main() -> None:
     if given.engine == "atheris":
         if len(names) != 1:
             parser.error("atheris takes one target at a time")
-        atheris(names[0], given.seconds, given.seed, given.findings)
+        atheris(names[0], given.seconds, given.seed, given.findings, given.corpus)
         return
     total: dict[str, Any] = {}
     for name in names:
