@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netferry.converters.pytorch.files import kind_of as torch_kind_of
+from netferry.converters.signatures import HEAD, ZIP, is_hdf5, is_text
 from netferry.converters.tensorflow.files import kind_of
 from netferry.errors import InputError, UnknownFormat
 
@@ -17,9 +20,6 @@ if TYPE_CHECKING:
     from netferry.converters.options import ReadOptions
     from netferry.converters.registry import Registry
     from netferry.schemas.model import Model
-
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,10 @@ class Format:
         return import_module(self.registry).registry
 
 
-def _is_text(head: bytes) -> bool:
-    return bool(head) and not any(b < 9 or 13 < b < 32 for b in head[:4096])
-
-
 def _caffe(head: bytes, path: Path) -> bool:
-    if head.startswith(_HDF5):
+    if is_hdf5(head):
         return b"model_config" not in head and b"layer_names" not in head and path.name.endswith(".caffemodel.h5")
-    if _is_text(head):
+    if is_text(head):
         if path.suffix in (".prototxt", ".pbtxt"):
             return True
         return re.search(rb"(?m)^\s*(layers?\s*:?\s*\{|input\s*:)", head) is not None
@@ -64,15 +60,21 @@ def _caffe(head: bytes, path: Path) -> bool:
 
 
 def _keras(head: bytes, path: Path) -> bool:
-    if head.startswith(_HDF5):
+    if is_hdf5(head):
         return not path.name.endswith(".caffemodel.h5")
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(ZIP):
         return path.suffix == ".keras" or b"config.json" in head or b"metadata.json" in head
-    return head.lstrip()[:1] in (b"{", b'"') and _is_text(head) and (b"class_name" in head or b'"weight_map"' in head)
+    if path.suffix == ".keras" and zipfile.is_zipfile(path):
+        return True  # zip archives may have other bytes in front
+    return (
+        head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b'"')
+        and is_text(head)
+        and (b"class_name" in head or b'"weight_map"' in head)
+    )
 
 
 def _onnx(head: bytes, path: Path) -> bool:
-    if _is_text(head) or head.startswith((_HDF5, b"PK\x03\x04")):
+    if is_text(head) or is_hdf5(head) or head.startswith(ZIP):
         return False
     return path.suffix == ".onnx" or head[:1] == b"\x08"
 
@@ -83,8 +85,8 @@ def _tensorflow(head: bytes, path: Path) -> bool:
 
 def _darknet(head: bytes, path: Path) -> bool:
     if path.suffix == ".weights":
-        return not head.startswith((_HDF5, b"PK\x03\x04"))
-    return _is_text(head) and re.match(rb"(\xef\xbb\xbf)?(\s|[#;][^\n]*\n)*\[\s*net(work)?\s*\]", head) is not None
+        return not (is_hdf5(head) or head.startswith(ZIP))
+    return is_text(head) and re.match(rb"(\xef\xbb\xbf)?(\s|[#;][^\n]*\n)*\[\s*net(work)?\s*\]", head) is not None
 
 
 def _pytorch(head: bytes, path: Path) -> bool:
@@ -162,7 +164,7 @@ def detect(path: Path) -> Format:
         raise InputError("not a regular file", file=path, hint=hint)
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD)
     except OSError as error:
         raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
     if not head:

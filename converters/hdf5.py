@@ -107,7 +107,8 @@ class Array:
 
     def read(self) -> np.ndarray:
         """Return the values as float32 (integers and halves are converted)."""
-        return np.ascontiguousarray(self.values(), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # doubles beyond float32 become infinite
+            return np.ascontiguousarray(self.values(), np.float32)
 
     def tensor(self, shape: tuple[int, ...]) -> ir.TensorProtocol:
         """Return the values as a float32 tensor of ``shape`` (of equal element count), read when asked for."""

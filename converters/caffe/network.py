@@ -79,6 +79,7 @@ class _Assembly:
         self.kinds: Counter[str] = Counter({"Input": len(net.inputs)})
         self.builder = Builder(net.name)
         self.blobs: dict[str, ir.Value] = {}
+        self.given = {i.name for i in net.inputs}
         self.shared_values: dict[str, tuple[ir.Value, str]] = {}
         self.shared_blobs = self._named_blobs()
         self.names: Counter[str] = Counter()
@@ -117,7 +118,11 @@ class _Assembly:
             raise MalformedFile("the net has no outputs")
         for top in sorted(outputs, key=lambda t: produced[t]):
             self._name_output(top)
-            b.output(self.blobs[top], top, reserved=True)
+            value = self.blobs[top]
+            if top not in self.given:
+                b.output(value, top, reserved=True)
+            else:  # changed in place, or passed through: the name stays that of the input
+                b.output(value, f"{top}@output" if value.is_graph_input() else value.name)
         model = ir.Model(b.graph, ir_version=CANONICAL_IR, producer_name="netferry")
         if self.unknown:
             b.graph.opset_imports[PLACEHOLDER_DOMAIN] = 1
@@ -144,6 +149,9 @@ class _Assembly:
         for bottom in bottoms:
             if bottom not in self.blobs:
                 raise MalformedFile(f"bottom {quoted(bottom)} is not a blob that an earlier layer makes", layer=name)
+        for top in tops:
+            if top in self.given and top not in bottoms:
+                raise MalformedFile(f"top {quoted(top)} is an input of the net already", layer=name)
         stored = self.stored.get(given) if self.names[given] == 1 else None
         specs = message.messages("param")
         layer = Layer(
@@ -167,7 +175,7 @@ class _Assembly:
             for top, value in zip(tops, made, strict=True):
                 mine = value.producer() is not None and value.producer() in self.builder.fresh
                 if mine and value.name is None:
-                    if final[top] == index:
+                    if final[top] == index and top not in self.given:  # in place on an input, whose name it is
                         self.builder.rename(value, top, reserved=True)
                     else:
                         self.builder.rename(value, f"{top}@{name}")

@@ -19,7 +19,7 @@ from netferry.errors import LimitExceeded, MalformedFile, quoted
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n\f\v]+|\#[^\n]*)
       | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
-      | (?P<number>(?:0[xX][0-9a-fA-F]+|\.\d+|\d+\.?\d*)(?:[eE][+-]?\d+)?[fF]?(?![A-Za-z_0-9.]))
+      | (?P<number>(?:0[xX][0-9a-fA-F]+|\.\d+|\d+\.?\d*)(?:[eE][+-]?\d+)?(?:[fF](?![A-Za-z_0-9]))?(?![0-9.]))
       | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<mark>[{}<>\[\]:;,/.-])""",
     re.VERBOSE,

@@ -12,10 +12,9 @@ from netferry.converters.caffe.network import build
 from netferry.converters.caffe.prototxt import Message, parse
 from netferry.converters.caffe.wire import StoredLayer, WireFile, read_weights
 from netferry.converters.options import Limits, ReadOptions
+from netferry.converters.signatures import HEAD, is_hdf5
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError
 from netferry.schemas.model import Model, Source
-
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def read(path: Path, options: ReadOptions) -> Model:
@@ -86,8 +85,8 @@ def _architecture(path: Path | None, weights: Path, limits: Limits) -> Message:
 
 def _weights(path: Path, limits: Limits) -> list[StoredLayer]:
     with path.open("rb") as file:
-        head = file.read(8)
-    if head == _HDF5:
+        head = file.read(HEAD)
+    if is_hdf5(head):
         from netferry.converters.caffe.snapshot import read_snapshot  # h5py takes time to import
 
         return read_snapshot(path, limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,9 +14,8 @@ from netferry.converters.keras.json_text import parse_json
 from netferry.converters.keras.weights import LegacyStore, PathStore, Store
 from netferry.converters.keras.zipped import Archive
 from netferry.converters.options import Limits
+from netferry.converters.signatures import HEAD, ZIP, is_hdf5, is_text
 from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, quoted
-
-_HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 
 
 @dataclass
@@ -43,16 +43,16 @@ def open_content(path: Path, limits: Limits, stack: ExitStack) -> Content:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(8)
+            head = file.read(HEAD)
     except IsADirectoryError:
         raise InputError("a folder, not a file", file=path) from None
     except FileNotFoundError:
         raise InputError("no such file", file=path) from None
     except OSError as error:
         raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
-    if head == _HDF5:
+    if is_hdf5(head):
         return _hdf5(Place(path), limits, stack)
-    if head.startswith(_ZIP):
+    if head.startswith(ZIP) or ((not is_text(head) or path.suffix == ".keras") and zipfile.is_zipfile(path)):
         return _archive(path, limits, stack)
     return _json(path, limits, stack)
 
@@ -61,6 +61,8 @@ def _hdf5(place: Place, limits: Limits, stack: ExitStack) -> Content:
     file = stack.enter_context(Hdf5File(place, limits))
     content = Content(place.path, files=[place.path])
     text = file.attribute("", "model_config")
+    if isinstance(text, list) and len(text) == 1:
+        text = text[0]
     if text is not None:
         if not isinstance(text, str):
             raise MalformedFile("model_config is not a text", file=place.path)

@@ -26,7 +26,7 @@ def parse_json(text: bytes | str, limits: Limits, *, file: Path) -> Any:
         raise LimitExceeded(f"a text of {len(text)} bytes (limit text_bytes={limits.text_bytes})", file=file)
     if isinstance(text, bytes):
         try:
-            text = text.decode("utf-8")
+            text = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise MalformedFile("not UTF-8 text", file=file, offset=error.start) from None
     _check_depth(text, limits, file)

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from netferry.converters.onnx.external import DataFiles
 from netferry.converters.onnx.grouping import group
 from netferry.converters.onnx.inputs import fix_shapes
+from netferry.converters.onnx.mending import mend_message, mend_order
 from netferry.converters.onnx.sound import check_declared, check_message
 from netferry.converters.onnx.sparse import keep, sparse_names, take_out
 from netferry.converters.onnx.training import keep_training
@@ -74,15 +75,17 @@ def _read(path: Path, options: ReadOptions) -> Model:
     del structure
     check_message(proto, options.limits)
     complete_types(proto)
+    notes = mend_message(proto)
     sparse = take_out(proto)
     graph = _deserialized(proto)
     keep(graph, proto, sparse)
     check_declared(graph, sparse_names(graph))
+    notes += mend_order(graph)
     data = DataFiles(path)
     _place_weights(graph, data, token, missing_allowed=options.no_weights)
     keep_training(graph, proto, data)
     version = " ".join(part for part in (proto.producer_name, proto.producer_version) if part) or None
-    model = Model(graph, source=Source("onnx", (str(path), *data.files), version))
+    model = Model(graph, source=Source("onnx", (str(path), *data.files), version), notes=notes)
     if graph.ir_version < 3 and not graph.opset_imports:
         graph.opset_imports[""] = 1
     if proto.ir_version > onnx.IR_VERSION:

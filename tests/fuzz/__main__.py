@@ -130,14 +130,14 @@ def atheris(name: str, seconds: float, seed: int, findings: Path, corpus: Path |
 
     for module in [m for m in sys.modules if m.split(".")[0] == "netferry" or m == "tests.fuzz.targets"]:
         del sys.modules[module]
-    with engine.instrument_imports(include=["netferry"]):
+    with engine.instrument_imports(include=["netferry"]):  # pyright: ignore
         targets = import_module("tests.fuzz.targets")
 
         target = targets.TARGETS[name]
-        corpus = corpus or targets.FOLDER / "corpus"
-        corpus.mkdir(parents=True, exist_ok=True)
+        kept: Path = corpus or targets.FOLDER / "corpus"
+        kept.mkdir(parents=True, exist_ok=True)
         for i, content in enumerate(target.seeds()):
-            (corpus / str(i)).write_bytes(content)
+            (kept / str(i)).write_bytes(content)
             target.run(content)  # what is imported on the way is followed too
 
     def checked(content: bytes) -> None:
@@ -147,7 +147,7 @@ def atheris(name: str, seconds: float, seed: int, findings: Path, corpus: Path |
     findings.mkdir(parents=True, exist_ok=True)
     options = [f"-max_total_time={int(seconds)}", f"-seed={seed + 1}", "-timeout=600", "-rss_limit_mb=1500"]
     options += ["-print_final_stats=1", f"-artifact_prefix={findings}/{name}-", "-max_len=20000"]
-    engine.Setup([sys.argv[0], str(corpus), *options], checked)  # its own limit on time would measure the clock
+    engine.Setup([sys.argv[0], str(kept), *options], checked)  # its own limit on time would measure the clock
     engine.Fuzz()
 
 

@@ -1,0 +1,144 @@
+"""ONNX files that runtimes take though onnx's checker does not: what is missing or out of order is put right, and told.
+
+Exporters wrote such files: nodes after those that read them, several nodes of one name, graphs without a name, outputs
+without a shape, external data with further entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import onnx
+import onnx.shape_inference
+
+from netferry.converters.onnx.structure import all_proto_graphs
+from netferry.errors import MalformedFile, quoted
+from netferry.schemas.ir import ir
+from netferry.schemas.metadata import all_graphs, proto_nodes
+from netferry.schemas.model import Note
+
+_KNOWN = {"location", "offset", "length", "checksum"}
+"""what an entry of external data may say (onnx.proto)"""
+
+
+def mend_message(proto: onnx.ModelProto) -> list[Note]:
+    """Mend names, shapes of outputs and external data in place; returns what was done.
+
+    Raises:
+        MalformedFile: an entry of external data is there twice.
+    """
+    notes: list[Note] = []
+    for graph in all_proto_graphs(proto):
+        if not graph.name:
+            graph.name = "graph"
+        notes += _distinct(graph.node)
+        for tensor in graph.initializer:
+            _only_known(tensor)
+    for function in proto.functions:
+        notes += _distinct(function.node)
+    for node in proto_nodes(proto):
+        for attribute in node.attribute:
+            for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:
+                _only_known(tensor)
+    _shape_outputs(proto)
+    return notes
+
+
+def mend_order(model: ir.Model) -> list[Note]:
+    """Put nodes after those that make what they read; returns what was done.
+
+    Raises:
+        MalformedFile: there is no such order.
+    """
+    notes: list[Note] = []
+    holders: Sequence[ir.Graph | ir.Function] = [*all_graphs(model), *model.functions.values()]
+    for holder in holders:
+        if _in_order(holder):
+            continue
+        try:
+            holder.sort()
+        except ValueError:
+            raise MalformedFile("the graph has a cycle", layer=holder.name) from None
+        notes.append(Note("warning", f"the nodes of {quoted(holder.name)} were not in the order in which they run"))
+    return notes
+
+
+def _distinct(nodes: Iterable[onnx.NodeProto]) -> list[Note]:
+    """Give nodes of one name names of their own."""
+    nodes = list(nodes)
+    taken = {node.name for node in nodes}
+    seen: set[str] = set()
+    changed = 0
+    for node in nodes:
+        if node.name in seen:
+            number = changed + 1
+            while f"{node.name}_{number}" in taken:
+                number += 1
+            node.name = f"{node.name}_{number}"
+            taken.add(node.name)
+            changed += 1
+        if node.name:
+            seen.add(node.name)
+    return (
+        [Note("warning", f"{changed} nodes had names that other nodes have too; a number was added")] if changed else []
+    )
+
+
+def _only_known(tensor: onnx.TensorProto) -> None:
+    entries = list(tensor.external_data)
+    if not entries:
+        return
+    keys = [e.key for e in entries if e.key in _KNOWN]
+    if len(set(keys)) != len(keys):
+        raise MalformedFile("an entry of external data is there twice", layer=tensor.name)
+    if len(keys) != len(entries):
+        del tensor.external_data[:]
+        tensor.external_data.extend(e for e in entries if e.key in _KNOWN)
+
+
+def _shape_outputs(proto: onnx.ModelProto) -> None:
+    """Give outputs without a shape the one that onnx infers, where it can."""
+    bare = [v for v in proto.graph.output if _shapeless(v)]
+    if not bare:
+        return
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto).graph.output
+    except Exception:  # what is wrong with the graph is told by the checks, in their words
+        return
+    known = {v.name: v for v in inferred if not _shapeless(v)}
+    for value in bare:
+        if value.name in known:
+            value.type.CopyFrom(known[value.name].type)
+
+
+def _shapeless(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type.WhichOneof("value")
+    return kind is None or (kind == "tensor_type" and not value.type.tensor_type.HasField("shape"))
+
+
+def _in_order(holder: ir.Graph | ir.Function) -> bool:
+    done: set[ir.Node] = set()
+    mine = set(holder)
+    for node in holder:
+        if any(maker in mine and maker not in done for maker in _makers(node)):
+            return False
+        done.add(node)
+    return True
+
+
+def _makers(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes that make what a node and its subgraphs read."""
+    for value in node.inputs:
+        if value is not None and (maker := value.producer()) is not None:
+            yield maker
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        graphs: Sequence[ir.Graph] = ()
+        if attribute.type == ir.AttributeType.GRAPH:
+            graphs = (attribute.as_graph(),)
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            graphs = attribute.as_graphs()
+        for graph in graphs:
+            for inner in graph:
+                yield from _makers(inner)
