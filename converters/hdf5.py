@@ -17,6 +17,7 @@ from netferry.converters.options import Limits
 from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, UnsupportedError, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.tensors import computed_tensor, file_tensor
+from netferry.schemas.watch import bounded
 
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")  # no filter plug-ins: they are code found by path
 import h5py
@@ -24,6 +25,8 @@ from h5py import h5d, h5g, h5l, h5o  # pyright: ignore[reportAttributeAccessIssu
 
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
 _RATIO, _RATIO_ABOVE = 1000, 16 << 20
+SECONDS, UNPACKED = 0.5, 10_000_000
+"""processor time that one call of the library may take, and bytes that it unpacks in a second at least"""
 
 
 class Window(io.RawIOBase):
@@ -97,13 +100,18 @@ class Array:
         try:
             if self.offset is not None:
                 count = int(np.prod(self.shape, dtype=np.int64))
-                flat = np.fromfile(self.path, self.dtype, count, offset=self.offset)
-                return flat.reshape(self.shape)
-            with self.place.open() as file:
-                found = np.asarray(file[self.name][()])  # pyright: ignore[reportIndexIssue]
-                return found.view(self.dtype) if found.dtype.kind == "V" else found
+                stored = np.dtype("V2") if self.dtype == ml_dtypes.bfloat16 else self.dtype
+                flat = np.fromfile(self.path, stored, count, offset=self.offset)
+                return flat.view(self.dtype).reshape(self.shape)
+            size = math.prod(self.shape) * self.dtype.itemsize
+            values = bounded(self._unpacked, SECONDS + size / UNPACKED)
+            return values.view(self.dtype) if values.dtype.kind == "V" else values
         except (OSError, KeyError, RuntimeError, ValueError) as error:
             raise MalformedFile(f"array {quoted(self.name)} cannot be read: {error}", file=self.path) from None
+
+    def _unpacked(self) -> np.ndarray:
+        with self.place.open() as file:
+            return np.asarray(file[self.name][()])  # pyright: ignore[reportIndexIssue]
 
     def read(self) -> np.ndarray:
         """Return the values as float32 (integers and halves are converted)."""
@@ -141,7 +149,7 @@ class Hdf5File:
 
     def _call(self, function: Callable[[], Any]) -> Any:
         try:
-            return function()
+            return bounded(function, SECONDS)
         except FileNotFoundError:
             raise InputError("no such file", file=self.path) from None
         except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:

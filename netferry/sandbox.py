@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError, UsageError
+from netferry.schemas import watch
 from netferry.schemas.publish import JOURNAL
 
 GRACE = 0.8
@@ -95,6 +96,7 @@ def confine(bounds: Bounds, size: int, *, network: bool) -> None:
     """Put the limits on this process, for good; it must have one thread."""
     import resource
 
+    watch.confined()
     memory = 0
     if bounds.memory != 0 and not _has_gpu():
         allowed = max(16 * _GIB, _physical()) if bounds.memory is None else bounds.memory * _GIB
@@ -132,6 +134,12 @@ def error_of(status: int, bounds: Bounds, inputs: Sequence[str] = ()) -> Netferr
             f"the file crashed a library that reads it ({name}); nothing was written",
             file=file,
             hint="the file is damaged or hostile; netferry --no-sandbox --debug … shows where",
+        )
+    if name == "SIGPROF":
+        return MalformedFile(
+            "a library that reads the file came to no end; nothing was written",
+            file=file,
+            hint="the file is damaged or hostile",
         )
     if name == "SIGXCPU":
         return LimitExceeded(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netferry.errors import LimitExceeded, Uninitialised, UsageError, quoted
+from netferry.schemas.copying import copied
 from netferry.schemas.initialise import fill
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import (
@@ -227,7 +228,7 @@ class Model:
     def copy(self) -> Model:
         """Return a model of its own; large weights are shared until one of the two changes them."""
         made = Model(
-            self.ir.clone(),
+            copied(self.ir),
             source=self.source,
             labels={name: list(labels) for name, labels in self.labels.items()},
             preprocessing=dict(self.preprocessing),

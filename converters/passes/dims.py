@@ -13,6 +13,7 @@ import onnx
 
 from netferry.converters.passes.dims_rules import DATA, SHAPES, Known
 from netferry.converters.passes.polynomials import Poly, number, symbol
+from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir
 from netferry.schemas.tensors import array_of, filler_of
 
@@ -124,7 +125,7 @@ def _inferred(model: ir.Model) -> dict[ir.Value, ir.Value]:
 
     Outputs of operators that inference does not know keep what is declared: there is no other source.
     """
-    copy = model.clone()
+    copy = copied(model)
     for graph in [copy.graph, *copy.graph.subgraphs()]:
         for name, value in list(graph.initializers.items()):
             tensor = value.const_value

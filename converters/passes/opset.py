@@ -29,6 +29,7 @@ from netferry.converters.passes.opset_schema import (
 )
 from netferry.converters.passes.opset_types import annotate
 from netferry.errors import MalformedFile, UnsupportedOpset, UsageError, quoted
+from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import layer_of
 from netferry.schemas.model import Model, Note
@@ -75,12 +76,12 @@ def to_opset(model: Model, target: int, *, restore: bool = True) -> list[Note]:
     same = source == target and all(_version(f) == target for f in model.ir.functions.values())
     if same and unreadable(model) is None:
         return []
-    kept = model.ir.clone() if restore or model.ir.functions else model.ir
+    kept = copied(model.ir) if restore or model.ir.functions else model.ir
     failures = _convert(model.ir, target)
     notes: list[Note] = []
     if failures and model.ir.functions:
         # inside a function no type is known; written out where it is called, all are
-        model.ir, kept = kept, kept.clone() if restore else kept
+        model.ir, kept = kept, copied(kept) if restore else kept
         importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
         failures = _convert(model.ir, target)
         notes.append(Note("folded", f"functions were written out where they are called, to say them at opset {target}"))

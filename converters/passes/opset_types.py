@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import graphs_of
 from netferry.schemas.tensors import filler_of
@@ -88,7 +89,7 @@ def _take_over(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
 
 def without_weights(model: ir.Model) -> ir.Model:
     """Return a copy whose weights above 1 KiB are inputs instead."""
-    copy = model.clone()
+    copy = copied(model)
     for name, value in list(copy.graph.initializers.items()):
         tensor = value.const_value
         if tensor is not None and (filler_of(tensor) is not None or tensor.nbytes > _SMALL):

@@ -29,6 +29,7 @@ from netferry.converters.passes.opset import HIGHEST, LOWEST, LOWEST_TARGET, to_
 from netferry.converters.passes.opset_types import annotate
 from netferry.converters.passes.outside import OUTSIDE
 from netferry.errors import CheckFailed, NetferryError, UnsupportedOpset, UsageError, quoted
+from netferry.schemas.copying import copied
 from netferry.schemas.graph import CANONICAL_OPSET
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Note
@@ -139,7 +140,7 @@ def optimize(
     report.after = Counter(report.before)
     if level == "none":
         return report
-    kept = model.ir.clone() if verify is not None else None
+    kept = copied(model.ir) if verify is not None else None
     _run(model, level, set(disable), budget or Budget(), report, None)
     if verify is not None and kept is not None and report.changed and (wrong := verify(model)) is not None:
         model.ir = kept
@@ -167,7 +168,7 @@ def _run(
     target = max(source, LOWEST_TARGET)
     original = model.ir
     if source < CANONICAL_OPSET:
-        model.ir = model.ir.clone()
+        model.ir = copied(model.ir)
         try:
             to_opset(model, CANONICAL_OPSET)
         except UnsupportedOpset as error:
@@ -270,7 +271,7 @@ class _Runner:
         if row is None:
             row = self.rows[name] = PassReport(name, about)
             self.report.passes.append(row)
-        kept = self.model.ir.clone() if self.verify is not None else None
+        kept = copied(self.model.ir) if self.verify is not None else None
         before = census(self.model)
         self.edit.current = name
         try:

@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 
 from netferry.converters.passes.editing import Edit, fixed
 from netferry.errors import quoted
+from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, role_of
 from netferry.schemas.model import Note
@@ -50,7 +51,7 @@ def _onnxscript(edit: Edit) -> bool:
     optimizer = importlib.import_module("onnxscript.optimizer")
     if not _suits(edit):
         return False
-    copy = edit.model.ir.clone()
+    copy = copied(edit.model.ir)
     try:
         with _silent(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -83,7 +84,7 @@ def _onnxsim(edit: Edit) -> bool:
 
 def _whole(model: ir.Model) -> onnx.ModelProto:
     """The message with all weights in it, those too that still lie in files."""
-    copy = model.clone()
+    copy = copied(model)
     for graph in [copy.graph, *copy.graph.subgraphs()]:
         for value in graph.initializers.values():
             tensor = value.const_value

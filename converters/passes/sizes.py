@@ -9,6 +9,7 @@ from netferry.converters.passes.opset_types import inferred_copy, made_values, w
 from netferry.converters.passes.optimize import optimize
 from netferry.converters.passes.outside import OUTSIDE
 from netferry.errors import NetferryError
+from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Source
 
@@ -71,7 +72,7 @@ def _is_known(value: ir.Value, taken: Mapping[str, int]) -> bool:
 
 def _compute(model: ir.Model) -> None:
     """Write down the shapes that are known once everything that does not depend on the inputs' values is computed."""
-    folded = Model(model.clone(), source=Source("onnx"))
+    folded = Model(copied(model), source=Source("onnx"))
     try:
         optimize(folded, "safe", disable=tuple(OUTSIDE))
         again = inferred_copy(folded.ir) or folded.ir

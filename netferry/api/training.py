@@ -31,10 +31,11 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
     from netferry.runtime.torch.build import LOWEST_OPSET, build
     from netferry.runtime.torch.ties import separate_copies
     from netferry.schemas.collection import collection_paused
+    from netferry.schemas.copying import copied
     from netferry.schemas.model import Model as Copy
 
     with collection_paused():
-        raised = Copy(model.ir.clone(), source=model.source)
+        raised = Copy(copied(model.ir), source=model.source)
         separate_copies(raised.graph)  # first: what is left has fewer nodes to raise
         if raised.opset < LOWEST_OPSET:
             to_opset(raised, LOWEST_OPSET, restore=False)

@@ -25,6 +25,7 @@ def outputs(path: Path, x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", unusual_onnx.CASES)
 def test_onnx(tmp_path: Path, name: str) -> None:
     path, wanted = unusual_onnx.write(name, tmp_path)
+    netferry.inspect(path)
     netferry.convert(path, tmp_path / "out.onnx")
     feeds = unusual_onnx.X
     got = outputs(tmp_path / "out.onnx", feeds)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import ml_dtypes
 import numpy as np
 
 RNG = np.random.default_rng(11)
@@ -108,6 +109,9 @@ as_case("big-endian", arrays=(W.astype(">f4"), B.astype(">f4")))
 as_case("big-endian-chunked", arrays=(W.astype(">f4"), B.astype(">f4")), chunks=True)
 as_case("double", arrays=(W.astype(np.float64), B.astype(np.float64)))
 as_case("half", np.maximum(X @ W.astype(np.float16).astype(np.float32) + B, 0), arrays=(W.astype(np.float16), B))
+_BRAIN = W.astype(ml_dtypes.bfloat16)
+as_case("bfloat16", np.maximum(X @ _BRAIN.astype(np.float32) + B, 0), arrays=(_BRAIN, B))
+as_case("bfloat16-gzip", np.maximum(X @ _BRAIN.astype(np.float32) + B, 0), arrays=(_BRAIN, B), compression="gzip")
 as_case("integers", np.maximum(X @ np.round(W) + B, 0), arrays=(np.round(W).astype(np.int8), B))
 as_case("resizable", maxshape=None, chunks=True)
 as_case("attributes-on-arrays", track_times=True)
@@ -306,6 +310,25 @@ def archive_after_other_bytes(folder: Path) -> tuple[list[Path], np.ndarray]:
 @case
 def archive_of_another_name(folder: Path) -> tuple[list[Path], np.ndarray]:
     return [archive(folder / "net.zip")], WANTED
+
+
+@case
+def archive_quantized_to_int8(folder: Path) -> tuple[list[Path], np.ndarray]:
+    """What ``model.quantize("int8")`` of Keras 3 leaves: integers, and a scale for each unit."""
+    scale = (127 / np.abs(W).max(axis=0)).astype(np.float32)
+    small = np.round(W * scale).astype(np.int8)
+    policy = {"module": "keras.dtype_policies", "class_name": "QuantizedDTypePolicy", "registered_name": None,
+              "config": {"mode": "int8", "source_name": "float32"}}  # fmt: skip
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for i, array in enumerate((small, B, scale)):
+            file[f"layers/dense/vars/{i}"] = array
+    path = folder / "net.keras"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("metadata.json", '{"keras_version": "3.15.1"}')
+        out.writestr("config.json", json.dumps(sequential(dense(dtype=policy))))
+        out.writestr("model.weights.h5", content.getvalue())
+    return [path], np.maximum(X @ (small / scale) + B, 0)
 
 
 @case
