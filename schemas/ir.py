@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,5 +44,8 @@ def _imported_on_first_use() -> Iterator[None]:
 
 with _imported_on_first_use():
     import onnx_ir as ir
+
+# what onnx_ir warns of is checked by us, as errors; without a handler logging would print it on stderr
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 __all__ = ["ir"]

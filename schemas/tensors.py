@@ -119,7 +119,7 @@ def filler_of(tensor: ir.TensorProtocol | None) -> dict[str, object] | None:
 
 
 def constant_tensor(value: ir.Value) -> ir.TensorProtocol | None:
-    """The tensor of an initializer or of a Constant node, of whatever form; None where the value is computed."""
+    """The tensor of an initializer or of a Constant node; None where the value is computed, and for a node's texts."""
     if value.const_value is not None:
         return value.const_value
     node = value.producer()
@@ -127,6 +127,8 @@ def constant_tensor(value: ir.Value) -> ir.TensorProtocol | None:
         held = node.attributes.data.get("value")
         if held is not None and held.type == ir.AttributeType.TENSOR and not held.is_ref():
             return held.value
+    if node is not None and any(name in node.attributes for name in ("value_string", "value_strings")):
+        return None  # onnx_ir fails on texts beyond ASCII
     return ir.convenience.get_const_tensor(value)
 
 

@@ -10,7 +10,7 @@ from netferry.converters.html.families import family_of
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LayerRow, count, graphs_of, role_of, static_shape
 from netferry.schemas.statistics import statistics
-from netferry.schemas.tensors import array_of
+from netferry.schemas.tensors import array_of, constant_tensor
 
 _FEW = 24
 _LONG = 400
@@ -82,7 +82,7 @@ def _variadic(formal: Any) -> bool:
 
 def _value(slot: str, value: ir.Value) -> dict[str, Any]:
     out: dict[str, Any] = {"slot": slot, "name": value.name, "type": type_text(value), "shape": shape_of(value)}
-    tensor = ir.convenience.get_const_tensor(value)
+    tensor = constant_tensor(value)
     if tensor is not None and tensor.size <= _FEW and (array := array_of(tensor)) is not None:
         out["value"] = _short(str(array.tolist()))
     return out

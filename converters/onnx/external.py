@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
+
 from netferry.errors import InputError, MalformedFile, UnsafeFile, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.tensors import byte_size, check_in_file, file_tensor
@@ -61,7 +63,7 @@ class DataFiles:
         self._found[location] = real
         return real
 
-    def tensor(self, raw: ir.ExternalTensor) -> ir.ExternalTensor:
+    def tensor(self, raw: ir.ExternalTensor) -> ir.TensorProtocol:
         """Return a tensor over the checked place of ``raw``.
 
         Raises:
@@ -70,7 +72,7 @@ class DataFiles:
         name = raw.name or ""
         return self.slice(raw, self.resolve(os.fspath(raw.location), name))
 
-    def slice(self, raw: ir.ExternalTensor, path: str) -> ir.ExternalTensor:
+    def slice(self, raw: ir.ExternalTensor, path: str) -> ir.TensorProtocol:
         """Return ``raw`` with its values in the file ``path``, where the bytes are there."""
         name, offset = raw.name or "", raw.offset or 0
         shape = [int(d) for d in raw.shape.numpy()]
@@ -81,6 +83,10 @@ class DataFiles:
             reason = f"shape {shape} of {raw.dtype.name} takes {nbytes} bytes, the file has {raw.length}"
             raise MalformedFile(reason, file=self.path, layer=name)
         check_in_file(path, offset, nbytes, name)
+        if nbytes == 0:  # no file can be mapped in a stretch of no bytes
+            empty = ir.tensor(np.zeros(shape, raw.dtype.numpy()), raw.dtype, name, raw.doc_string)
+            empty.metadata_props.update(raw.metadata_props)
+            return empty
         tensor = file_tensor(path, offset, raw.dtype, shape, name)
         tensor.doc_string = raw.doc_string
         tensor.metadata_props.update(raw.metadata_props)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -98,8 +94,7 @@ def _read(path: Path, options: ReadOptions) -> Model:
 
 def _deserialized(proto: onnx.ModelProto) -> ir.Model:
     try:
-        with _quiet():
-            return ir.serde.deserialize_model(proto)
+        return ir.serde.deserialize_model(proto)
     except Exception as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -143,19 +138,3 @@ def _place_weights(model: ir.Model, data: DataFiles, token: str, *, missing_allo
             elif attribute.type == ir.AttributeType.TENSORS:
                 tensors = [placed(t) for t in attribute.as_tensors()]
                 node.attributes.add(ir.AttrTensors(attribute.name, tensors, attribute.doc_string))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep onnx_ir's warnings of this thread off stderr: what they tell is checked afterwards, as errors."""
-    logger = logging.getLogger("onnx_ir.serde")
-    thread = threading.get_ident()
-
-    def other(record: logging.LogRecord) -> bool:
-        return record.thread != thread
-
-    logger.addFilter(other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(other)

@@ -27,7 +27,8 @@ def keep_training(model: ir.Model, proto: onnx.ModelProto, data: DataFiles) -> N
                     assert isinstance(there, ir.ExternalTensor)
                     placed = data.tensor(there)
                     tensor.raw_data = placed.tobytes()
-                    placed.release()
+                    if isinstance(placed, ir.ExternalTensor):
+                        placed.release()
                     tensor.ClearField("external_data")
                     tensor.ClearField("data_location")
     model.graph.meta[_KEPT] = [info.SerializeToString() for info in proto.training_info]

@@ -13,6 +13,7 @@ from netferry.converters.passes.dims_rules import BROADCAST, UNARY
 from netferry.converters.passes.editing import Edit, fixed, graph_pass, learnable, weight
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
+from netferry.schemas.tensors import constant_tensor
 
 _FOLDED = (UNARY | BROADCAST | frozenset((
     "ArgMax", "ArgMin", "Compress", "Concat", "ConstantOfShape", "CumSum", "DepthToSpace", "Expand", "EyeLike",
@@ -35,7 +36,7 @@ def lift_constants(edit: Edit) -> bool:
         value = node.outputs[0]
         if any(a.is_ref() for a in node.attributes.values()) or "sparse_value" in node.attributes:
             continue
-        tensor = ir.convenience.get_const_tensor(value)
+        tensor = constant_tensor(value)
         if tensor is None or value.is_graph_output():
             continue
         if value.type is None:

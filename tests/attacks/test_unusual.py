@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 import netferry
+from netferry.converters.passes.outside import OUTSIDE
 from tests.attacks import unusual_caffe, unusual_darknet, unusual_keras, unusual_onnx
 
 
@@ -56,3 +57,13 @@ def test_keras(tmp_path: Path, name: str) -> None:
     netferry.convert(source, tmp_path / "out.onnx", *weights)
     got = outputs(tmp_path / "out.onnx", unusual_keras.X)
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", unusual_onnx.CASES)
+def test_onnx_through_every_pass(tmp_path: Path, name: str) -> None:
+    path, wanted = unusual_onnx.write(name, tmp_path)
+    netferry.convert(path, tmp_path / "out.onnx", optimize="full", opset=15, disable=tuple(OUTSIDE))
+    got = outputs(tmp_path / "out.onnx", unusual_onnx.X)
+    tolerance = 5e-3 if got.dtype == np.float16 or name == "quantized-weight" else 1e-5
+    np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
+    netferry.inspect(path, html=tmp_path / "out.html")

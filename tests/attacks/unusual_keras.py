@@ -112,7 +112,7 @@ as_case("half", np.maximum(X @ W.astype(np.float16).astype(np.float32) + B, 0), 
 _BRAIN = W.astype(ml_dtypes.bfloat16)
 as_case("bfloat16", np.maximum(X @ _BRAIN.astype(np.float32) + B, 0), arrays=(_BRAIN, B))
 as_case("bfloat16-gzip", np.maximum(X @ _BRAIN.astype(np.float32) + B, 0), arrays=(_BRAIN, B), compression="gzip")
-as_case("integers", np.maximum(X @ np.round(W) + B, 0), arrays=(np.round(W).astype(np.int8), B))
+as_case("integers", np.maximum(X @ np.round(W) + B, 0), arrays=(np.round(W).astype(np.int32), B))
 as_case("resizable", maxshape=None, chunks=True)
 as_case("attributes-on-arrays", track_times=True)
 as_case("user-block", file={"userblock_size": 512})
