@@ -56,7 +56,8 @@ def test_keras(tmp_path: Path, name: str) -> None:
     (source, *weights), wanted = unusual_keras.CASES[name](tmp_path)
     netferry.convert(source, tmp_path / "out.onnx", *weights)
     got = outputs(tmp_path / "out.onnx", unusual_keras.X)
-    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+    tolerance = 2e-2 if "int8" in name else 1e-5  # Keras rounds what enters a quantized layer, too
+    np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", unusual_onnx.CASES)
