@@ -135,7 +135,8 @@ class Session:
 
     def _record(self, ort: ModuleType, source: str | bytes, options: Any, bind: bool | None) -> None:
         """Take a session that records launches, where all shapes are fixed and a run shows that it can be recorded."""
-        if not all(isinstance(d, int) for port in self.inputs for d in port.shape) or not self.inputs:
+        ports = (*self.inputs, *self.outputs)  # outputs too: their size may depend on values, as that of NonZero
+        if not self.inputs or not all(isinstance(d, int) for port in ports for d in port.shape):
             return
         plain, index = (self._session, self._bindings), self.device.partition(":")[2]
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,10 @@ class _FakeCuda:
                 return real.OrtValue.ortvalue_from_numpy(array)
 
             @staticmethod
-            def ortvalue_from_shape_and_type(shape: Any, dtype: Any, device: str, _index: int) -> Any:
-                fake.places.add(device)
+            def ortvalue_from_shape_and_type(
+                shape: Any, dtype: Any, device: str = "", _index: int = 0, memory_info: str | None = None
+            ) -> Any:
+                fake.places.add(memory_info or device)
                 return real.OrtValue.ortvalue_from_shape_and_type(shape, dtype)
 
         self.OrtValue, self.RunOptions = OrtValue, _Options
@@ -101,7 +104,7 @@ class _FakeCuda:
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
     def get_ep_devices(self) -> list[Any]:
-        return []
+        return [SimpleNamespace(ep_name="CUDAExecutionProvider", memory_info=lambda _: "page-locked")]
 
     def InferenceSession(self, source: Any, options: Any, providers: list[Any]) -> Any:
         settings = dict(providers[0][1])
@@ -149,6 +152,9 @@ class _FakeBinding:
         return getattr(self.real, name)
 
 
+OPEN = onnx.parser.parse_model(
+    TEXT.replace("(float[N, 3, H, W] x, int64[N] k)", "(float[2, 3, 4, 5] x, int64[2] k)")
+).SerializeToString()
 FIXED = onnx.parser.parse_model(TEXT.replace("N, 3, H, W", "2, 3, 4, 5").replace("[N]", "[2]")).SerializeToString()
 
 
@@ -159,6 +165,7 @@ FIXED = onnx.parser.parse_model(TEXT.replace("N, 3, H, W", "2, 3, 4, 5").replace
         pytest.param(FIXED, False, False, False, id="not-where-that-is-said"),
         pytest.param(NET, None, False, False, id="dynamic-shapes-are-not"),
         pytest.param(NET, True, False, True, id="dynamic-shapes-on-request"),
+        pytest.param(OPEN, None, False, False, id="nor-are-outputs-of-open-sizes"),
         pytest.param(FIXED, None, True, False, id="what-cannot-be-recorded-runs-plainly"),
     ],
 )
@@ -181,7 +188,8 @@ def test_graphs_are_recorded_where_shapes_are_fixed(
     assert ({"enable_cuda_graph": "1"} in [{k: v for k, v in a.items() if k != "device_id"} for a in fake.asked]) is (
         graphs or refuses
     )
-    assert fake.places == {"cuda"}
+    # recorded runs read from the device; others from memory that it fetches by itself
+    assert fake.places == ({"cuda"} if graphs else {"cuda", "page-locked"} if refuses else {"page-locked"})
 
 
 def _cuda() -> Session:
