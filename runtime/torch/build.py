@@ -14,6 +14,7 @@ from torch import fx, nn
 from netferry.errors import UnsupportedError, UnsupportedLayer
 from netferry.runtime.torch import glue
 from netferry.runtime.torch.calls import Calls
+from netferry.runtime.torch.computed_bias import drop_zero_biases
 from netferry.runtime.torch.control import CONTROL, control_node
 from netferry.runtime.torch.modules import plan
 from netferry.runtime.torch.naming import identifier, says_path, wanted_path
@@ -55,6 +56,7 @@ def build(model: Model, *, frozen_statistics: bool = False) -> Network:
     if model.ir.functions:
         importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
     separate_copies(model.graph)
+    drop_zero_biases(model.graph)
     for value in model.graph.initializers.values():  # once: to tell a role by all uses takes its time
         value.metadata_props.setdefault(ROLE, role_by_use(value).value)
     store = Store()

@@ -48,7 +48,7 @@ class Calls(Values):
         helds = [None if v is None else self.lookup(v) for v in node.inputs]
         if not helds or any(h is not None and h.kind != "constant" for h in helds):
             return False
-        arrays = fold(node, [None if h is None else h.array for h in helds], _settings(node))
+        arrays = fold(node, [None if h is None else h.array for h in helds], settings_of(node))
         if arrays is None:
             return False
         for value, array in zip(node.outputs, arrays, strict=False):
@@ -75,6 +75,8 @@ class Calls(Values):
         if not any(h is not None and h.kind == "host" for h in helds):
             return False
         known = [None if h is None else literal(h) for h in helds]
+        if node.op_type == "Squeeze" and len(helds) == 1 and value.shape is not None and not len(value.shape):
+            helds, known = [*helds, None], [*known, [0]]  # the one axis of a list of one number
         for h, k in zip(helds, known, strict=True):
             if h is not None and h.kind != "host" and k is None:
                 return False
@@ -99,7 +101,7 @@ class Calls(Values):
         if op is None:
             raise Unsupported("no torch counterpart")
         args = self._arguments(node, op)
-        settings = _settings(node)
+        settings = settings_of(node)
         unknown = set(settings) - set(op.attributes)
         if unknown:
             raise Unsupported(f"attribute {sorted(unknown)[0]} is not supported")
@@ -189,7 +191,7 @@ def _attribute(node: ir.Node, name: str, default: Any) -> Any:
     return default if held is None else held.value
 
 
-def _settings(node: ir.Node) -> dict[str, Any]:
+def settings_of(node: ir.Node) -> dict[str, Any]:
     """Attributes as Python values."""
     out: dict[str, Any] = {}
     for attribute in node.attributes.values():

@@ -80,3 +80,27 @@ def test_training_step_equals_the_natives(name: str, tmp_path: Path) -> None:
         assert (ours[key] - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-12, key
     for key, value in wanted.items():
         torch.testing.assert_close(after[key], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("optimized", "norms"), [(False, 53), (True, 0)], ids=["as-it-is", "optimized-by-torch"])
+def test_dynamo_export_of_resnet50(optimized: bool, norms: int, tmp_path: Path) -> None:
+    """torch 2.13's exporter: convolutions are nn.Conv2d (it computes biases of zeros), batch norms stay unless it folds
+    them; outputs within 1e-5 of the largest."""
+    torch.manual_seed(0)
+    native, batch = NATIVES["resnet50"](10).eval(), torch.export.Dim("batch")
+    torch.onnx.export(
+        native, (torch.zeros(2, 3, 64, 64),), tmp_path / "net.onnx", dynamo=True, optimize=optimized, verbose=False,
+        dynamic_shapes=({0: batch},),
+    )  # fmt: skip
+    module = api.to_torch(api.load(tmp_path / "net.onnx")).eval()
+    assert sum(type(m) is nn.BatchNorm2d for m in module.modules()) == norms
+    assert sum(type(m) is nn.Conv2d for m in module.modules()) == 53
+    assert "as_tensor" not in module.code
+    if not optimized:
+        assert set(module.state_dict()) == set(native.state_dict())
+    x = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        got, want = module(x), native(x)
+    assert (got - want).abs().max() <= 1e-5 * want.abs().max()
