@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.torch_node_tests import cases, outcome
+from benchmarks.torch_node_judge import cases
+from benchmarks.torch_node_tests import outcome
 
 REFUSED = set((Path(__file__).parent / "refused.txt").read_text().split())
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.torch_node_tests import cases, tensor
+from benchmarks.torch_node_judge import cases, tensor
 from netferry import api
 from netferry.converters.passes.opset import to_opset
 from netferry.errors import OutputError, UsageError
