@@ -175,6 +175,26 @@ def test_nasnetlarge_needs_little_memory(tmp_path: Path) -> None:
     assert int(done.stdout.split()[-1]) < 4 * 4 * entry("nasnetlarge").parameters
 
 
+# parameters (of Keras networks with running statistics) and depth; EfficientNet's normalisation counts its pictures too
+COUNTED = {
+    "squeezenet": (1_235_496, 18), "googlenet": (6_998_552, 22), "googlenet-places365": (6_347_677, 22),
+    "inceptionv3": (23_851_784, 48), "densenet201": (20_242_984, 201), "mobilenetv2": (3_538_984, 53),
+    "resnet18": (11_689_512, 18), "resnet50": (25_636_712, 50), "resnet101": (44_549_160, 101),
+    "xception": (22_910_480, 71), "inceptionresnetv2": (55_873_736, 176), "shufflenet": (1_395_312, 50),
+    "nasnetmobile": (5_326_716, 98), "nasnetlarge": (88_949_818, 128), "darknet19": (20_842_376, 19),
+    "darknet53": (41_609_928, 53), "efficientnetb0": (5_330_571 - 1, 82), "alexnet": (60_965_224, 8),
+    "vgg16": (138_357_544, 16), "vgg19": (143_667_240, 19), "vggish": (72_141_184, 9), "yamnet": (3_751_369, 28),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_inspect_gives_the_published_counts(name: str) -> None:
+    totals = netferry.inspect(netferry.zoo.load(name))["totals"]
+    keras = entry(name).format == "keras"
+    assert (totals["learnables"] + (totals["state"] if keras else 0), totals["depth"]) == COUNTED[name]
+    assert set(COUNTED) == set(entries())
+
+
 def test_squeezenet_is_counted_as_published() -> None:
     found = netferry.inspect(netferry.zoo.load("squeezenet"))
     totals = found["totals"]
