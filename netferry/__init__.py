@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from netferry.runtime.data.folder import ImageFolder
     from netferry.runtime.training.augment import Augment
     from netferry.runtime.training.options import TrainOptions
+    from netferry.runtime.training.sounds import SoundAugment
     from netferry.schemas.model import Model
     from netferry.schemas.preprocessing import Preprocessing
 
@@ -63,6 +64,7 @@ _HOMES = {
     "Model": "netferry.schemas.model",
     "NetferryError": "netferry.errors",
     "Preprocessing": "netferry.schemas.preprocessing",
+    "SoundAugment": "netferry.runtime.training.sounds",
     "TrainOptions": "netferry.runtime.training.options",
 }
 
@@ -72,6 +74,7 @@ __all__ = [
     "Model",
     "NetferryError",
     "Preprocessing",
+    "SoundAugment",
     "TrainOptions",
     "advise",
     "compare",

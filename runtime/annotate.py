@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from netferry.errors import NetferryError, UsageError, quoted
+from netferry.errors import InputError, NetferryError, UsageError, quoted
 from netferry.runtime.predict import Candidate, Prediction
 from netferry.runtime.preprocess import Picture, load_picture
+from netferry.runtime.sounds import spectrogram_picture
 from netferry.schemas.publish import whole
 
 MAX_ON_SHEET = 400
@@ -60,11 +61,18 @@ def annotate(
     return shown
 
 
-def _rgb(picture: Picture) -> Image.Image:
-    """The picture as a viewer shows it, 8-bit RGB."""
+def viewed(picture: Picture) -> Image.Image:
+    """The picture as a viewer shows it, 8-bit RGB; of a sound its log-mel spectrogram.
+
+    Raises:
+        InputError, LimitExceeded, UsageError: it is neither.
+    """
     try:
         bands = load_picture(picture)
     except NetferryError as error:
+        if isinstance(error, InputError) and isinstance(picture, str | os.PathLike | bytes):
+            with contextlib.suppress(NetferryError):
+                return spectrogram_picture(picture)
         raise error.at(file=picture if isinstance(picture, str | os.PathLike) else None) from error.__cause__
     if bands[0].mode != "F":
         return bands[0].convert("RGB")
@@ -87,7 +95,7 @@ def _fitted(image: Image.Image, least: int, most_w: int, most_h: int) -> Image.I
 
 def shown_as(picture: Picture) -> Image.Image:
     """The picture as a viewer shows it, enlarged or reduced so that text beside it is readable."""
-    return _fitted(_rgb(picture), _LEAST, _MOST, _MOST)
+    return _fitted(viewed(picture), _LEAST, _MOST, _MOST)
 
 
 def _wide_font() -> str | None:
@@ -193,7 +201,7 @@ def sheet_of(
             draw.rectangle((x, y, x + _CELL - 1, y + _CELL - 1), (235, 235, 235))
             lines, ink = ["cannot be read"], _RED
         else:
-            image = _fitted(_rgb(picture), _CELL, _CELL, _CELL)
+            image = _fitted(viewed(picture), _CELL, _CELL, _CELL)
             sheet.paste(image, (x + (_CELL - image.width) // 2, y + _CELL - image.height))
             lines = _wrapped(said, font, _CELL, 2)
         for row, line in enumerate(lines):

@@ -17,11 +17,14 @@ import numpy as np
 from netferry.errors import InputError, LimitExceeded, MissingExtra, UsageError
 from netferry.runtime.session import Port, Session
 from netferry.schemas.remote import Remote
-from netferry.schemas.sound import SOUND_KEY, SoundRecipe, fourier, mel_matrix, recipes_of
+from netferry.schemas.sound import SOUND_KEY, SoundRecipe, fourier, mel_matrix, recipe_named, recipes_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
+_SHOWN = 60
+"""seconds of a sound that its small picture shows, at most"""
 MOST_SAMPLES = 1 << 29
 """samples of all channels that one file may hold: three hours of stereo at 25 kHz, 2 GiB"""
 
@@ -177,6 +180,29 @@ def spectrogram(waveform: np.ndarray, recipe: SoundRecipe) -> np.ndarray:
     padded = np.zeros(max(len(waveform), recipe.window + (count - 1) * recipe.hop))
     padded[: len(waveform)] = waveform
     return _log_mel(padded, recipe)
+
+
+_SHADES = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]], np.float64)
+"""black over purple and orange to white, as matplotlib's magma"""
+
+
+def spectrogram_picture(source: Any) -> Image.Image:
+    """Return a sound's log-mel spectrogram as an RGB picture, time to the right, high bands above.
+
+    Raises:
+        InputError, LimitExceeded, MissingExtra: see :func:`read_sound`.
+    """
+    from PIL import Image
+
+    recipe = recipe_named("vggish")
+    waveform = read_sound(source, recipe.sample_rate)
+    if len(waveform) > _SHOWN * recipe.sample_rate:
+        waveform = waveform[: _SHOWN * recipe.sample_rate]
+    mel = spectrogram(waveform, recipe)[:, ::-1].T
+    share = (mel - mel.min()) / max(float(np.ptp(mel)), 1e-6) * (len(_SHADES) - 1)
+    steps = np.arange(len(_SHADES))
+    colors = np.stack([np.interp(share, steps, _SHADES[:, c]) for c in range(3)], -1).round().astype(np.uint8)
+    return Image.fromarray(colors).resize((320, 192), Image.Resampling.BILINEAR)
 
 
 def draw_timeline(

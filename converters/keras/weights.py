@@ -57,7 +57,10 @@ class LegacyStore:
         return [self.file.dataset(f"{group}/{name}") for name in names]
 
     def bind(self, model: Spec, notes: list[Note]) -> tuple[dict[str, Array], list[str]]:
-        """Bind by layer name, or by position where the names are those of another run of the same program."""
+        """Bind by layer name, or by position, as Keras does, where the names are those of another run or version.
+
+        A name that both have must then stand in the same place, or differ by Keras's counting alone.
+        """
         wanted = [(key, child, slots_of(child)) for key, child in model.keyed_layers()]
         holders = [(key, child, slots) for key, child, slots in wanted if slots]
         stored = {name: self.arrays(name) for name in self.names}
@@ -66,7 +69,11 @@ class LegacyStore:
         pairs = {child.name: child.name for _, child, _ in wanted}
         if not by_name and len(filled) == len(holders):
             fits = all(len(stored[name]) == len(slots) for name, (_, _, slots) in zip(filled, holders, strict=True))
-            if fits and not any(child.name in stored for _, child, _ in holders if stored.get(child.name)):
+            ours = {child.name for _, child, _ in holders}
+            if fits and all(
+                _counted_on(name, child.name) or (name not in ours and not stored.get(child.name))
+                for name, (_, child, _) in zip(filled, holders, strict=True)
+            ):
                 pairs = {child.name: name for name, (_, child, _) in zip(filled, holders, strict=True)}
                 notes.append(Note("assumed", "layer names differ between the files: weights bound by position"))
         found: dict[str, Array] = {}
@@ -93,6 +100,14 @@ class LegacyStore:
             if name not in used
         )
         return found, missing
+
+
+def _counted_on(one: str, other: str) -> bool:
+    """Whether two names are equal but for a number at the end: Keras names layers by counting in one process.
+
+    The published files of keras.applications begin at ``conv2d_1``; a model that is made first begins at ``conv2d``.
+    """
+    return re.sub(r"_\d+$", "", one) == re.sub(r"_\d+$", "", other)
 
 
 def legacy_order(spec: Spec, slots: Sequence[Slot]) -> list[Slot]:

@@ -1,4 +1,4 @@
-"""A sheet of some pictures of a data set with their labels: a look before training."""
+"""A sheet of some pictures (sounds as spectrograms) of a data set with their labels: a look before training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from netferry.errors import NetferryError, UsageError, quoted
-from netferry.runtime.annotate import drawable, sheet_of
+from netferry.runtime.annotate import drawable, sheet_of, viewed
 from netferry.runtime.data.folder import Pictures
-from netferry.runtime.preprocess import load_picture
 from netferry.schemas.publish import whole
 
 MOST = 400
@@ -59,7 +58,7 @@ def caption(pictures: Pictures, row: int) -> str:
 
 def _readable(file: Path) -> bool:
     try:
-        load_picture(file)
+        viewed(file)
     except NetferryError:
         return False
     return True

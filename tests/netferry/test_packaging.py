@@ -53,7 +53,16 @@ def test_the_public_surface_is_what_all_says() -> None:
     from netferry import api
 
     assert sorted(netferry.__all__) == sorted(
-        ["Augment", "ImageFolder", "Model", "NetferryError", "Preprocessing", "TrainOptions", *api.__all__]
+        [
+            "Augment",
+            "ImageFolder",
+            "Model",
+            "NetferryError",
+            "Preprocessing",
+            "SoundAugment",
+            "TrainOptions",
+            *api.__all__,
+        ]
     )
     assert api.__all__ == [
         "advise",

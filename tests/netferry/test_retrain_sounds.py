@@ -203,6 +203,22 @@ def test_augmentations_of_pictures_are_refused(folder: Path, tmp_path: Path) -> 
         netferry.retrain(model, folder, tmp_path / "m.onnx", augment="flip,translate=3")
 
 
+def test_looked_at_and_evaluated(folder: Path, tmp_path: Path) -> None:
+    """A sound's picture is its spectrogram: in the preview, and among the worst mistakes."""
+    from PIL import Image
+
+    netferry.preview(folder, tmp_path / "p.png", n=9)
+    with Image.open(tmp_path / "p.png") as image:
+        assert len(set(image.convert("RGB").resize((200, 200)).get_flattened_data())) > 300  # colours, not grey fields
+    model = network()
+    add_front_end(model, RECIPES["vggish"])
+    report = netferry.retrain(model, folder, tmp_path / "m.onnx", train="all", epochs=1, learning_rate=1e-6)
+    found = netferry.evaluate(tmp_path / "m.onnx", folder, out=tmp_path / "ev")
+    assert found["mistakes"]
+    assert (tmp_path / "ev" / "mistakes.png").stat().st_size > 5000
+    assert report["test"]["count"] > 0
+
+
 def test_a_broken_sound_is_one_error(folder: Path, tmp_path: Path) -> None:
     for name in PITCHES:
         (tmp_path / "in" / name).mkdir(parents=True)
