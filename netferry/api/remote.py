@@ -101,14 +101,14 @@ class Transfers:
     def inputs(self, locations: Any, beside: Sequence[str] = ()) -> Any:
         """Return what :meth:`input` returns for each of several (or one), as a list.
 
-        Patterns (``*``) give all files that match. What names no files stays as it is.
+        Patterns (``*``; ``{000..009}``) give all files that match. What names no files stays as it is.
         """
         if isinstance(locations, str):
             locations = [locations]
         if not isinstance(locations, list | tuple):
             return locations
         found: list[Any] = []
-        for location in locations:
+        for location in (one for given in locations for one in _numbered(given)):
             if is_url(location) and local_path(location) is None and any(c in urlsplit(location).path for c in "*["):
                 with fetch_errors(location, InputError):
                     system, path = file_system(location)
@@ -196,6 +196,15 @@ class Transfers:
                 if self.left < 0:
                     raise LimitExceeded(f"more than {self.limit:,} bytes would be fetched", file=shown(url))
                 file.write(chunk)
+
+
+def _numbered(location: Any) -> list[Any]:
+    """A URL with numbers in braces as those that it means; anything else as it is."""
+    if not is_url(location) or "{" not in location:
+        return [location]
+    from netferry.runtime.data.sources import braces
+
+    return braces(location)
 
 
 def _folder_of(url: str) -> RemoteFolder:

@@ -139,7 +139,7 @@ def _sources(spec: Spec, position: int, columns: Columns, choice: Choice) -> Ite
         elif os.path.exists(text):
             yield lambda: _file(Path(text), columns, choice)
         elif _BRACES.search(text):
-            for name in _braces(text):
+            for name in braces(text):
                 yield from _sources(name, position, columns, choice)
         elif glob.has_magic(text):
             yield lambda: _pattern(text, columns, choice)
@@ -181,8 +181,12 @@ def _is_data(file: Path) -> bool:
     return file.name.lower().endswith((*TAR_SUFFIXES, *ARRAY_SUFFIXES, ".parquet", ".csv", ".tsv", ".jsonl", ".txt"))
 
 
-def _braces(text: str) -> list[str]:
-    """``shard-{000..009}.tar`` as the names that it means; leading zeros are kept."""
+def braces(text: str) -> list[str]:
+    """Return the names that ``shard-{000..009}.tar`` means; leading zeros are kept.
+
+    Raises:
+        LimitExceeded: more than a million.
+    """
     found = _BRACES.search(text)
     if found is None:
         return [text]
@@ -191,7 +195,7 @@ def _braces(text: str) -> list[str]:
         raise LimitExceeded(f"{found[0]} means more than {_MAX_BRACES:,} files")
     names: list[str] = []
     for number in range(first, last + 1):
-        names += _braces(f"{text[: found.start()]}{number:0{len(found[1])}d}{text[found.end() :]}")
+        names += braces(f"{text[: found.start()]}{number:0{len(found[1])}d}{text[found.end() :]}")
     return names
 
 

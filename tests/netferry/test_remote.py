@@ -398,3 +398,16 @@ def test_a_folder_of_outputs_goes_to_a_store(store: Any, tmp_path: Path) -> None
     assert result["top1"] == 1.0
     assert {n.rpartition("/")[2] for n in store.find("/bucket/out/e")} >= {"report.json", "confusion.png"}
     assert json.loads(store.cat("/bucket/out/e/report.json"))["data"] == ["memory://bucket/in/digits.csv"]
+
+
+def test_numbered_shards_of_a_server_that_cannot_list(server: tuple[str, Path], digits: str) -> None:
+    import tarfile
+
+    url, folder = server
+    for number, name in enumerate(["digit_7_09.png", "digit_5_01.png"]):
+        with tarfile.open(folder / f"s-{number:02d}.tar", "w") as tar:
+            tar.add(FIXTURES / name, name)
+    found = netferry.predict(digits, f"{url}/s-{{00..01}}.tar", top=1)["predictions"]
+    assert [(p["item"], p["top"][0]["class"]) for p in found] == [
+        (f"{url}/s-00.tar/digit_7_09.png", 7), (f"{url}/s-01.tar/digit_5_01.png", 5),
+    ]  # fmt: skip
