@@ -56,7 +56,7 @@ class Keras:
         """Build one model; see maker.py for the fields."""
         assert self._child.stdin is not None
         assert self._child.stdout is not None
-        timer = threading.Timer(300, self._child.kill)
+        timer = threading.Timer(900, self._child.kill)
         timer.start()
         try:
             self._child.stdin.write(json.dumps(request) + "\n")
