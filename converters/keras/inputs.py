@@ -11,6 +11,7 @@ from netferry.converters.options import ReadOptions
 from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, quoted
 from netferry.schemas.graph import Builder, Dim
 from netferry.schemas.ir import ir
+from netferry.schemas.model import Note
 from netferry.schemas.preprocessing import Preprocessing
 
 _TYPES = {
@@ -32,8 +33,10 @@ class Declared:
     dtype: str
 
 
-def declared(spec: Spec) -> list[Declared]:
+def declared(spec: Spec, notes: list[Note]) -> list[Declared]:
     """Return the inputs of the outermost model, in order.
+
+    A Sequential that was built by data carries their batch: it becomes dynamic unless a layer keeps states.
 
     Raises:
         UnsupportedError: the file gives no shape.
@@ -47,7 +50,11 @@ def declared(spec: Spec) -> list[Declared]:
                 raise MalformedFile(f"input layer {quoted(ref.layer)} is not in the model", layer=spec.name)
             found.append(_of_layer(child, child.name))
         return found
-    return [_first_of(spec, spec.built_on)]
+    first = _first_of(spec, spec.built_on)
+    if first.shape[0] is not None and not _keeps_states(spec):
+        notes.append(Note("assumed", f"the batch of {first.shape[0]} is that of the data that built it: dynamic here"))
+        first.shape[0] = None
+    return [first]
 
 
 def _first_of(spec: Spec, built_on: list[Any] | None) -> Declared:
@@ -58,7 +65,7 @@ def _first_of(spec: Spec, built_on: list[Any] | None) -> Declared:
     if first.type == "InputLayer":
         return _of_layer(first, first.name)
     if first.layers is not None:
-        inner = _first_of(first, first.built_on or built_on) if first.sequential else declared(first)[0]
+        inner = _first_of(first, first.built_on or built_on) if first.sequential else declared(first, [])[0]
         return Declared(f"{first.name}_input", inner.shape, inner.dtype)
     if not _has_shape(first) and (built_on or first.built_on):
         shape = built_on or first.built_on
@@ -66,6 +73,11 @@ def _first_of(spec: Spec, built_on: list[Any] | None) -> Declared:
         kind = dtype if isinstance(dtype, str) and dtype in _TYPES else "float32"
         return Declared(f"{first.name}_input", _shape(shape, first.name), kind)
     return _of_layer(first, f"{first.name}_input")
+
+
+def _keeps_states(spec: Spec) -> bool:
+    """Whether a layer hands its states on to the next batch, whose size is then fixed."""
+    return spec.config.get("stateful") is True or any(_keeps_states(child) for child in spec.layers or ())
 
 
 def _has_shape(spec: Spec) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layout import KT
-from netferry.converters.keras.registry import Slot, layer
+from netferry.converters.keras.registry import Slot, layer, registry
 from netferry.converters.keras.spec import Spec
 from netferry.errors import MalformedFile, UnsupportedOption, quoted
 from netferry.schemas.graph import Builder
@@ -160,9 +160,17 @@ def activate(b: Builder, l: Layer, x: KT, value: Any) -> KT:
     if name == "leaky_relu" and l.generation <= 2:
         return x.like(b.op("LeakyRelu", x.value, alpha=0.2))
     function = _SIMPLE.get(name)
-    if function is None:
+    return _users_own(b, l, x, value, name) if function is None else x.like(function(b, x.value))
+
+
+def _users_own(b: Builder, l: Layer, x: KT, value: Any, name: str) -> KT:
+    """A user's function: what a plug-in registers under its name, else a placeholder behind the layer."""
+    reader = registry.get(name)
+    if not name.isidentifier() or (reader is not None and reader.__module__.startswith("netferry.")):
         raise UnsupportedOption(f"activation {quoted(value, 80)} is not known", layer=l.path)
-    return x.like(function(b, x.value))
+    made = l.inner(b, {"class_name": name, "config": {"name": name}}, "activation", x)
+    assert isinstance(made, KT)
+    return made
 
 
 def _as_layer(b: Builder, l: Layer, x: KT, value: dict[str, Any], name: str) -> KT:

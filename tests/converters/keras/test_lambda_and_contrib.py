@@ -12,6 +12,7 @@ import pytest
 
 from netferry.converters.keras.read import read
 from netferry.converters.options import ReadOptions
+from netferry.errors import UnsupportedOption
 from netferry.schemas.model import Model
 from tests.converters.keras.oracle import in_memory, session
 
@@ -186,3 +187,19 @@ def test_a_users_class_that_is_called_like_one_of_keras(tmp_path: Path, origin: 
     model = read(saved(tmp_path, [picture(4, 5, 2), one("y", "Softmax", {}, "x") | origin], {}), ReadOptions())
     assert [n.op_type for n in model.graph][-1] == operator
     assert bool(model.placeholders()) is (operator != "Softmax")
+
+
+def test_a_users_activation_is_a_placeholder_behind_its_layer(tmp_path: Path) -> None:
+    function = {"class_name": "function", "config": "Mine>doubled", "registered_name": "function"}
+    dense = one("d", "Dense", {"units": 3, "activation": function}, "x")
+    weights = {"d": [np.eye(2, 3, dtype=np.float32), np.zeros(3, np.float32)]}
+    model = read(saved(tmp_path, [picture(4, 5, 2), dense], weights), ReadOptions())
+    assert [n.op_type for n in model.graph] == ["MatMul", "Add", "doubled"]
+    assert [n.op_type for n in model.placeholders()] == ["doubled"]
+
+
+@pytest.mark.parametrize("name", ["Dense", "no name"])
+def test_other_activations_are_refused(tmp_path: Path, name: str) -> None:
+    layers = [picture(4, 5, 2), one("a", "Activation", {"activation": name}, "x")]
+    with pytest.raises(UnsupportedOption):
+        read(saved(tmp_path, layers, {}), ReadOptions())

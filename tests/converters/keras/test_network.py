@@ -33,6 +33,8 @@ PICTURES = (
                      ((6,), (5,)), id="two-inputs-of-nested"),
         pytest.param("(lambda a, b: keras.Model({'a': a, 'b': b}, L.Concatenate()([L.Dense(2)(a), b])))(keras.Input((6,), name='a'),"
                      " keras.Input((5,), name='b'))({'b': xs[1], 'a': xs[0]})", ((6,), (5,)), id="nested-by-names"),
+        pytest.param("(lambda m: (m(np.zeros((2, 6), 'float32')), m)[1])(keras.Sequential([L.Dense(3), keras.Sequential([L.Dense(4)])]))",
+                     ((6,),), id="built-by-data"),
         pytest.param(f"L.TimeDistributed({INNER})(x)", ((4, 6),), id="time-distributed-model"),
         pytest.param(f"{PICTURES}(x)", ((6, 6, 3),), id="nested-convs"),
         pytest.param(f"(lambda m: L.Subtract()([m(xs[0]), m(xs[1])]))({PICTURES})", ((6, 6, 3), (6, 6, 3)), id="siamese"),
