@@ -136,3 +136,20 @@ def test_broken_metadata(text: str) -> None:
 def test_recipes_survive_json() -> None:
     for recipe in RECIPES.values():
         assert SoundRecipe.from_dict(recipe.as_dict()) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_schema_describes_it(name: str) -> None:
+    import json
+
+    import jsonschema
+
+    from netferry.schemas import metadata
+
+    schema = json.loads((Path(metadata.__file__).parent / "metadata.schema.json").read_text())
+    part = {"$defs": schema["$defs"], **schema["properties"]["netferry.sound"]}
+    model = network(("n", 96, 64))
+    add_front_end(model, RECIPES[name])
+    jsonschema.validate(json.loads(model.ir.metadata_props[SOUND_KEY]), part, cls=jsonschema.Draft202012Validator)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"x": {"name": "a", "hop": 0}}, part, cls=jsonschema.Draft202012Validator)
