@@ -38,6 +38,12 @@ def embed_preprocessing(model: Model) -> Note:
     recipe = model.preprocessing[found.name]
     if recipe.resize == "none" and recipe.crop is not None:
         raise UnsupportedOption("a crop of pictures that are not resized cannot be embedded", hint="give --size too")
+    if (recipe.resize in ("letterbox", "shortest") or recipe.crop is not None) and _gives_boxes(model):
+        how = "a crop" if recipe.crop is not None else recipe.resize
+        raise UnsupportedOption(
+            f"its boxes are parts of the picture after {how}; where that is done inside, nobody can bring them back",
+            hint="--resize stretch, or leave the preprocessing outside: netferry predict brings them back",
+        )
     name = found.name
     if model.opset < LEAST_OPSET:
         model.notes.extend(to_opset(model, LEAST_OPSET))
@@ -46,6 +52,10 @@ def embed_preprocessing(model: Model) -> Note:
     plain = "GRAY" if recipe.color == "GRAY" else "RGB"
     model.preprocessing[name] = Preprocessing(color=plain, resize="none", layout="NHWC")
     return Note("folded", f"preprocessing embedded: {quoted(name)} takes uint8 pictures, N x H x W x {COLORS[plain]}")
+
+
+def _gives_boxes(model: Model) -> bool:
+    return {"boxes", "scores", "classes", "images"} <= {v.name for v in model.graph.outputs}
 
 
 def _rewrite(model: Model, old: ir.Value, recipe: Preprocessing) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import netferry
-from netferry.errors import CheckFailed, NetferryError, UsageError
+from netferry.errors import CheckFailed, NetferryError, UnsupportedOption, UsageError
 from netferry.runtime.annotate_boxes import annotate_boxes
 from netferry.runtime.data import open_data
 from netferry.runtime.detect import Detector, is_detector
@@ -182,3 +182,13 @@ def test_yolo_fastest_finds_the_dog_and_the_car(tmp_path: Path) -> None:
     assert objects[0]["box"] == pytest.approx([295, 50, 445, 118], abs=4)
     assert objects[1]["box"] == pytest.approx([80, 145, 239, 336], abs=4)
     assert objects[0]["score"] == pytest.approx(0.89, abs=0.01)
+
+
+def test_a_letterbox_inside_the_graph_is_refused(tmp_path: Path) -> None:
+    net = detector(tmp_path / "d.onnx")
+    with pytest.raises(UnsupportedOption, match="boxes"):
+        netferry.convert(net, tmp_path / "e.onnx", embed_preprocessing=True)
+    netferry.convert(net, tmp_path / "e.onnx", embed_preprocessing=True, recipe={"resize": "stretch"})
+    picture = pictures(tmp_path)[1]
+    row = netferry.predict(tmp_path / "e.onnx", picture)["predictions"][0]
+    assert row["objects"][0]["box"] == pytest.approx([32, 12, 96, 36])
