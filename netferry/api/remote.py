@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -91,10 +91,14 @@ class Transfers:
                 for name in _weights_of(target):
                     self._fetch(system, _sibling(path, name), target.parent / name, location)
                 for end in beside:
-                    with suppress(FileNotFoundError):
-                        self._fetch(
-                            system, _sibling(path, target.name + end), target.with_name(target.name + end), location
-                        )
+                    name = target.name + end
+                    try:
+                        self._fetch(system, _sibling(path, name), target.with_name(name), location)
+                    except Exception as error:
+                        # there is none; stores say "forbidden" of that to whoever may not list them
+                        if not isinstance(error, FileNotFoundError | PermissionError) and _status(error) != 403:
+                            raise
+                        target.with_name(name).unlink(missing_ok=True)
         self._name(target, shown(location))
         return target
 
@@ -196,6 +200,11 @@ class Transfers:
                 if self.left < 0:
                     raise LimitExceeded(f"more than {self.limit:,} bytes would be fetched", file=shown(url))
                 file.write(chunk)
+
+
+def _status(error: Exception) -> int | None:
+    """The status that a web server answered with, where that is what went wrong."""
+    return getattr(error, "status", None)
 
 
 def _numbered(location: Any) -> list[Any]:

@@ -411,3 +411,23 @@ def test_numbered_shards_of_a_server_that_cannot_list(server: tuple[str, Path], 
     assert [(p["item"], p["top"][0]["class"]) for p in found] == [
         (f"{url}/s-00.tar/digit_7_09.png", 7), (f"{url}/s-01.tar/digit_5_01.png", 5),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_may_lie_beside_a_file_need_not(
+    status: int, server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store answers 404, or 403 to whoever may not list it."""
+    url, folder = server
+    (folder / "f.npz").write_bytes(b"content")
+
+    def answer(self: Handler) -> None:
+        if self.path.endswith("npz"):
+            http.server.SimpleHTTPRequestHandler.do_GET(self)
+        else:
+            self.send_error(status)
+
+    monkeypatch.setattr(Handler, "do_GET", answer, raising=False)
+    with Transfers() as files:
+        local = files.input(f"{url}/f.npz", (".json", ".rows.csv"))
+        assert [p.name for p in local.parent.iterdir()] == ["f.npz"]
