@@ -59,10 +59,11 @@ def region(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     s = l.section
     channels, high, wide = l.image(x)
     coords, classes, boxes = s.int("coords", 4, least=4), s.int("classes", 20, least=1), s.int("num", 1, least=1)
-    if s.int("background", 0):
-        raise l.unsupported("background is not supported")
+    background = bool(s.int("background", 0))
     s.ignore("log", "sqrt", "map")  # map: which classes of the tree COCO has, for its evaluation
     tree = read_tree(s.str("tree", ""), l.folder) if s.has("tree") else None
+    if tree is not None and background:
+        raise l.unsupported("background beside a tree is not supported")
     if tree is not None and tree.classes != classes:
         raise l.fail(f"the tree has {tree.classes} classes, the section {classes}")
     anchors = _anchors(l, boxes)
@@ -70,21 +71,25 @@ def region(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
     spread = b.reshape(x, [0, boxes, coords + 1 + classes, high * wide])
     sizes = b.const([2, coords - 2, 1, classes], "entries")
     place, size, sure, kind = b.op("Split", spread, sizes, outputs=4, axis=2)
-    if tree is not None:
+    if background and s.int("softmax", 0):  # the place of objectness is one more class
+        every = b.op("Softmax", b.op("Concat", sure, kind, axis=2), axis=2)
+        sure, kind = b.op("Split", every, b.const([1, classes], "entries"), outputs=2, axis=2)
+    elif tree is not None:
         s.ignore("softmax")
         kind = tree_softmax(b, kind, tree, 2)
     else:
         kind = b.op("Softmax", kind, axis=2) if s.int("softmax", 0) else b.op("Sigmoid", kind)
-    y = b.op("Concat", b.op("Sigmoid", place), size, b.op("Sigmoid", sure), kind, axis=2)
+    sure = sure if background else b.op("Sigmoid", sure)
+    y = b.op("Concat", b.op("Sigmoid", place), size, sure, kind, axis=2)
     y = b.reshape(y, [0, channels, high, wide])
     parts = anchors / np.array([wide, high])
 
     def boxes_of(b: Builder) -> tuple[ir.Value, ir.Value]:
         return _grid_boxes(b, y, boxes, classes, (high, wide), parts, lambda v: b.op("Exp", v), coords)
 
-    why = (
-        "" if tree is None else "with a tree, a class's score is a walk down the tree; the raw outputs have the groups"
-    )
+    why = "with background=1 there is no objectness" if background else ""
+    if tree is not None:
+        why = "with a tree, a class's score is a walk down the tree; the raw outputs have the groups"
     l.heads.append(Head(l.name, classes, boxes_of, why))
     return y
 

@@ -63,6 +63,20 @@ def test_region_of_a_tree(tmp_path: Path) -> None:
         convert(tmp_path, cfg, decode_boxes=True)
 
 
+@pytest.mark.parametrize("soft", [0, 1])
+def test_region_with_a_background_class(tmp_path: Path, soft: int) -> None:
+    """region_layer.c: no logistic on objectness; with softmax it is one of the classes."""
+    x = RNG.standard_normal((2, 2 * 8, 3, 4)).astype(np.float32)
+    cfg = "[net]\nheight=3\nwidth=4\nchannels=16\n[region]\nanchors=1,1,2,2\nclasses=3\nnum=2\nbackground=1\n"
+    cfg += f"softmax={soft}\n"
+    y = x.reshape(2, 2, 8, 12).astype(np.float64)
+    rest = softmax(y[:, :, 4:], 2) if soft else np.concatenate([y[:, :, 4:5], 1 / (1 + np.exp(-y[:, :, 5:]))], 2)
+    want = np.concatenate([1 / (1 + np.exp(-y[:, :, :2])), y[:, :, 2:4], rest], 2)
+    np.testing.assert_allclose(result(convert(tmp_path, cfg), x), want.reshape(x.shape), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UnsupportedOption, match="objectness"):
+        convert(tmp_path, cfg, decode_boxes=True)
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [
