@@ -16,7 +16,8 @@ import numpy as np
 
 from netferry.errors import CheckFailed, InputError, MalformedFile, NetferryError, OutOfMemory, UsageError, quoted
 from netferry.runtime.binding import Bindings
-from netferry.runtime.devices import diagnose, parse, prepare, provider_for, runtime
+from netferry.runtime.devices import parse, runtime
+from netferry.runtime.opening import open_session, said
 
 _DTYPES = {
     "float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_, "string": np.object_,
@@ -115,7 +116,7 @@ class Session:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if cuda_graph and asked[0] not in ("cuda", "auto"):
             raise UsageError(f"CUDA graphs need a CUDA device, not {quoted(device)}", hint="--device cuda")
-        self._session, self.device = _open(ort, source, asked, options, self.file, graphs=bool(cuda_graph))
+        self._session, self.device = open_session(ort, source, asked, options, self.file, graphs=bool(cuda_graph))
         self.graphs = bool(cuda_graph) and self.device.startswith("cuda")
         self._face(ort, bind)
         if cuda_graph is None and self._bindings is not None and self.device.startswith("cuda") and not once:
@@ -141,7 +142,7 @@ class Session:
         plain, index = (self._session, self._bindings), self.device.partition(":")[2]
         try:
             asked = ("cuda", int(index or 0))
-            self._session, self.device = _open(ort, source, asked, options, self.file, graphs=True)
+            self._session, self.device = open_session(ort, source, asked, options, self.file, graphs=True)
             self.graphs = True
             self._face(ort, bind)
             self.warm_up()
@@ -175,10 +176,10 @@ class Session:
             runner = self._session if self._bindings is None else self._bindings
             results = runner.run(wanted, arrays)
         except Exception as error:  # onnxruntime's classes share no base of their own
-            said = _said(error)
-            if any(sign in said for sign in _NO_MEMORY):
-                raise OutOfMemory(f"not enough memory on {self.device}: {said}", file=self.file) from error
-            raise CheckFailed(f"onnxruntime failed while running: {said}", file=self.file) from error
+            reason = said(error)
+            if any(sign in reason for sign in _NO_MEMORY):
+                raise OutOfMemory(f"not enough memory on {self.device}: {reason}", file=self.file) from error
+            raise CheckFailed(f"onnxruntime failed while running: {reason}", file=self.file) from error
         return dict(zip(wanted, results, strict=True))
 
     def warm_up(self, batch: int = 1) -> None:
@@ -234,65 +235,6 @@ def _readable(path: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(getattr(error, "strerror", None) or str(error), file=path) from None
     return os.path.abspath(path)
-
-
-def _open(
-    ort: ModuleType,
-    source: str | bytes,
-    asked: tuple[str, int | None],
-    options: Any,
-    file: str | None,
-    *,
-    graphs: bool = False,
-) -> tuple[Any, str]:
-    """Return the session and the device that it is on."""
-    kind, index = asked
-    cpu = ("CPUExecutionProvider", {})
-    recording = {"enable_cuda_graph": "1"} if graphs else {}
-    if kind == "auto":
-        if "CUDAExecutionProvider" in ort.get_available_providers():
-            prepare(ort, "cuda")
-            name, settings = provider_for("cuda", None)
-            session = _create(ort, source, options, [(name, settings | recording), cpu], file)
-            if session.get_providers()[0] == "CUDAExecutionProvider":
-                return session, "cuda:0"
-        return _create(ort, source, options, [cpu], file), "cpu"
-    name, settings = provider_for(kind, index)
-    wanted = (name, settings | (recording if kind == "cuda" else {}))
-    if kind != "cpu":
-        if wanted[0] not in ort.get_available_providers():
-            raise diagnose(ort, kind, index)
-        prepare(ort, kind)
-    try:
-        session = _create(ort, source, options, [wanted] if kind == "cpu" else [wanted, cpu], file)
-    except CheckFailed as error:
-        cannot_record = graphs and "capture" in error.reason  # the device works, the network does not stay on it
-        if kind == "cpu" or cannot_record or not _is_device_trouble(error.reason):
-            raise
-        raise diagnose(ort, kind, index, error.reason) from error
-    if session.get_providers()[0] != wanted[0]:
-        raise diagnose(ort, kind, index)
-    return session, kind if kind != "cuda" else f"cuda:{index or 0}"
-
-
-def _create(ort: ModuleType, source: str | bytes, options: Any, providers: list[Any], file: str | None) -> Any:
-    try:
-        return ort.InferenceSession(source, options, providers=providers)
-    except Exception as error:
-        kind = type(error).__name__
-        if kind == "InvalidProtobuf":
-            raise MalformedFile("the content is not an ONNX model", file=file) from error
-        raise CheckFailed(f"onnxruntime does not load the model: {_said(error)}", file=file) from error
-
-
-def _is_device_trouble(reason: str) -> bool:
-    return any(word in reason for word in ("ExecutionProvider", "CUDA", "cuda", "cudnn", "GPU", "device"))
-
-
-def _said(error: Exception) -> str:
-    """onnxruntime's message as one printable line."""
-    text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
-    return quoted(text, 600)[1:-1]
 
 
 def _port(argument: Any) -> Port:

@@ -120,3 +120,22 @@ def in_two_dimensions(features: np.ndarray, method: str = "auto", seed: int = 0)
     perplexity = float(max(2, min(30, (count - 1) / 3)))
     points = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(wide)
     return np.asarray(points), {"method": "tsne", "perplexity": perplexity}
+
+
+def as_channels(values: np.ndarray, channels_last: bool) -> np.ndarray:
+    """A layer's values of one item as (C, H, W): vectors and sequences have channels of one row."""
+    if values.ndim == 3:
+        return values.transpose(2, 0, 1) if channels_last else values
+    if values.ndim == 2 and channels_last:
+        values = values.T
+    if values.ndim == 1:
+        return values[:, None, None]
+    if values.ndim == 2:
+        return values[:, None, :]
+    raise UsageError(f"values of shape {list(values.shape)} cannot be drawn as channels")
+
+
+def peak(heat: np.ndarray) -> list[float]:
+    """Where a map is largest: x and y over the picture's size."""
+    y, x = divmod(int(heat.argmax()), heat.shape[1])
+    return [round((x + 0.5) / heat.shape[1], 4), round((y + 0.5) / heat.shape[0], 4)]

@@ -169,14 +169,14 @@ class _Job:
         """A mosaic for each picture."""
         from netferry.runtime.picture_charts import mosaic_chart
         from netferry.runtime.plots import write_figure
-        from netferry.runtime.visualize import seen_picture, strongest
+        from netferry.runtime.visualize import as_channels, seen_picture, strongest
 
         rows: list[dict[str, Any]] = []
         feed = self.extractor.feed
         for number, (loaded,) in enumerate(self._loaded(feed)):
             item = loaded.item
             (values,) = self.extractor([loaded.value or {}])
-            channels = _as_channels(values[0], self.extractor.layers[0].last(values.ndim))
+            channels = as_channels(values[0], self.extractor.layers[0].last(values.ndim))
             shown = strongest(channels)
             left_out = f", the {len(shown)} strongest" if len(shown) < len(channels) else ""
             shape = " × ".join(map(str, values[0].shape))
@@ -195,7 +195,7 @@ class _Job:
         from netferry.runtime.plots import write_figure
         from netferry.runtime.predict import Classifier
         from netferry.runtime.session import Session
-        from netferry.runtime.visualize import scaled_to, seen_picture
+        from netferry.runtime.visualize import peak, scaled_to, seen_picture
 
         classifier = Classifier(Session(self.path, *self.device), labels=self.labels, changes=self.recipe)
         module: Any = self._module(classifier) if method == "gradcam" else None
@@ -220,7 +220,7 @@ class _Job:
             scaled = scaled_to(heat, *picture.shape[:2])
             write_figure(overlay_chart(picture, scaled, title=title, note=note), file)
             rows.append({"item": item.id, "file": str(file), "class": wanted, "label": name,
-                         "score": float(scores[wanted]), "peak": _peak(scaled)})  # fmt: skip
+                         "score": float(scores[wanted]), "peak": peak(scaled)})  # fmt: skip
         where = {"layer": self.layer} if module is not None else {}
         return {**where, "method": used, "pictures": rows, "files": [row["file"] for row in rows]}
 
@@ -288,29 +288,10 @@ class _Job:
         return {"layer": self.layer, **how, "items": len(names), "files": [str(file), str(columns)]}
 
 
-def _as_channels(values: np.ndarray, channels_last: bool) -> np.ndarray:
-    """A layer's values of one item as (C, H, W): vectors and sequences have channels of one row."""
-    if values.ndim == 3:
-        return values.transpose(2, 0, 1) if channels_last else values
-    if values.ndim == 2 and channels_last:
-        values = values.T
-    if values.ndim == 1:
-        return values[:, None, None]
-    if values.ndim == 2:
-        return values[:, None, :]
-    raise UsageError(f"values of shape {list(values.shape)} cannot be drawn as channels")
-
-
 def _picture_of(item: Any) -> Any:
     if isinstance(item.source, dict) or item.ready:
         raise UsageError("visualize is for pictures; this data holds the network's own input", file=item.id)
     return item.source
-
-
-def _peak(heat: np.ndarray) -> list[float]:
-    """Where a map is largest: x and y over the picture's size."""
-    y, x = divmod(int(heat.argmax()), heat.shape[1])
-    return [round((x + 0.5) / heat.shape[1], 4), round((y + 0.5) / heat.shape[0], 4)]
 
 
 def _class_of(target: str | int, classifier: Classifier, count: int) -> int:

@@ -116,8 +116,8 @@ def test_a_classifier_reads_the_same_features(pool: str, made: tuple[Path, dict[
 
 def test_drawings_take_the_channels() -> None:
     """A mosaic shows channels, wherever they lie."""
-    from netferry.api.visualizing import _as_channels
+    from netferry.runtime.visualize import as_channels
 
     values = np.arange(24).reshape(2, 3, 4)
-    np.testing.assert_array_equal(_as_channels(values, True)[1], values[:, :, 1])
-    np.testing.assert_array_equal(_as_channels(values, False)[1], values[1])
+    np.testing.assert_array_equal(as_channels(values, True)[1], values[:, :, 1])
+    np.testing.assert_array_equal(as_channels(values, False)[1], values[1])
