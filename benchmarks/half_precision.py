@@ -1,23 +1,18 @@
 """Half precision on convolutional families, beside onnxruntime's own converter: largest relative difference and NaN.
 
     python -m benchmarks.half_precision [--python KERAS_PYTHON] [--only MobileNetV2 ...] [--shared FOLDER]
-    python -m benchmarks.half_precision --zoo [--only vgg16 ...]
 
-With --zoo: the convolutional families of the zoo, at full size, with its seeded values, which keep signals in scale
-from end to end: all are judged, by their scores before the softmax, on two pictures through their own preprocessing.
-
-Without: seeded networks of keras.applications (without softmax, so that the scores themselves are compared) on seeded
-pictures and, with --shared, the real networks there on their recorded inputs. As Keras draws kernels, the signals of
-some fade below 1e-9, which no half precision can say: such a network is shown and not judged. --kernels he draws
-larger ones and opens gates, so that signals reach the end of most; those of MobileNetV2 grow instead until they are
-cut.
+Seeded networks of keras.applications (without softmax, so that the scores themselves are compared) on seeded pictures
+and, with --shared, the real networks there on their recorded inputs. As Keras draws kernels, the signals of some fade
+below 1e-9, which no half precision can say: those get He et al.'s kernels and open gates (--kernels he: all do). Where
+random kernels let signals grow through a hundred layers, every rounding grows with them.
 
 Each is converted to float32 ONNX, then to float16 by netferry and by onnxruntime.transformers.float16, and run twice:
 by onnxruntime's processor, which keeps float32 between operators, and with every operator's result rounded to float16,
 as a GPU does (netferry.runtime.emulate).
 
-The exit code is 1 where onnxruntime finds netferry's more than 2e-3 of the largest score away on a judged network,
-where either way is more than 1.05 times as far as onnxruntime's converter, or where anything is NaN.
+The exit code is 1 where onnxruntime finds netferry's more than 2e-3 of the largest score away on a seeded family or
+SqueezeNet, where either way is more than 1.05 times as far as onnxruntime's converter, or where anything is NaN.
 """
 
 from __future__ import annotations
@@ -35,7 +30,6 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from netferry import api
 from netferry.runtime.emulate import run_rounded
-from netferry.runtime.preprocess import preprocess
 from netferry.runtime.session import Session
 from netferry.runtime.verify import compare
 
@@ -44,10 +38,6 @@ FAMILIES = {
     "InceptionV3": 107, "Xception": 96, "EfficientNetB0": 96, "EfficientNetV2B0": 96, "NASNetMobile": 96, "VGG16": 64,
     "ConvNeXtTiny": 96,
 }  # fmt: skip
-ZOO = (
-    "squeezenet", "googlenet", "inceptionv3", "densenet201", "mobilenetv2", "resnet18", "resnet50", "xception",
-    "shufflenet", "nasnetmobile", "darknet19", "darknet53", "efficientnetb0", "alexnet", "vgg16",
-)  # fmt: skip
 BOUND = 2e-3
 FADED = 1e-9
 _MAKE = """
@@ -113,21 +103,15 @@ def real(files: tuple[str, ...], recorded: str, shared: Path, full: Path) -> np.
     return arrays[name].astype(np.float32)
 
 
-def seeded(name: str, full: Path) -> np.ndarray:
-    """Write a network of the zoo up to its scores; returns two pictures as its preprocessing makes them."""
-    model = api.zoo.load(name, seed=0)
-    (scores,) = model.graph.outputs
-    while (node := scores.producer()) and node.op_type in ("Softmax", "Reshape", "Flatten", "Identity"):
-        scores = node.inputs[0] or scores
-    made = full.with_name("zoo.onnx")
-    api.save(model, made, check="structure")
-    api.save(api.load(made, outputs=[scores.name or ""]), full.with_name("scores.onnx"), check="structure")
-    api.convert(full.with_name("scores.onnx"), full, optimize="full", check="structure")
-    recipe = next(iter(model.preprocessing.values()))
-    height, width, channels = api.zoo.show(name)["input"]
-    rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (8, 8, channels), dtype=np.uint8).repeat(32, 0).repeat(32, 1) for _ in range(2)]
-    return np.stack([preprocess(picture, recipe, (height, width)) for picture in pictures]).astype(np.float32)
+def seeded(name: str, kernels: str, python: str, full: Path) -> np.ndarray:
+    """Make and convert a network of keras.applications; returns pictures."""
+    size, made = FAMILIES[name], full.with_name("net.keras")
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [python, "-c", _MAKE, name, str(size), str(made), kernels]
+    subprocess.run(command, check=True, env=env, capture_output=True)
+    api.convert(made, full, optimize="full")
+    pictures = np.random.default_rng(0).random((2, size, size, 3)).astype(np.float32)
+    return pictures * (255 if name == "EfficientNetB0" else 1)
 
 
 def main() -> int:
@@ -135,8 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=os.environ.get("NETFERRY_TF_PYTHON", sys.executable))
     parser.add_argument("--kernels", choices=("keras", "he"), default="keras")
-    parser.add_argument("--only", nargs="*", choices=[*FAMILIES, *REAL, *ZOO])
-    parser.add_argument("--zoo", action="store_true")
+    parser.add_argument("--only", nargs="*", choices=[*FAMILIES, *REAL])
     parser.add_argument("--shared", type=Path)
     asked = parser.parse_args()
     wrong = 0
@@ -145,39 +128,28 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         cases = [name for name in FAMILIES if not asked.only or name in asked.only]
-        if asked.zoo:
-            cases = [name for name in ZOO if not asked.only or name in asked.only]
         if asked.shared:
             cases += [name for name in REAL if not asked.only or name in asked.only]
         for name in cases:
             full, half = folder / "full.onnx", folder / "half.onnx"
-            if name in REAL:
-                pictures = real(*REAL[name], asked.shared, full)
-            elif name in ZOO:
-                pictures = seeded(name, full)
-            else:
-                size = FAMILIES[name]
-                made = folder / "net.keras"
-                env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-                subprocess.run(
-                    [asked.python, "-c", _MAKE, name, str(size), str(made), asked.kernels],
-                    check=True,
-                    env=env,
-                    capture_output=True,
-                )
-                api.convert(made, full, optimize="full")
-                pictures = np.random.default_rng(0).random((2, size, size, 3)).astype(np.float32)
-                pictures *= 255 if name == "EfficientNetB0" else 1
-            api.convert(full, half, precision="fp16", check="structure")
-            found = differences(full, half, pictures)
-            judged = (name in FAMILIES and found["top"] > FADED) or name in ("SqueezeNet", *ZOO)
+            for kernels in ("keras", "he") if name in FAMILIES and asked.kernels == "keras" else (asked.kernels,):
+                if name in REAL:
+                    pictures = real(*REAL[name], asked.shared, full)
+                else:
+                    pictures = seeded(name, kernels, asked.python, full)
+                api.convert(full, half, precision="fp16", check="structure")
+                found = differences(full, half, pictures)
+                if found["top"] > FADED:
+                    break
+            kind = "" if name in REAL else f"  {kernels}"
+            judged = name in FAMILIES or name == "SqueezeNet"
             beyond = any(found[f"ours{way}"] > 1.05 * found[f"theirs{way}"] + 1e-6 for way in ("", " rounded"))
             bad = found["nan"] > 0 or (judged and not found["ours"] <= BOUND) or beyond
             wrong += bad
             numbers = " ".join(f"{found[k]:8.1e}" for k in ("ours", "theirs", "ours rounded", "theirs rounded"))
             size = half.stat().st_size / full.stat().st_size
             mark = "  WRONG" if bad else "" if judged else "  (not judged)"
-            print(f"{name:18} {numbers} {found['nan']:4.0f} {found['top']:8.2g} {size:5.2f}{mark}", flush=True)
+            print(f"{name:18} {numbers} {found['nan']:4.0f} {found['top']:8.2g} {size:5.2f}{kind}{mark}", flush=True)
     return 1 if wrong else 0
 
 
