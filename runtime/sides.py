@@ -12,6 +12,7 @@ import numpy as np
 
 from netferry.errors import CheckFailed, MissingExtra, UsageError, quoted
 from netferry.runtime.session import Port, Session
+from netferry.runtime.verify import plain
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class OnnxSide:
             fed = ", ".join(f"{quoted(n)} {list(v.shape)}" for n, v in feeds.items())
             return Outcome({}, error=f"{error.reason}; fed with {fed}")
         taps = {n: [np.asarray(made[n])] for n in self._taps if isinstance(made.get(n), np.ndarray)} if tap else {}
-        return Outcome({p.name: np.asarray(made[p.name]) for p in self.outputs}, taps=taps)
+        return Outcome({p.name: plain(made[p.name]) for p in self.outputs}, taps=taps)
 
 
 class _Reference:

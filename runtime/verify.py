@@ -35,6 +35,9 @@ def run_check(
     input of rank 4 also unnamed ones); any other 2. ``sizes`` overrides by name. Floats are drawn from
     [0, 1), integers are 0 or 1, bools mixed, strings empty.
 
+    A model with an input that is no tensor of a type of numpy's (a sequence, a map) is loaded and not run; a warning
+    says so.
+
     Values that are NaN or infinite are no failure, as a valid net may give them (Log of 0, weights that hold NaN):
     they are counted and named in ``warnings``.
 
@@ -45,10 +48,13 @@ def run_check(
     Raises:
         CheckFailed: the model does not load or run, or its outputs do not have the declared element type, rank or
             dimensions, or do not follow the batch.
-        UsageError: an input that is no tensor.
         InputError, MalformedFile, MissingExtra: as :class:`netferry.runtime.session.Session`.
     """
     session = Session(path, "cpu", weights_folder=weights_folder, once=True)
+    unfed = [port for port in session.inputs if port.numpy is None]
+    if unfed:
+        told = f"only loaded, not run: no values are made for the input {unfed[0]}"
+        return {"provider": session.provider, "runs": [], "warnings": [told]}
     dynamic = any(_takes_batch(p, axis) for p in session.inputs for axis in range(len(p.shape)))
     wanted = batches if dynamic else (None,)
     runs = [_run(session, batch, seed, sizes or {}) for batch in wanted]
@@ -101,7 +107,20 @@ def compare(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[st
     if set(a) != set(b):
         only = sorted(set(a) ^ set(b))
         raise CheckFailed(f"outputs on one side only: {', '.join(quoted(n) for n in only[:8])}")
-    return {name: _difference(name, np.asarray(a[name]), np.asarray(b[name])) for name in a}
+    return {name: _difference(name, plain(a[name]), plain(b[name])) for name in a}
+
+
+def plain(value: Any) -> np.ndarray:
+    """An output as one array: of a sequence of maps (what ZipMap gives) the numbers by key, of arrays all in a row."""
+    if not isinstance(value, (list, dict)):
+        return np.asarray(value)
+    items: list[Any] = [value] if isinstance(value, dict) else value
+    if items and all(isinstance(item, dict) and item.keys() == items[0].keys() for item in items):
+        return np.array([[item[key] for key in sorted(item)] for item in items])
+    if items and all(isinstance(item, np.ndarray) for item in items):
+        same = len({item.shape for item in items}) == 1
+        return np.stack(items) if same else np.concatenate([item.ravel() for item in items])
+    return np.array([str(item) for item in items])
 
 
 def _difference(name: str, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:

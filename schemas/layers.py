@@ -23,6 +23,8 @@ each place the source's axis), ``channels`` (``first``, ``last``), ``flat`` (of 
 ``sizes`` and the ``order`` in which they lie)."""
 TRAINING = "netferry.training"
 """metadata of an Identity or Dropout: what happens there in training, as JSON"""
+TYPE_TEXT = "netferry.type"
+"""in a value's ``meta``: its type as text, where the graph cannot hold it (maps)"""
 
 
 class Role(StrEnum):

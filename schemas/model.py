@@ -16,6 +16,7 @@ from netferry.schemas.initialise import fill
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import (
     ROLE,
+    TYPE_TEXT,
     LayerRow,
     Role,
     count,
@@ -313,4 +314,5 @@ def _verb(name: str) -> Callable[..., Any]:
 
 def _info(value: ir.Value) -> TensorInfo:
     shape = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
-    return TensorInfo(value.name or "", value.dtype.name.lower() if value.dtype else "unknown", shape)
+    kind = value.dtype.name.lower() if value.dtype else value.meta.get(TYPE_TEXT, "unknown")
+    return TensorInfo(value.name or "", kind, shape)

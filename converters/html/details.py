@@ -8,7 +8,7 @@ import onnx
 
 from netferry.converters.html.families import family_of
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import LayerRow, count, graphs_of, role_of, static_shape
+from netferry.schemas.layers import TYPE_TEXT, LayerRow, count, graphs_of, role_of, static_shape
 from netferry.schemas.statistics import statistics
 from netferry.schemas.tensors import array_of, constant_tensor
 
@@ -92,7 +92,7 @@ def type_text(value: ir.Value) -> str:
     """Element type, or the whole type of what is no tensor."""
     if value.dtype is not None and (value.type is None or isinstance(value.type, ir.TensorType)):
         return value.dtype.name.lower()
-    return "?" if value.type is None else _short(str(value.type))
+    return value.meta.get(TYPE_TEXT, "?") if value.type is None else _short(str(value.type))
 
 
 def shape_of(value: ir.Value) -> list[int | str | None] | None:

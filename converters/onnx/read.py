@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from netferry.converters.onnx.external import DataFiles
 from netferry.converters.onnx.grouping import group
 from netferry.converters.onnx.inputs import fix_shapes
+from netferry.converters.onnx.maps import keep_map_types, take_map_types_out
 from netferry.converters.onnx.mending import mend_message, mend_order
 from netferry.converters.onnx.sound import check_declared, check_message
 from netferry.converters.onnx.sparse import keep, sparse_names, take_out
@@ -72,9 +73,10 @@ def _read(path: Path, options: ReadOptions) -> Model:
     check_message(proto, options.limits)
     complete_types(proto)
     notes = mend_message(proto)
-    sparse = take_out(proto)
+    sparse, maps = take_out(proto), take_map_types_out(proto)
     graph = _deserialized(proto)
     keep(graph, proto, sparse)
+    keep_map_types(graph, maps)
     check_declared(graph, sparse_names(graph))
     notes += mend_order(graph)
     data = DataFiles(path)

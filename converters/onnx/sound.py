@@ -40,7 +40,10 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
         raise MalformedFile("not an ONNX model: it has no IR version")
     if proto.ir_version >= 3 and not proto.opset_import:
         raise MalformedFile("it imports no operator set")
-    _once((o.domain or "ai.onnx" for o in proto.opset_import), "the operator set")
+    # skl2onnx imports a set twice, at the same version: that is clear
+    _once(
+        (domain for domain, _ in {(o.domain or "ai.onnx", o.version) for o in proto.opset_import}), "the operator set"
+    )
     _once((f"{f.domain}.{f.name}:{getattr(f, 'overload', '')}" for f in proto.functions), "the function")
     for graph in graphs:
         names = [t.name for t in graph.initializer] + [t.values.name for t in graph.sparse_initializer]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx
 import onnx.checker
 
+from netferry.converters.onnx.structure_places import ir_node_places, ir_places, proto_node_places, proto_places
 from netferry.schemas.ir import ir
-from netferry.schemas.walk import bodies_of, nodes_of
+from netferry.schemas.walk import nodes_of
 
 _INITIALIZERS, _ATTRIBUTES, _WHERE = "netferry.sparse_initializers", "netferry.sparse_attributes", "netferry.sparse_at"
 _SPARSE = (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
@@ -19,7 +18,7 @@ Kept = dict[tuple[int, ...], list[tuple[int, bytes]]]
 def take_out(proto: onnx.ModelProto) -> Kept:
     """Remove the sparse attributes from a message and return them by the place of their node."""
     kept: Kept = {}
-    for place, node in _nodes(proto):
+    for place, node in proto_node_places(proto):
         for i in reversed(range(len(node.attribute))):
             if node.attribute[i].type in _SPARSE:
                 kept.setdefault(place, []).append((i, node.attribute[i].SerializeToString()))
@@ -33,14 +32,14 @@ def keep(model: ir.Model, proto: onnx.ModelProto, kept: Kept) -> int:
     A sparse initializer is a dense value for those who use it: it gets its type and shape.
     """
     count = 0
-    for (_, message), (_, graph) in zip(_graphs(proto), _ir_graphs(model), strict=True):
+    for (_, message), (_, graph) in zip(proto_places(proto), ir_places(model), strict=True):
         if isinstance(message, onnx.GraphProto) and message.sparse_initializer and isinstance(graph, ir.Graph):
             graph.meta[_INITIALIZERS] = [t.SerializeToString() for t in message.sparse_initializer]
             model.graph.meta[_WHERE] = True
             _declare(graph, {t.values.name: t for t in message.sparse_initializer})
             count += len(message.sparse_initializer)
     if kept:
-        for place, node in _ir_nodes(model):
+        for place, node in ir_node_places(model):
             if place in kept:
                 node.meta[_ATTRIBUTES] = kept[place]
                 count += len(kept[place])
@@ -63,11 +62,11 @@ def put_back(model: ir.Model, proto: onnx.ModelProto) -> None:
     """Write what :func:`keep` kept into the message of the same model."""
     if not model.graph.meta.get(_WHERE):
         return
-    for (_, message), (_, graph) in zip(_graphs(proto), _ir_graphs(model), strict=True):
+    for (_, message), (_, graph) in zip(proto_places(proto), ir_places(model), strict=True):
         if isinstance(message, onnx.GraphProto):
             for data in graph.meta.get(_INITIALIZERS, ()):
                 message.sparse_initializer.add().ParseFromString(data)
-    for (_, message), (_, node) in zip(_nodes(proto), _ir_nodes(model), strict=True):
+    for (_, message), (_, node) in zip(proto_node_places(proto), ir_node_places(model), strict=True):
         for i, data in reversed(node.meta.get(_ATTRIBUTES, ())):
             message.attribute.insert(i, onnx.AttributeProto.FromString(data))
 
@@ -76,7 +75,7 @@ def sparse_names(model: ir.Model) -> set[str]:
     """Names of the sparse initializers of all graphs."""
     if not model.graph.meta.get(_WHERE):
         return set()
-    kept = [data for _, graph in _ir_graphs(model) for data in graph.meta.get(_INITIALIZERS, ())]
+    kept = [data for _, graph in ir_places(model) for data in graph.meta.get(_INITIALIZERS, ())]
     return {onnx.SparseTensorProto.FromString(data).values.name for data in kept}
 
 
@@ -85,19 +84,19 @@ def seen_dense(proto: onnx.ModelProto, location: str) -> onnx.ModelProto:
 
     For those who use it a sparse tensor is a dense value; onnx's shape inference does not know that.
     """
-    constants = [node for _, node in _nodes(proto) for a in node.attribute if a.name == "sparse_value"]
-    graphs = [g for _, g in _graphs(proto) if isinstance(g, onnx.GraphProto) and g.sparse_initializer]
+    constants = [node for _, node in proto_node_places(proto) for a in node.attribute if a.name == "sparse_value"]
+    graphs = [g for _, g in proto_places(proto) if isinstance(g, onnx.GraphProto) and g.sparse_initializer]
     if not graphs and not constants:
         return proto
     out = onnx.ModelProto()
     out.CopyFrom(proto)
-    for _, graph in _graphs(out):
+    for _, graph in proto_places(out):
         if isinstance(graph, onnx.GraphProto):
             for tensor in graph.sparse_initializer:
                 onnx.checker.check_sparse_tensor(tensor)
                 graph.initializer.append(_dense(tensor, location))
             del graph.sparse_initializer[:]
-    for _, node in _nodes(out):
+    for _, node in proto_node_places(out):
         for attribute in node.attribute:
             if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
                 onnx.checker.check_sparse_tensor(attribute.sparse_tensor)
@@ -112,41 +111,3 @@ def _dense(tensor: onnx.SparseTensorProto, location: str) -> onnx.TensorProto:
     out.data_location = onnx.TensorProto.EXTERNAL
     out.external_data.add(key="location", value=location)
     return out
-
-
-_Place = tuple[int, ...]
-
-
-def _graphs(proto: onnx.ModelProto) -> Iterator[tuple[_Place, onnx.GraphProto | onnx.FunctionProto]]:
-    """Graphs and functions with their place (position in each graph around), in the same order as _ir_graphs."""
-    pending: list[tuple[_Place, onnx.GraphProto | onnx.FunctionProto]] = [((-1,), proto.graph)]
-    pending += [((i,), function) for i, function in enumerate(proto.functions)]
-    while pending:
-        at, graph = pending.pop()
-        yield at, graph
-        for i, node in enumerate(graph.node):
-            inner = [g for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs)]
-            pending += [((*at, i, k), g) for k, g in enumerate(inner)]
-
-
-def _nodes(proto: onnx.ModelProto) -> Iterator[tuple[_Place, onnx.NodeProto]]:
-    for at, graph in _graphs(proto):
-        for i, node in enumerate(graph.node):
-            yield (*at, i), node
-
-
-def _ir_graphs(model: ir.Model) -> Iterator[tuple[_Place, ir.Graph | ir.Function]]:
-    pending: list[tuple[_Place, ir.Graph | ir.Function]] = [((-1,), model.graph)]
-    pending += [((i,), function) for i, function in enumerate(model.functions.values())]
-    while pending:
-        at, graph = pending.pop()
-        yield at, graph
-        for i, node in enumerate(graph):
-            if node.attributes.data:
-                pending += [((*at, i, k), g) for k, g in enumerate(bodies_of(node))]
-
-
-def _ir_nodes(model: ir.Model) -> Iterator[tuple[_Place, ir.Node]]:
-    for at, graph in _ir_graphs(model):
-        for i, node in enumerate(graph):
-            yield (*at, i), node

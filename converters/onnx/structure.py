@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from netferry.converters.onnx.maps import put_map_types_back
 from netferry.converters.onnx.sparse import put_back
 from netferry.converters.onnx.training import put_training_back
 from netferry.converters.onnx.wire import BIG
@@ -76,6 +77,7 @@ def structure_of(model: Model, *, ir_version: int, producer_version: str) -> Str
         finally:
             model.ir.ir_version = before
     put_back(model.ir, proto)
+    put_map_types_back(model.ir, proto)
     _leave_out(proto.graph, _idle_state(model))
     put_training_back(model, proto)
     proto.producer_name, proto.producer_version = "netferry", producer_version

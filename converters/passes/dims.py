@@ -15,6 +15,7 @@ from netferry.converters.passes.dims_rules import DATA, SHAPES, Known
 from netferry.converters.passes.polynomials import Poly, number, symbol
 from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir
+from netferry.schemas.messages import to_model
 from netferry.schemas.tensors import array_of, filler_of
 
 _SMALL = 256
@@ -146,5 +147,5 @@ def _inferred(model: ir.Model) -> dict[ir.Value, ir.Value]:
         proto = onnx.shape_inference.infer_shapes(ir.to_proto(copy), strict_mode=False, data_prop=False)
     except Exception:  # a graph that no inference understands: then nothing is known
         return {}
-    pairs = zip(model.graph.all_nodes(), ir.from_proto(proto).graph.all_nodes(), strict=True)
+    pairs = zip(model.graph.all_nodes(), to_model(proto).graph.all_nodes(), strict=True)
     return {mine: its for a, b in pairs for mine, its in zip(a.outputs, b.outputs, strict=True)}

@@ -7,6 +7,7 @@ import onnx
 from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import graphs_of
+from netferry.schemas.messages import has_map, to_model
 from netferry.schemas.tensors import filler_of
 from netferry.schemas.walk import bodies_in, nodes_of
 
@@ -73,7 +74,7 @@ def _take_over(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
     found = {v.name: v for v in (*inferred.value_info, *inferred.input, *inferred.output)}
     for value in [*graph.inputs, *(v for node in graph for v in node.outputs)]:
         info = None if _is_known(value) else found.get(value.name or "")
-        if info is None or not info.HasField("type"):
+        if info is None or not info.HasField("type") or has_map(info.type):
             continue
         if value.type is None:
             value.type = ir.serde.deserialize_type_proto_for_type(info.type)
@@ -104,7 +105,7 @@ def without_weights(model: ir.Model) -> ir.Model:
 def inferred_copy(model: ir.Model) -> ir.Model | None:
     """Return a copy with ONNX's shape inference run over it; None for a graph that it does not understand."""
     inferred = _inferred(ir.to_proto(model), follow_data(model))
-    return None if inferred is None else ir.from_proto(inferred)
+    return None if inferred is None else to_model(inferred)
 
 
 def follow_data(model: ir.Model) -> bool:

@@ -25,7 +25,8 @@ from netferry.converters.passes.editing import Edit, fixed
 from netferry.errors import quoted
 from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role, role_of
+from netferry.schemas.layers import TYPE_TEXT, Role, role_of
+from netferry.schemas.messages import to_model
 from netferry.schemas.model import Note
 from netferry.schemas.publish import temporary_folder
 from netferry.schemas.tensors import array_of, filler_of
@@ -76,7 +77,7 @@ def _onnxsim(edit: Edit) -> bool:
             if done.returncode or not after.exists():
                 edit.model.notes.append(_failed("onnxsim", RuntimeError(f"exit code {done.returncode}")))
                 return False
-            return _take(edit, ir.from_proto(onnx.load(str(after))))
+            return _take(edit, to_model(onnx.load(str(after))))
         except (subprocess.TimeoutExpired, DecodeError, ValueError) as error:
             edit.model.notes.append(_failed("onnxsim", error))
             return False
@@ -115,6 +116,8 @@ def _suits(edit: Edit) -> bool:
             edit.why(node, "works on constants alone, which others would fold without a bound")
             return False
     graph = edit.model.graph
+    if any(TYPE_TEXT in v.meta for node in edit.model.nodes() for v in node.outputs):
+        return False  # types with maps, which would be lost
     size = 0
     for value in graph.initializers.values():
         if value.const_value is None or filler_of(value.const_value) is not None:

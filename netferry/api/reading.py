@@ -134,7 +134,9 @@ def load(
 
         load_weights(model, tensors, skip_missing=skip_missing)
     if inputs or outputs:
-        _cut(model, inputs, outputs)
+        from netferry.api.cutting import cut_out
+
+        cut_out(model, inputs, outputs)
     if no_weights:
         model.forget_values()
     if labels is not None:
@@ -154,14 +156,6 @@ def load(
     if init is not None:
         model.initialise(init, limit=bounds.init_elements)
     return model
-
-
-def _cut(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    from netferry.converters.passes.opset_types import annotate
-    from netferry.schemas.subnetwork import cut
-
-    annotate(model.ir)
-    cut(model, inputs, outputs)
 
 
 def _change_recipe(model: Model, recipe: Mapping[str, Any]) -> None:

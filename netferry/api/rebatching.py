@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath, load
-from netferry.api.writing import save
+from netferry.api.writing import at_opset, save
 from netferry.errors import CheckFailed
 from netferry.schemas.publish import temporary_folder
 
@@ -62,6 +62,7 @@ def rebatch(
 
     started = time.perf_counter()
     model = load(source, weights, **reading)
+    at_opset(model, None)
     read = time.perf_counter()
     with temporary_folder() as folder:
         before = Path(folder) / "before.onnx"

@@ -55,7 +55,7 @@ def save(
 
     if check not in ("auto", "structure", "run"):
         raise UsageError(f"check is auto, structure or run, not {check!r}")
-    raised = _at_opset(model, opset)
+    raised = at_opset(model, opset)
     _tell_of_slow_pools(model)
     run = _run_check(model, check, allow_placeholders)
     if run is not None and check == "auto" and not raised:
@@ -72,7 +72,7 @@ def save(
     )
 
 
-def _at_opset(model: Model, opset: int | None) -> bool:
+def at_opset(model: Model, opset: int | None) -> bool:
     """Take the model to an opset; to its own (None), unless that is one that nobody runs any more.
 
     Returns:
@@ -258,7 +258,7 @@ def converted(
         "check": check,
     }
     if optimize != "none" or precision is not None:
-        _at_opset(model, opset)
+        at_opset(model, opset)
     changed = change(
         model,
         lambda m, path: save(m, path, check="structure"),

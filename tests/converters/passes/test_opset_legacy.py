@@ -300,6 +300,43 @@ def test_initializers_listed_as_inputs_are_weights_after_the_rise() -> None:
     assert list(model.graph.initializers) == ["w"]
 
 
+OLD_NET = """(float[1,3,4,4] x, float[2,3,1,1] w, float[2] a, float[5,32] u) => (float[1,5] y) {
+    [conv] c = Conv(x, w)  [add] k = Add<broadcast=1,axis=1>(c, a)  [relu] r = Relu<consumed_inputs=[0]>(k)
+    [flat] f = Reshape<shape=[1,-1]>(r)  [fc] y = Gemm<transB=1,broadcast=1>(f, u, z) }"""
+
+
+def _old_net(path: Path) -> Path:
+    proto = _parse(1, OLD_NET.replace("float[5,32] u", "float[5,32] u, float[5] z"))
+    rng = np.random.default_rng(0)
+    for value in list(proto.graph.input)[1:]:
+        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        values = rng.normal(size=shape).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values, value.name))
+    onnx.save(proto, path)
+    return path
+
+
+def test_a_part_of_an_old_network(tmp_path: Path) -> None:
+    """In the middle of a graph of opset 1 no inference knows a type: it is raised first."""
+    source = _old_net(tmp_path / "a.onnx")
+    netferry.convert(source, tmp_path / "head.onnx", outputs=["add"])
+    netferry.convert(source, tmp_path / "tail.onnx", inputs=["relu"])
+    netferry.convert(source, tmp_path / "all.onnx")
+    x = np.random.default_rng(1).normal(size=(1, 3, 4, 4)).astype(np.float32)
+    sessions = [ort.InferenceSession(tmp_path / f"{n}.onnx", providers=["CPUExecutionProvider"])
+                for n in ("head", "tail", "all")]  # fmt: skip
+    (middle,) = sessions[0].run(None, {"x": x})
+    (parts,), (whole,) = sessions[1].run(None, {"k": middle}), sessions[2].run(None, {"x": x})
+    assert np.abs(parts - whole).max() <= 1e-6
+
+
+def test_the_batch_of_an_old_network(tmp_path: Path) -> None:
+    report = netferry.rebatch(_old_net(tmp_path / "a.onnx"), tmp_path / "free.onnx")
+    assert report["rebatch"]["batch"] == 1
+    session = ort.InferenceSession(tmp_path / "free.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 3, 4, 4]
+
+
 def test_training_outputs_are_refused() -> None:
     proto = _parse(
         6, "(float[N,3] x, float[3] s, float[3] b, float[3] m, float[3] v) => (float[N,3] y, float[3] p, float[3] q) "

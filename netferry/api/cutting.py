@@ -1,0 +1,58 @@
+"""A part of a network, from and to named layers or tensors, with what its ends are where the file does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from netferry.errors import NetferryError
+
+if TYPE_CHECKING:
+    from netferry.schemas.model import Model
+
+_BYTES = 1 << 28
+"""weights of a network that is run to see what its ends are"""
+
+
+def cut_out(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Keep of a model, in place, what leads from ``inputs`` to ``outputs``.
+
+    A network of an opset that no runtime reads is raised first: only then types along the way are known.
+
+    Raises:
+        NetferryError: as :func:`netferry.schemas.subnetwork.cut`.
+    """
+    from netferry.api.writing import at_opset
+    from netferry.converters.passes.opset_types import annotate
+    from netferry.schemas.subnetwork import cut
+
+    at_opset(model, None)
+    annotate(model.ir)
+    cut(model, inputs, outputs)
+    if any(v.type is None or v.shape is None for v in model.graph.outputs):
+        _see(model)
+
+
+def _see(model: Model) -> None:
+    """Give outputs that no inference knows (of ai.onnx.ml) the type and rank that they have in a run."""
+    import numpy as np
+
+    from netferry.runtime.session import Session
+    from netferry.runtime.verify import seeded_inputs
+    from netferry.schemas.ir import ir
+
+    tensors = [v.const_value for v in model.graph.initializers.values()]
+    if any(t is None for t in tensors) or sum(t.nbytes for t in tensors if t is not None) > _BYTES:
+        return
+    try:
+        session = Session(ir.to_proto(model.ir).SerializeToString(), "cpu", once=True)
+        made = session.run(seeded_inputs(session.inputs, 1, 0))
+    except NetferryError:
+        return  # the check of what is written tells what is missing
+    for value in model.graph.outputs:
+        array = made.get(value.name or "")
+        if (value.type is not None and value.shape is not None) or not isinstance(array, np.ndarray):
+            continue
+        text = array.dtype.kind in "OUS"
+        value.type = ir.TensorType(ir.DataType.STRING if text else ir.DataType.from_numpy(array.dtype))
+        value.shape = ir.Shape([None] * array.ndim)
