@@ -54,12 +54,12 @@ def test_types_survive_and_a_second_pass_changes_nothing(text: str, tmp_path: Pa
 def test_what_gives_maps_at_other_opsets_and_optimized(tmp_path: Path) -> None:
     source = saved(LABELS, tmp_path / "a.onnx")
     x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
-    wanted = ort.InferenceSession(source, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    wanted: Any = ort.InferenceSession(source, providers=["CPUExecutionProvider"]).run(None, {"x": x})
     ways: list[dict[str, Any]] = [{"opset": 11}, {"opset": 21}, {"optimize": "full"}]
     for options in ways:
         target = tmp_path / "b.onnx"
         netferry.convert(source, target, **options)
-        got = ort.InferenceSession(target, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+        got: Any = ort.InferenceSession(target, providers=["CPUExecutionProvider"]).run(None, {"x": x})
         assert (got[0] == wanted[0]).all()
         for mine, its in zip(got[1], wanted[1], strict=True):
             assert mine == pytest.approx(its, rel=1e-5)

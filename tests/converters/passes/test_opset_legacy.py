@@ -325,8 +325,9 @@ def test_a_part_of_an_old_network(tmp_path: Path) -> None:
     x = np.random.default_rng(1).normal(size=(1, 3, 4, 4)).astype(np.float32)
     sessions = [ort.InferenceSession(tmp_path / f"{n}.onnx", providers=["CPUExecutionProvider"])
                 for n in ("head", "tail", "all")]  # fmt: skip
-    (middle,) = sessions[0].run(None, {"x": x})
-    (parts,), (whole,) = sessions[1].run(None, {"k": middle}), sessions[2].run(None, {"x": x})
+    middle: Any = sessions[0].run(None, {"x": x})[0]
+    parts: Any = sessions[1].run(None, {"k": middle})[0]
+    whole: Any = sessions[2].run(None, {"x": x})[0]
     assert np.abs(parts - whole).max() <= 1e-6
 
 
