@@ -197,12 +197,13 @@ def take(op: Op) -> KT:
     x = op.plain(op.tensor("x" if op.keras3 else "params"))
     indices = op.take("indices" if "ids" not in op.l.kwargs else "ids", 1)
     op.leave("max_norm", "partition_strategy", "mode")
-    if op.integer("batch_dims", None, 0) != 0:
-        raise op.unsupported("batch_dims other than 0")
+    batches = op.integer("batch_dims", None, 0)
     axis = op.take("axis", 2, 0 if "lookup" in op.l.type else None)
     if axis is None and op.keras3:
         x, axis = KT.of(op.b.reshape(x.logical(op.b), [-1])), 0
-    axis = op.axes_of(x.rank, [0 if axis is None else int(axis)])[0]
+    axis = op.axes_of(x.rank, [batches if axis is None else int(axis)])[0]
+    if batches:
+        return _in_batches(op, x, indices, axis, batches)
     rank = indices.rank if isinstance(indices, KT) else np.ndim(indices)
     rows = _rows(op, indices)
     if rank == 1:
@@ -210,6 +211,15 @@ def take(op: Op) -> KT:
     if rank == 0:
         return KT(op.b.op("Gather", x.value, rows, axis=x.axis(axis)), dropped_order(x.order, [axis]))
     return KT.of(op.b.op("Gather", x.logical(op.b), rows, axis=axis))
+
+
+def _in_batches(op: Op, x: KT, indices: Any, axis: int, batches: int) -> KT:
+    """Rows by numbers that differ from sample to sample."""
+    rows = op.as_tensor(indices, "indices", _INT64)
+    if not 0 < batches < min(x.rank, rows.rank + 1) or axis != batches:
+        raise op.unsupported(f"batch_dims={batches} along axis {axis}")
+    places = op.b.op("Unsqueeze", as_int64(op, rows.logical(op.b)), op.b.const([-1], "axes"))
+    return KT.of(op.b.op("GatherND", x.logical(op.b), places, batch_dims=batches))
 
 
 @operation("ops:TakeAlongAxis")
