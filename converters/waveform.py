@@ -123,7 +123,7 @@ def record(model: Model, waveform: str, recipe: SoundRecipe) -> None:
 
 def log_mel_patches(b: Builder, waveform: ir.Value, recipe: SoundRecipe) -> ir.Value:
     """Add the front end to a graph: samples (float32, one axis) to patches N x patch x bands (float32)."""
-    zero, one = b.const([0], "zero"), b.const([1], "one")
+    zero = b.const([0], "zero")
     step = b.const([recipe.patch_hop * recipe.hop], "patch_step")
     samples = b.op("Shape", waveform)
     beyond = b.op("Max", b.op("Sub", samples, b.const([recipe.least], "least")), zero)
@@ -141,10 +141,10 @@ def log_mel_patches(b: Builder, waveform: ir.Value, recipe: SoundRecipe) -> ir.V
     mel = b.op("MatMul", magnitude, b.const(mel_matrix(recipe), "mel"))
     log = b.op("Log", b.op("Add", mel, b.const(recipe.offset, "offset", dtype=float)))
     log = b.op("Cast", log, to=FLOAT)
-    count = b.op("Add", further, one)
     if recipe.patch_hop == recipe.patch:
         return b.reshape(log, [-1, recipe.patch, recipe.bands])
-    starts = b.op("Mul", _range(b, count), b.const([recipe.patch_hop], "patch_hop"))
+    one = b.const([1], "one")
+    starts = b.op("Mul", _range(b, b.op("Add", further, one)), b.const([recipe.patch_hop], "patch_hop"))
     places = b.op("Add", b.op("Unsqueeze", starts, one), b.const(np.arange(recipe.patch)[None], "in_patch"))
     return b.op("Gather", log, places, axis=0)
 

@@ -112,6 +112,7 @@ def test_in_front_of_a_network(tmp_path: Path, shape: tuple[int | str, ...], nam
     add_front_end(model, RECIPES[name])
     netferry.save(model, tmp_path / "n.onnx")
     again = netferry.load(tmp_path / "n.onnx")
+    assert netferry.inspect(again)["warnings"] == []
     assert [i.as_dict() for i in again.inputs] == [{"name": "waveform", "dtype": "float", "shape": ["samples"]}]
     assert recipes_of(again.ir.metadata_props[SOUND_KEY]) == {"waveform": RECIPES[name]}
     assert {row.name for row in again.layers} == {"waveform", "front_end", "embedding"}
