@@ -18,6 +18,7 @@ from netferry.schemas.layers import layer_of
 from netferry.schemas.metadata import proto_nodes
 from netferry.schemas.model import PLACEHOLDER_DOMAIN, Model
 
+SOURCE_FAULT = "shape inference, which fails on the source file too"
 REASON = "netferry.reason"
 """metadata of a placeholder: why its layer could not be read"""
 
@@ -101,7 +102,7 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
             raise CheckFailed(f"not valid ONNX: {_short(other)}") from None
         if needs_weight:
             return "shape inference, which needs the values of a weight"
-        return f"shape inference, which fails on the source file too: {told}"
+        return f"{SOURCE_FAULT}: {told}"
     except (ValueError, RuntimeError) as error:
         raise CheckFailed(f"not valid ONNX: {_short(error)}") from None
     return None

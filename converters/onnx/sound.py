@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import onnx
+import onnx.defs
 
 from netferry.converters.onnx.structure import all_proto_graphs
 from netferry.converters.options import Limits
-from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, quoted
+from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, UnsupportedOpset, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_nodes, proto_nodes
 from netferry.schemas.tensors import byte_size
@@ -40,6 +41,12 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
         raise MalformedFile("not an ONNX model: it has no IR version")
     if proto.ir_version >= 3 and not proto.opset_import:
         raise MalformedFile("it imports no operator set")
+    if not proto.graph.output:
+        raise MalformedFile("the graph has no outputs")
+    for opset in proto.opset_import:
+        known = onnx.defs.onnx_opset_version()
+        if opset.domain in ("", "ai.onnx") and opset.version > known:
+            raise UnsupportedOpset(f"opset {opset.version} is newer than onnx {onnx.__version__} knows ({known})")
     # skl2onnx imports a set twice, at the same version: that is clear
     _once(
         (domain for domain, _ in {(o.domain or "ai.onnx", o.version) for o in proto.opset_import}), "the operator set"

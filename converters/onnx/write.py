@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import onnx
 
-from netferry.converters.onnx.check import check_names, check_structure, refuse_placeholders
+from netferry.converters.onnx.check import SOURCE_FAULT, check_names, check_structure, refuse_placeholders
 from netferry.converters.onnx.in_place import in_place, refuse_unequal
 from netferry.converters.onnx.publish import Scratch, data_name, locked
 from netferry.converters.onnx.stream import Sink
@@ -19,7 +19,7 @@ from netferry.converters.onnx.structure import Structure, all_proto_graphs, stru
 from netferry.converters.onnx.versions import choose_ir_version
 from netferry.converters.onnx.wire import OnnxFile, length_of, with_gaps
 from netferry.converters.options import Limits
-from netferry.errors import NetferryError, OutputError
+from netferry.errors import CheckFailed, NetferryError, OutputError
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs
 from netferry.schemas.model import Model, Note
@@ -87,6 +87,7 @@ def write(
             result["checks"].append(_check("structure", f"left out: {left_out}" if left_out else None))
             checked = time.perf_counter()
             job = _Job(model, structure, target, scratch, run_check, gate, result)
+            job.source_fault = left_out if left_out and SOURCE_FAULT in left_out else None
             if outside:
                 job.two_files()
             else:
@@ -114,6 +115,8 @@ class _Job:
     ) -> None:
         self.model, self.structure, self.target, self.scratch = model, structure, target, scratch
         self.run_check, self.gate, self.result = run_check, gate, result
+        self.source_fault: str | None = None
+        """what shape inference has against the file that the model came from"""
 
     def one_file(self) -> None:
         """Everything in the target."""
@@ -207,6 +210,9 @@ class _Job:
             return
         started = time.perf_counter()
         found = self._called(self.run_check, model, weights_folder)
+        if self.source_fault is not None and not (found or {}).get("runs"):
+            # what neither the check nor the runtime takes is no network, whoever wrote it
+            raise CheckFailed(f"not valid ONNX: {self.source_fault}; onnxruntime does not run it either")
         self.result["timings"]["run_check"] = round(time.perf_counter() - started, 6)
         self.result["checks"].append({**_check("run", None), **({"detail": found} if found else {})})
 

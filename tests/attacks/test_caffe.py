@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +12,7 @@ import pytest
 
 import netferry
 from netferry.errors import NetferryError
+from tests.attacks.measured import measured
 from tests.converters.caffe.test_wire import field, model, shape, varint
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -158,19 +157,10 @@ def test_the_command_line_stays_small_and_polite(tmp_path: Path, text: str, code
     path = tmp_path / "net.prototxt"
     path.write_text(text)
     command = [sys.executable, "-m", "netferry", "convert", str(path), "-o", str(tmp_path / "net.onnx")]
-    # a small process measures: a child's peak counts the memory of the process that it was forked from
-    measure = (
-        "import json, resource, subprocess, sys; done = subprocess.run(sys.argv[1:], capture_output=True, text=True); "
-        "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
-        "print(json.dumps([done.returncode, done.stderr, used.ru_utime + used.ru_stime, used.ru_maxrss]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", measure, *command], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    returncode, err, cpu, peak = json.loads(done.stdout)
+    returncode, err, cpu, peak = measured(*command)
     assert returncode == code, err
     assert cpu < 2
-    assert peak < 200 * 1024
+    assert peak < 200 << 20
     assert "Traceback" not in err
     assert "\x1b" not in err
     assert err.startswith("error: ")
