@@ -9,10 +9,17 @@ from typing import Any
 
 from netferry.api.reading import StrPath
 from netferry.api.showing import inspect
+from netferry.sandbox import Bounds
 
 
 def view(
-    source: StrPath, weights: StrPath | None = None, *, page: bool = False, port: int = 0, browse: bool = True
+    source: StrPath,
+    weights: StrPath | None = None,
+    *,
+    page: bool = False,
+    port: int = 0,
+    browse: bool = True,
+    sandbox: Bounds | bool = False,
 ) -> dict[str, Any]:
     """Show a network in the browser.
 
@@ -24,6 +31,8 @@ def view(
         page: our own page also where Netron is installed.
         port: where Netron listens; 0 takes a free one.
         browse: open the browser.
+        sandbox: read the network for the page in a confined child process (with these bounds), so that a crash of a
+            native library is an error here. Netron gets the file as it is; its page in the browser reads it.
 
     Returns:
         ``address``, ``by`` (netron or netferry), and ``server``: Netron's module, whose ``wait()`` and ``stop()`` are
@@ -42,7 +51,13 @@ def view(
         host, taken = netron.start(str(path), address=("127.0.0.1", port or None), browse=browse)
         return {"address": f"http://{host}:{taken}", "by": "netron", "server": netron}
     target = Path(tempfile.mkdtemp(prefix="netferry-view-")) / "network.html"
-    inspect(source, weights, html=target)
+    if sandbox is False:
+        inspect(source, weights, html=target)
+    else:
+        from netferry.api import confined
+
+        options = {"source": source, "weights": weights, "html": target}
+        confined.call("inspect", options, None if sandbox is True else sandbox)
     if browse:
         import webbrowser
 

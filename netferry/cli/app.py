@@ -36,8 +36,9 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_OUTSIDE = {"formats", "layers", "doctor", "zoo", "retrain", "view"}
-"""commands that stay in the one process: they read no file of strangers, or need devices, network or children"""
+_OUTSIDE = {"formats", "layers", "doctor", "retrain", "view"}
+"""commands that stay in the one process: they read no file of strangers, or need devices, network or children;
+``view`` reads the network in a child"""
 _NETWORK = {"run"}
 """confined commands that keep the network: their files name addresses"""
 
@@ -62,9 +63,15 @@ def _root(
     bounds = Bounds.of(sandbox_limit or ())
     asks_for_help = any(word in ("-h", "--help") for word in sys.argv)
     if sandbox and available() and not asks_for_help and context.invoked_subcommand not in _OUTSIDE:
-        addresses = context.invoked_subcommand in _NETWORK
+        addresses = context.invoked_subcommand in _NETWORK or sys.argv[1:3] == ["zoo", "pull"]
         network = addresses or any("://" in word or word.startswith("--ray") for word in sys.argv)
         enter(sys.argv[1:], bounds, network=network, report=report)
+
+
+def sandbox_of(context: typer.Context) -> Bounds | bool:
+    """The limits for a command of _OUTSIDE that lets a confined child read; False for --no-sandbox."""
+    given = context.find_root().params
+    return Bounds.of(given["sandbox_limit"] or ()) if given["sandbox"] and available() else False
 
 
 def show(result: Any, as_json: bool, table: str, *columns: str) -> None:

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from netferry.cli.app import app
+from netferry.cli.app import app, sandbox_of
 from netferry.cli.options import Weights
 
 
 @app.command()
 def view(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="The network.")],
     weights: Weights = None,
     page: Annotated[bool, typer.Option("--page", help="Our own page, also where Netron is installed.")] = False,
@@ -25,7 +26,7 @@ def view(
     """
     from netferry import api
 
-    shown = api.view(source, weights, page=page, port=port, browse=browse)
+    shown = api.view(source, weights, page=page, port=port, browse=browse, sandbox=sandbox_of(context))
     typer.echo(shown["address"])
     if shown["server"] is not None:
         typer.echo("Netron serves until Ctrl+C", err=True)
