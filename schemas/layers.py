@@ -165,6 +165,7 @@ def layer_table(graph: ir.Graph) -> list[LayerRow]:
     """Return the layers in graph order, the graph's inputs first (type ``Input``)."""
     rows: dict[str, LayerRow] = {}
     made_by: dict[ir.Value, str] = {}
+    seen: set[tuple[str, ir.Value | str]] = set()  # a layer may have thousands of inputs
     for value in graph.inputs:
         if value.name in graph.initializers:
             continue  # IR < 4 lists initializers among the inputs
@@ -177,10 +178,12 @@ def layer_table(graph: ir.Graph) -> list[LayerRow]:
         for value in read_by(node):
             if value.is_initializer():
                 held = {Role.LEARNABLE: row.learnables, Role.STATE: row.state}.get(role_of(value))
-                if held is not None and value not in held:
+                if held is not None and (name, value) not in seen:
+                    seen.add((name, value))
                     held.append(value)
             source = made_by.get(value)
-            if source is not None and source != name and (shown := rows[source].name) not in row.inputs:
+            if source is not None and source != name and (name, shown := rows[source].name) not in seen:
+                seen.add((name, shown))
                 row.inputs.append(shown)
         for value in node.outputs:
             made_by[value] = name
