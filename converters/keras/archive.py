@@ -70,7 +70,10 @@ def _hdf5(place: Place, limits: Limits, stack: ExitStack) -> Content:
         content.version, content.backend = _facts(file)
         training = file.attribute("", "training_config")
         if isinstance(training, str):
-            content.details.update(training_facts(parse_json(training, limits, file=place.path)))
+            try:
+                content.details.update(training_facts(parse_json(training, limits, file=place.path)))
+            except (MalformedFile, LimitExceeded) as error:  # nothing that the network computes depends on it
+                content.details["training"] = f"not read: {error.reason}"
     group = "model_weights" if file.is_group("model_weights") else ""
     if file.names(group, "layer_names") is not None:
         store = LegacyStore(file, group)

@@ -145,6 +145,15 @@ def test_missing_weights_are_listed(tmp_path: Path) -> None:
     assert read(path, ReadOptions(skip_missing=True)).uninitialised == ["d.bias"]
 
 
+@pytest.mark.parametrize("text", ["{not json", "[" * 5000, '{"loss": NaN, "optimizer_config": {"lr": Infinity}}'])
+def test_training_is_no_matter(tmp_path: Path, text: str) -> None:
+    path = write_h5(tmp_path / "m.h5", model=architecture())
+    with h5py.File(path, "r+") as file:
+        file.attrs["training_config"] = text
+        file.create_group("optimizer_weights")["a"] = h5py.ExternalLink("/etc/passwd", "/x")
+    assert np.allclose(run(path), WANTED, atol=1e-5)
+
+
 def test_wrong_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="shape"):
         read(write_h5(tmp_path / "m.h5", model=architecture(units=5)), ReadOptions())
