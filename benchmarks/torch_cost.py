@@ -1,7 +1,8 @@
 """What netferry's modules cost beside the same networks in plain torch classes: forward and training step.
 
 ``python -m benchmarks.torch_cost [--rounds N] [--size S] [--batch B]``: one thread, both sides in turn, medians of
-cpu seconds, and ratios. The first rows are the time to build the module from the ONNX file.
+cpu seconds, and ratios. The first column is the time to build the module from the ONNX file (for the LSTM and the
+transformer with the way through torch's own exporter).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.torch_natives import NATIVES, as_onnx
+from benchmarks.torch_natives import NATIVES, SEQUENCES, as_onnx
 from netferry import api
 
 
@@ -66,23 +67,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--only", choices=sorted(NATIVES))
+    parser.add_argument("--only", choices=sorted(NATIVES | SEQUENCES))
     given = parser.parse_args()
     torch.set_num_threads(1)
     heads = "".join(f" {head:>9} {'native':>9} {'ratio':>6}" for head in ("forward", "train"))
     print(f"{'network':14} {'build s':>8}{heads}")
-    for name, make in NATIVES.items():
+    for name, make in (NATIVES | SEQUENCES).items():
         if given.only not in (None, name):
             continue
         torch.manual_seed(0)
         native = make()
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "net.onnx"
-            path.write_bytes(as_onnx(native))
+        if name in SEQUENCES:
+            x = torch.randn(given.batch, 64, 64)
             started = time.perf_counter()
-            module = api.to_torch(api.load(path))
-            built = time.perf_counter() - started
-        x, target = torch.randn(given.batch, 3, given.size, given.size), torch.arange(given.batch)
+            module = api.to_torch(api.load(native, example_inputs=x))
+        else:
+            x = torch.randn(given.batch, 3, given.size, given.size)
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "net.onnx"
+                path.write_bytes(as_onnx(native))
+                started = time.perf_counter()
+                module = api.to_torch(api.load(path))
+        built, target = time.perf_counter() - started, torch.arange(given.batch)
         row = [f"{name:14} {built:8.2f}"]
         for kind in ("forward", "train"):
             sides: dict[str, Callable[[], None]] = {}

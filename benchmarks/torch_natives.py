@@ -115,6 +115,60 @@ def densenet201() -> nn.Module:
 NATIVES = {"resnet50": resnet50, "mobilenet_v2": mobilenet_v2, "densenet121": densenet121}
 
 
+class Recurrent(nn.Module):
+    """Two LSTM layers over 64 features, a head over the last step."""
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        self.first, self.second = nn.LSTM(64, 256, batch_first=True), nn.LSTM(256, 256, batch_first=True)
+        self.head = nn.Linear(256, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x)[0])[0][:, -1])
+
+
+class Attention(nn.Module):
+    """Self-attention of 4 heads, written out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (one(x).unflatten(-1, (4, -1)).transpose(1, 2) for one in (self.query, self.key, self.value))
+        mixed = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, -1) @ v
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """A transformer's layer, norms first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.attention, self.norm2 = nn.LayerNorm(width), Attention(width), nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nn.Module):
+    """Four layers over 64 features, a head over the mean."""
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        self.stem, self.blocks = nn.Linear(64, 256), nn.Sequential(*(Block(256) for _ in range(4)))
+        self.norm, self.head = nn.LayerNorm(256), nn.Linear(256, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.blocks(self.stem(x))).mean(1))
+
+
+SEQUENCES = {"lstm": Recurrent, "transformer": Transformer}
+"""networks of batch x steps x 64"""
+
+
 def as_onnx(module: nn.Module, size: int = 64) -> bytes:
     """The module as ONNX by torch's TorchScript exporter, batch norms kept."""
     import warnings

@@ -107,6 +107,7 @@ class GraphBuilder(Calls):
                     self.skipped[node.inputs[1].producer()] = node
                 if found.absorbs is not None:
                     self.skipped[found.absorbs] = node
+                self.skipped.update(dict.fromkeys(found.hidden, node))
         for node in nodes:
             bound = [v for v, _, _ in self.plans[node].bindings] if node in self.plans else []
             if node in self.skipped:

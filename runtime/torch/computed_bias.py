@@ -26,13 +26,13 @@ def drop_zero_biases(graph: ir.Graph) -> None:
         bias = node.inputs[2]
         if bias is None or bias.producer() is None:
             continue
-        values = _computed(bias, _DEPTH)
+        values = computed(bias)
         if values is not None and not values.any():
             node.replace_input_with(2, None)
             _discard(bias)
 
 
-def _computed(value: ir.Value, depth: int) -> np.ndarray | None:
+def computed(value: ir.Value, depth: int = _DEPTH) -> np.ndarray | None:
     """Values that follow from constants, and from shapes and types that are known; None for any others."""
     tensor = constant_tensor(value)
     if tensor is not None:
@@ -50,10 +50,10 @@ def _computed(value: ir.Value, depth: int) -> np.ndarray | None:
         known = dims is not None and all(isinstance(d, int) for d in dims)
         return np.array(dims, np.int64) if known else None
     if node.op_type == "CastLike" and first is not None:
-        like, made = node.inputs[1], _computed(first, depth - 1)
+        like, made = node.inputs[1], computed(first, depth - 1)
         known = made is not None and like is not None and like.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE)
         return made.astype(like.dtype.numpy()) if known else None  # pyright: ignore[reportOptionalMemberAccess]
-    arrays = [None if v is None else _computed(v, depth - 1) for v in node.inputs]
+    arrays = [None if v is None else computed(v, depth - 1) for v in node.inputs]
     if not arrays or any(a is None and v is not None for a, v in zip(arrays, node.inputs, strict=True)):
         return None
     found = fold(node, arrays, settings)

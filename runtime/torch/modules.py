@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from netferry.runtime.torch.modules_conv import conv, conv_transpose
-from netferry.runtime.torch.modules_dense import embedding, gemm, matmul, prelu, recurrent
+from netferry.runtime.torch.modules_dense import embedding, gemm, matmul, prelu
 from netferry.runtime.torch.modules_norm import FrozenStatistics, batch_norm, group_norm, instance_norm, layer_norm
+from netferry.runtime.torch.modules_recurrent import recurrent
 from netferry.runtime.torch.plans import Plan
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, role_of

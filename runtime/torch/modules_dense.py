@@ -1,14 +1,13 @@
-"""Dense, embedding, PReLU and recurrent layers as modules."""
+"""Dense, embedding and PReLU layers as modules."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torch import nn
 
 from netferry.runtime.torch.facts import attribute, given, initializer, rank_of
-from netferry.runtime.torch.packing import FLAT, PLAIN, TRANSPOSED, Packing, gate_biases, gates
+from netferry.runtime.torch.packing import FLAT, PLAIN, TRANSPOSED, Packing
 from netferry.runtime.torch.plans import Bindings, Plan, bare, bindings_key
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, role_of, static_shape
@@ -95,48 +94,3 @@ def prelu(node: ir.Node) -> Plan | None:
         return None
     bindings: Bindings = [(slope, FLAT, ["weight"])]
     return Plan(lambda: bare(nn.PReLU, count), bindings, ("PReLU", *bindings_key(bindings)))
-
-
-_GATES = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN": [0]}
-"""torch's order of gates in ONNX's: input, forget, cell, output; reset, update, new"""
-_USUAL = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"]}
-
-
-def recurrent(node: ir.Node) -> Plan | None:
-    """nn.LSTM, nn.GRU or nn.RNN where torch has the settings; not with clip, peepholes or sequence lengths."""
-    op, direction = node.op_type, attribute(node, "direction", "forward")
-    directions = 2 if direction == "bidirectional" else 1
-    weight, state, bias = (initializer(node, i) for i in (1, 2, 3))
-    if weight is None or state is None or (bias is None and given(node, 3)):
-        return None
-    if given(node, 4) or given(node, 7) or "clip" in node.attributes or attribute(node, "input_forget", 0):
-        return None
-    names = [str(a).lower() for a in attribute(node, "activations", None) or _USUAL.get(op, ["tanh"]) * directions]
-    extra: dict[str, Any] = {}
-    if op == "RNN":
-        if len(set(names[:directions])) != 1 or names[0] not in ("tanh", "relu"):
-            return None
-        extra["nonlinearity"] = names[0]
-    elif names != _USUAL[op] * directions or (op == "GRU" and not attribute(node, "linear_before_reset", 0)):
-        return None  # torch's GRU resets after the product with the state
-    hidden, inside, batch_first = static_shape(state)[2], static_shape(weight)[2], bool(attribute(node, "layout", 0))
-    order, ends = _GATES[op], ("", "_reverse")[:directions]
-    bindings: Bindings = [
-        (weight, gates(order, directions), [f"weight_ih_l0{end}" for end in ends]),
-        (state, gates(order, directions), [f"weight_hh_l0{end}" for end in ends]),
-    ]
-    if bias is not None:
-        names = [f"bias_{half}_l0{end}" for end in ends for half in ("ih", "hh")]
-        bindings.append((bias, gate_biases(order, directions), names))
-    kind: Any = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}[op]
-    has_bias = bias is not None
-    settings = {"batch_first": batch_first, "bidirectional": directions == 2, "bias": has_bias, **extra}
-    return Plan(
-        lambda: bare(kind, inside, hidden, **settings),
-        bindings,
-        (op, direction, *settings.values(), *bindings_key(bindings)),
-        recurrent={
-            "directions": directions, "batch_first": batch_first, "backward": direction == "reverse",
-            "memory": op == "LSTM",
-        },
-    )  # fmt: skip

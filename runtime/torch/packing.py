@@ -33,6 +33,12 @@ def _reordered(x: Tensor, order: list[int]) -> Tensor:
     return torch.cat([parts[i] for i in order], 0)
 
 
+def parts(order: list[int]) -> Packing:
+    """Equal parts along the first axis in another order: part ``i`` of the parameter is part ``order[i]``."""
+    back = [order.index(i) for i in range(len(order))]
+    return Packing(f"parts{order}", lambda x: [_reordered(x, order)], lambda xs: _reordered(xs[0], back))
+
+
 def gates(order: list[int], directions: int) -> Packing:
     """Weights of a recurrent layer: D x (gates*H) x I, one parameter per direction, gates in torch's order."""
     back = [order.index(i) for i in range(len(order))]
@@ -48,7 +54,8 @@ def gate_biases(order: list[int], directions: int) -> Packing:
     back = [order.index(i) for i in range(len(order))]
 
     def unpack(x: Tensor) -> list[Tensor]:
-        return [_reordered(half, order) for d in range(directions) for half in x[d].chunk(2)]
+        rows = x.reshape(directions, -1)
+        return [_reordered(half, order) for d in range(directions) for half in rows[d].chunk(2)]
 
     def pack(xs: list[Tensor]) -> Tensor:
         halves = [_reordered(x, back) for x in xs]

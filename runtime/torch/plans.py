@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -29,6 +29,8 @@ class Plan:
     """a function of :mod:`glue` that the input passes through first"""
     absorbs: ir.Node | None = None
     """an Add whose bias the module holds"""
+    hidden: list[ir.Node] = field(default_factory=list)
+    """nodes that only prepare what the module holds"""
     recurrent: dict[str, Any] | None = None
     """for recurrent layers: directions, batch_first, backward, memory"""
 

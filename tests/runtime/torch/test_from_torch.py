@@ -228,3 +228,39 @@ def test_weights_by_option_and_without_a_network(tmp_path: Path) -> None:
     np.testing.assert_array_equal(by_onnxruntime(filled, x)[0], by_onnxruntime(model, x)[0])
     with pytest.raises(UsageError):
         netferry.load(tmp_path / "net.safetensors")
+
+
+class _Sequences(torch.nn.Module):
+    def __init__(self, kind: Any, bidirectional: bool, bias: bool) -> None:
+        super().__init__()
+        self.rnn = kind(5, 6, bidirectional=bidirectional, batch_first=True, bias=bias)
+        self.head = torch.nn.Linear(12 if bidirectional else 6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rnn(x)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both-ways"])
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU])
+def test_recurrent_modules_come_back_as_they_were(kind: Any, bidirectional: bool, bias: bool) -> None:
+    """torch's exporter slices the weights and puts their gates in ONNX's order; here they are torch's again."""
+    torch.manual_seed(0)
+    native = _Sequences(kind, bidirectional, bias).eval()
+    x = torch.randn(3, 7, 5)
+    model = netferry.load(native, example_inputs=x)
+    module = model.to_torch().eval()
+    assert type(module.get_submodule("rnn")) is kind
+    assert {k: v.shape for k, v in module.state_dict().items()} == {k: v.shape for k, v in native.state_dict().items()}
+    for key, value in native.state_dict().items():
+        assert torch.equal(module.state_dict()[key], value), key
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), native(x), rtol=0, atol=1e-6)
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        wanted = module(x)
+    assert model.update_from(module)
+    with torch.no_grad():
+        torch.testing.assert_close(model.to_torch().eval()(x), wanted, rtol=0, atol=1e-6)
