@@ -6,6 +6,7 @@ Layers are found by the source's names, as the file's metadata tells them, by va
 from __future__ import annotations
 
 import difflib
+import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def cut(path: Path, layers: Sequence[str], limits: Limits | None = None) -> Cut:
         MalformedFile, UnsafeFile, LimitExceeded: as :func:`netferry.converters.onnx.read.read`.
         UsageError: no such layer; the nearest names are told.
     """
-    path = Path(os.path.abspath(path))
+    path = _real(path)
     try:
         proto = _structure(path, limits or Limits())
         graph = proto.graph
@@ -81,6 +82,15 @@ def cut(path: Path, layers: Sequence[str], limits: Limits | None = None) -> Cut:
     except NetferryError as error:
         raise error.at(file=path) from None
     return Cut(proto.SerializeToString(), path.parent, taps, len(graph.node), total)
+
+
+def _real(path: Path) -> Path:
+    """The file behind a link: neither onnx nor onnxruntime reads weights of a file through one.
+
+    Where weights lie in further files, these are beside the link.
+    """
+    here, real = Path(os.path.abspath(path)), Path(os.path.realpath(path))
+    return real if here != real and not list(here.parent.glob(f"{glob.escape(here.name)}?*data")) else here
 
 
 def last_feature_layer(path: Path, limits: Limits | None = None) -> str:

@@ -67,6 +67,16 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
+def test_a_model_behind_a_link(net: Path, pictures: Path, tmp_path: Path) -> None:
+    """Model hubs keep links; the weights that lie in the file are read through one too."""
+    link = tmp_path / "link.onnx"
+    link.symlink_to(net)
+    first = train_head(net, pictures, tmp_path / "a.onnx", layer="pool2", seeds=1, folds=0)
+    second = train_head(link, pictures, tmp_path / "b.onnx", layer="pool2", seeds=1, folds=0)
+    assert first["held_back"] == second["held_back"]
+    assert (tmp_path / "a.onnx").stat().st_size == (tmp_path / "b.onnx").stat().st_size
+
+
 @pytest.mark.parametrize("pool", ["avg", "max", "flatten"])
 @pytest.mark.parametrize("classifier", ["svm", "logistic", "knn"])
 def test_the_file_gives_scikit_learns_labels(
