@@ -85,14 +85,14 @@ def call(verb: str, options: Mapping[str, Any], bounds: sandbox.Bounds | None = 
 _CHILD = "from netferry.api.confined import serve; serve()"
 
 
-def load(options: Mapping[str, Any]) -> Model:
+def load(options: Mapping[str, Any], bounds: sandbox.Bounds | None = None) -> Model:
     """Read a network in a child, which hands it over as an ONNX file of ours; it is removed with the model."""
     from netferry.api.reading import load as read
     from netferry.schemas.model import Note, Source
 
     folder = tempfile.mkdtemp(prefix="netferry-")
     try:
-        facts = call("load", {**options, "folder": folder})
+        facts = call("load", {**options, "folder": folder}, bounds)
         model = read(Path(folder) / "model.onnx")
     except BaseException:
         rmtree(folder, ignore_errors=True)

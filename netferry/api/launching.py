@@ -13,6 +13,11 @@ def under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or ("RANK" in os.environ and "WORLD_SIZE" in os.environ)
 
 
+def first_process() -> bool:
+    """Whether this process is the one that writes and tells: the only one, or the first of several."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def launch(devices: int, nodes: int, arguments: Sequence[str] | None = None) -> int:
     """Run this very command in ``devices`` processes of this machine; returns the exit code.
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from netferry.api.launching import first_process
 from netferry.errors import MissingExtra
 
 if TYPE_CHECKING:
     from netferry.api.retraining_job import Job
-
-_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 
 
 @contextmanager
@@ -31,9 +30,8 @@ def following(job: Job) -> Iterator[tuple[Callable[..., None], Callable[[int], N
     targets = len(job.sets.targets(0))
     per_epoch = _per_epoch(job, targets)
     title = f"{job.target.name}: {job.sets.name}"
-    with ExitStack() as stack:
-        bar = stack.enter_context(_bar(job, per_epoch * job.options.epochs))
-        loggers = _loggers(job, stack)
+    with _bar(job, per_epoch * job.options.epochs) as bar:
+        loggers = _loggers(job) if first_process() else []
         sent = [0]
 
         def notify(run: RunFolder, standing: Standing) -> None:
@@ -93,9 +91,8 @@ def _bar(job: Job, total: int) -> Iterator[_Bar | None]:
         yield _Bar(progress, total)
 
 
-def _loggers(job: Job, stack: ExitStack) -> list[Any]:
+def _loggers(job: Job) -> list[Any]:
     """Lightning's loggers by name; each is given the same rows as history.csv."""
-    del stack
     made: list[Any] = []
     for name in job.options.loggers:
         import importlib
@@ -115,6 +112,9 @@ def _loggers(job: Job, stack: ExitStack) -> list[Any]:
                 logger = getattr(module, kind)(**options)
                 logger.log_hyperparams(job.options.as_dict())
         except ModuleNotFoundError:
-            raise MissingExtra(_PACKAGES[name], "train", f"the logger {name}") from None
+            missing = MissingExtra(name, "log", f"the logger {name}")
+            if name != "tensorboard":  # these two bring many packages, so no extra has them
+                missing.hint = f"pip install {name}"
+            raise missing from None
         made.append(logger)
     return made

@@ -11,6 +11,7 @@ from netferry.errors import UsageError
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from netferry.sandbox import Bounds
     from netferry.schemas.model import Model
     from netferry.schemas.preprocessing import Preprocessing
 
@@ -43,7 +44,7 @@ def load(
     postprocess: StrPath | None = None,
     plugins: Sequence[StrPath] = (),
     limits: Mapping[str, int] | None = None,
-    sandbox: bool = False,
+    sandbox: bool | Bounds = False,
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
     no_weights: bool = False,
@@ -76,7 +77,7 @@ def load(
         plugins: Python files that register further layer readers.
         limits: other bounds than the defaults of :class:`netferry.converters.options.Limits`.
         sandbox: read in a confined child process, so that a file that crashes a native library (HDF5, protobuf) is an
-            error here; the parameters need values.
+            error here; the parameters need values. ``Bounds`` of netferry.sandbox in place of True set its limits.
         inputs, outputs: keep only the part of the network from these tensors or layers to those (a layer stands for
             what enters it, or for what leaves it).
         no_weights: the architecture alone: parameters have no values (``init`` makes some up), and data files that
@@ -88,7 +89,8 @@ def load(
     if sandbox:
         from netferry.api import confined
 
-        return confined.load({k: v for k, v in locals().items() if k not in ("sandbox", "confined")})
+        given = {k: v for k, v in locals().items() if k not in ("sandbox", "confined")}
+        return confined.load(given, None if sandbox is True else sandbox)
     from netferry.converters import formats
     from netferry.converters.options import Limits, ReadOptions
     from netferry.converters.plugins import load_installed, load_plugin

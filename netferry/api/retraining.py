@@ -40,6 +40,7 @@ def retrain(
     run: StrPath | None = None,
     resume: bool = False,
     sweep: Mapping[str, Sequence[Any]] | None = None,
+    on_error: str = "fail",
     opset: int | None = None,
     **more: Any,
 ) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def retrain(
         resume: go on from the run's last checkpoint, where there is one.
         sweep: values to compare, by option (``{"learning_rate": [1e-3, 1e-4]}``; also train, at, head); the best by
             the smallest validation loss is written.
+        on_error: ``skip`` leaves out pictures that cannot be read and lists them in the report; ``fail`` ends there.
         opset: of the file; the source's own by default.
         more: fields of :class:`TrainOptions`, and options of :func:`netferry.load`.
 
@@ -88,9 +90,7 @@ def retrain(
 
         heard = read_sounds(model)
         with_dynamic_batch(model)
-        sets = open_training_data(data, split, chosen.seed, task)
-        if heard is not None and sets.pictures:
-            sets.sound = heard[0]
+        sets = open_training_data(data, split, chosen.seed, task, on_error, None if heard is None else heard[0])
         check_input(model, sets)
         changes = augmentation(augment, sets, model)
         settings = HeadOptions(head, at, train, hidden)

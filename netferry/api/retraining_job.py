@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netferry.api.launching import first_process
 from netferry.api.retraining_check import tested
 from netferry.api.retraining_inputs import with_front_end
 from netferry.api.training import to_torch, update_from
@@ -82,11 +82,11 @@ class Job:
         """Train, write, test, report."""
         from netferry.api.progress import following
 
-        if _first_process():
+        if first_process():
             self._record_or_compare()
         with following(self) as (notify, tick):
             model, outcome = self.trained(self.folder, notify, tick)
-        if not _first_process():
+        if not first_process():
             return {}
         return self._finished(model, outcome)
 
@@ -189,7 +189,3 @@ def _choose_learning(model: Model, train: str) -> None:
     model.freeze(except_=[model.head().layer, *made])
     if train != "head":
         model.unfreeze(from_=train)
-
-
-def _first_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0

@@ -60,7 +60,7 @@ def document(
         "model": {"format": job.model.source.format, "files": list(job.model.source.files),
                   "version": job.model.source.version},
         "data": {"name": sets.name, "task": sets.task, "classes": list(sets.classes), "split": sets.split(),
-                 "fingerprint": sets.fingerprint()},
+                 "fingerprint": sets.fingerprint(), "skipped": sets.skipped},
         "head": {"layer": model.head().layer, **job.head.__dict__},
         "options": job.options.as_dict(),
         "augment": None if job.augment is None else job.augment.as_dict(),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class DataSets:
     arrays: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
     sound: SoundRecipe | None = None
     """how patches are made, where the ``pictures`` are sounds"""
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    """files that could not be read, with the reason"""
 
     def targets(self, part: int) -> np.ndarray:
         """Targets of the training (0), validation (1) or test set (2)."""
@@ -98,7 +101,12 @@ class DataSets:
 
 
 def open_training_data(
-    data: StrPath | Pictures | Sequence[Pictures], shares: tuple[float, float], seed: int, task: str | None
+    data: StrPath | Pictures | Sequence[Pictures],
+    shares: tuple[float, float],
+    seed: int,
+    task: str | None,
+    on_error: str = "fail",
+    sound: SoundRecipe | None = None,
 ) -> DataSets:
     """Open the data and split it, where it is not split already.
 
@@ -108,12 +116,19 @@ def open_training_data(
         shares: of training and validation.
         seed: of the split.
         task: classes, labels or values; by default what the data look like.
+        on_error: ``skip`` leaves out files that cannot be read, before the split; with ``fail`` the files of the test
+            set, which nobody reads before the end, are tried now.
+        sound: how sounds are read, where the network hears.
 
     Raises:
-        UsageError: no such task; sets without examples.
+        UsageError: no such task; sets without examples; ``on_error`` is neither.
+        InputError: a file cannot be read.
     """
+    from netferry.runtime.data.checked import all_readable, readable
     from netferry.runtime.data.folder import ImageFolder, Pictures, ready_made
     from netferry.runtime.data.table import labels_from_folders, read_table
+    from netferry.runtime.preprocess import load_picture
+    from netferry.runtime.sounds import read_sound
     from netferry.runtime.training.examples import read_arrays
 
     if task not in (None, "classes", "labels", "values"):
@@ -129,8 +144,16 @@ def open_training_data(
         else:
             made = ready_made(path)
             data = ImageFolder(path) if made is None else _completed(made, shares, seed)
+    skipped: list[dict[str, str]] = []
+    read: Callable[[Path], Any] = load_picture if sound is None else partial(read_sound, sample_rate=sound.sample_rate)
+    if on_error not in ("fail", "skip"):
+        raise UsageError(f"on_error is fail or skip, not {on_error!r}")
     if isinstance(data, Pictures):
+        if on_error == "skip":
+            data, skipped = readable(data, on_error, read=read)
         data = data.split(*shares, seed=seed)
+    elif on_error == "skip":
+        data, skipped = all_readable(data, on_error, read=read)
     sets = tuple(data)
     if len(sets) != 3:
         raise UsageError(f"three sets are needed (training, validation, test), not {len(sets)}")
@@ -141,7 +164,10 @@ def open_training_data(
         raise UsageError("the training set is empty")
     if task is not None and task != first.task:
         raise UsageError(f"the data have {first.task}, not {task}")
-    return DataSets(first.root.name or str(first.root), first.task, first.classes, pictures=sets)
+    if on_error == "fail":
+        readable(sets[2], read=read)
+    name = first.root.name or str(first.root)
+    return DataSets(name, first.task, first.classes, pictures=sets, sound=sound, skipped=skipped)
 
 
 def _completed(made: Any, shares: tuple[float, float], seed: int) -> tuple[Pictures, ...]:

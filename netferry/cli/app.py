@@ -38,7 +38,7 @@ def _version(wanted: bool) -> None:
 
 _OUTSIDE = {"formats", "layers", "doctor", "retrain", "view"}
 """commands that stay in the one process: they read no file of strangers, or need devices, network or children;
-``view`` reads the network in a child"""
+``retrain`` and ``view`` read the network in a child"""
 _NETWORK = {"run"}
 """confined commands that keep the network: their files name addresses"""
 

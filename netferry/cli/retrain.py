@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from netferry.cli.app import app, show
+from netferry.cli.app import app, sandbox_of, show
 from netferry.cli.options import (
     Crop,
     Format,
@@ -16,6 +16,7 @@ from netferry.cli.options import (
     Json,
     Limit,
     Mean,
+    OnError,
     Order,
     Plugin,
     Resize,
@@ -37,6 +38,7 @@ def _option(help: str, *names: str, panel: str = _TRAINING, **more: Any) -> Any:
 
 @app.command()
 def retrain(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="The network: .onnx, .h5, .prototxt …")],
     data: Annotated[
         Path, typer.Argument(help="Folder of pictures or sounds, one sub-folder per class; or .csv, .npz.")
@@ -58,13 +60,14 @@ def retrain(
             panel=_DATA,
         ),
     ] = "default",
+    on_error: OnError = "fail",
     optimizer: Annotated[str, _option("adam, adamw or sgd.")] = "adam",
     learning_rate: Annotated[
         float | None, _option("By default 1e-3 for the head alone, else 1e-4.", "--learning-rate", "--lr")
     ] = None,
     momentum: Annotated[float, _option("Of sgd.")] = 0.9,
     weight_decay: Annotated[float, _option("Of all that learns.")] = 0.0,
-    schedule: Annotated[str, _option("constant, cosine, linear or step.")] = "constant",
+    schedule: Annotated[str, _option("cosine, constant, linear or step.")] = "cosine",
     warmup: Annotated[int, _option("Iterations in which the rate rises.", min=0)] = 0,
     drop_factor: Annotated[float, _option("Of the step schedule.")] = 0.1,
     drop_every: Annotated[int, _option("Epochs, of the step schedule.", min=1)] = 10,
@@ -79,6 +82,7 @@ def retrain(
     label_smoothing: Annotated[float, _option("0 to 1.")] = 0.0,
     mixup: Annotated[float, _option("Alpha; 0 mixes nothing.")] = 0.0,
     loss: Annotated[str | None, _option("Of values: mse, mae or huber.")] = None,
+    head_first: Annotated[int | None, _option("Epochs of the head alone before --train layers join.", min=0)] = None,
     unfreeze_every: Annotated[int | None, _option("Epochs after which the next block joins.", min=1)] = None,
     layer_decay: Annotated[float, _option("Rate of a block by that of the block behind it.")] = 1.0,
     seed: Annotated[int, _option("Of split, head, order, augmentation.", min=0)] = 0,
@@ -122,20 +126,22 @@ def retrain(
     add_recipe(reading, source, weights, mean, scale, channel_order, resize, size, crop)
     if devices * nodes > 1 and not under_torchrun():
         raise typer.Exit(launch(devices, nodes))
+    reading["sandbox"] = sandbox_of(context)
     options = {
         "optimizer": optimizer, "learning_rate": learning_rate, "momentum": momentum, "weight_decay": weight_decay,
         "schedule": schedule, "warmup": warmup, "drop_factor": drop_factor, "drop_every": drop_every,
         "epochs": epochs, "batch_size": batch_size, "accumulate": accumulate, "clip": clip,
         "validation_every": validation_every, "patience": patience, "keep": keep,
         "class_weights": _weights(class_weights), "label_smoothing": label_smoothing, "mixup": mixup, "loss": loss,
-        "unfreeze_every": unfreeze_every, "layer_decay": layer_decay, "seed": seed, "compile": compile,
+        "head_first": head_first, "unfreeze_every": unfreeze_every,
+        "layer_decay": layer_decay, "seed": seed, "compile": compile,
         "precision": "bf16" if amp else precision, "device": device, "devices": devices, "nodes": nodes,
         "workers": workers, "trunk": trunk, "loggers": tuple(log or ()),
     }  # fmt: skip
     result = api.retrain(
         source, data, output, weights=weights, head=head, at=at, hidden=hidden, train=train,
         lr_factors=_factors(lr_factor), task=task, split=_shares(split), augment=augment, run=run, resume=resume,
-        sweep=_sweep(sweep), opset=opset, **options, **reading,
+        sweep=_sweep(sweep), on_error=on_error, opset=opset, **options, **reading,
     )  # fmt: skip
     if result:  # one process of several tells
         show(result, as_json, "retrain.retrained")
@@ -201,6 +207,8 @@ def retrained(report: dict[str, Any]) -> None:
         shown = f"{value:.4g}" if metric == "rmse" else f"{value:.1%}"
         typer.echo(f"test {metric} {shown} on {test['count']} examples, by onnxruntime on the written file")
     typer.echo(f"{report['run']}: {', '.join(report['files'])}")
+    for row in report["data"]["skipped"]:
+        typer.echo(f"skipped: {row['file']}: {row['reason']}", err=True)
     for note in report["notes"]:
         typer.echo(f"note: {note}", err=True)
 

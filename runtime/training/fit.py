@@ -47,6 +47,8 @@ class Stretch:
     total: int
     phase: int = 0
     rate: float = 1e-3
+    joined: int = 0
+    """the iteration with which the phase begins"""
 
 
 class Fit(pl.LightningModule):
@@ -101,6 +103,11 @@ class Fit(pl.LightningModule):
         """Lightning leaves a module that it did not train as it is."""
         self.network.train()
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Gradients are clipped here, where float16's have been brought back to scale."""
+        if self.options.clip is not None:
+            self.clip_gradients(optimizer, self.options.clip, "norm")
+
     def training_step(self, batch: dict[str, Any], _: int) -> None:
         """One batch; the last one of an iteration moves the parameters."""
         iteration, optimizer = batch["iteration"], self.optimizers()
@@ -120,11 +127,9 @@ class Fit(pl.LightningModule):
 
     def _move(self, optimizer: Any, iteration: int) -> None:
         o = self.options
-        share = o.rate(iteration, self.stretch.total, self.stretch.order.per_epoch)
+        share = o.rate(iteration, self.stretch.total, self.stretch.order.per_epoch, self.stretch.joined)
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * share
-        if o.clip is not None:
-            self.clip_gradients(optimizer, o.clip, "norm")
         optimizer.step()
         self._sums.append((iteration, self.stretch.rate * share, torch.stack(self._batch_sums).sum(0)))
         self._batch_sums = []

@@ -29,7 +29,7 @@ class TrainOptions:
     """decay of adam's running means"""
     epsilon: float = 1e-8
     weight_decay: float = 0.0
-    schedule: str = "constant"
+    schedule: str = "cosine"
     """constant, cosine or linear (down to 0 at the end), step (times ``drop_factor`` every ``drop_every`` epochs)"""
     warmup: int = 0
     """iterations in which the rate rises linearly from 0"""
@@ -59,6 +59,9 @@ class TrainOptions:
     """32, bf16 (autocast) or 16 (autocast, on GPUs)"""
     compile: bool = False
     """run the trained part through torch.compile"""
+    head_first: int | None = None
+    """epochs in which the head learns alone before what else learns joins (Kumar et al. 2022, "Fine-tuning can distort
+    pretrained features"); by default a third of all where the head is new, 0 where it is not"""
     unfreeze_every: int | None = None
     """gradual unfreezing: the next block in front of the head joins every so many epochs (Howard & Ruder 2018)"""
     layer_decay: float = 1.0
@@ -86,6 +89,8 @@ class TrainOptions:
         for name in ("epochs", "batch_size", "accumulate", "validation_every", "drop_every", "devices", "nodes"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise UsageError(f"{name} is a whole number of at least 1, not {getattr(self, name)!r}")
+        if self.head_first is not None and self.head_first < 0:
+            raise UsageError(f"head_first is a number of epochs, not {self.head_first}")
         for name in ("patience", "unfreeze_every"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{name} is at least 1, not {getattr(self, name)}")
@@ -119,9 +124,18 @@ class TrainOptions:
         """JSON form."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
-    def rate(self, iteration: int, total: int, per_epoch: int) -> float:
-        """Factor of the learning rate at an iteration (from 0) of ``total``."""
+    def rate(self, iteration: int, total: int, per_epoch: int, joined: int = 0) -> float:
+        """Factor of the learning rate at an iteration (from 0) of ``total``.
+
+        Args:
+            iteration, total: where training is.
+            per_epoch: iterations in an epoch.
+            joined: the iteration in which layers joined last; above 0 the rate rises anew over an epoch, since the
+                optimizer knows nothing of their gradients yet.
+        """
         rise = min(1.0, (iteration + 1) / self.warmup) if self.warmup else 1.0
+        if joined:
+            rise *= min(1.0, (iteration + 1 - joined) / per_epoch)
         done = iteration / max(total, 1)
         if self.schedule == "cosine":
             return rise * 0.5 * (1 + math.cos(math.pi * done))

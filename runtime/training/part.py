@@ -42,6 +42,8 @@ class Part:
     training: Examples
     validation: Examples | None
     how: str
+    plain: Examples
+    """the training examples as the learner's module takes them (``training`` may still go through ``module``)"""
 
 
 def part_of(
@@ -64,7 +66,7 @@ def part_of(
         whole = halves.rest if halves.trunk is None else _whole(source, logits)
         made = learner(whole, engines.to_torch, factors)
         _probe(made, objective, training)
-        return Part(whole, made, None, training, validation, "none" if halves.trunk is None else "plain")
+        return Part(whole, made, None, training, validation, "none" if halves.trunk is None else "plain", training)
     made = learner(halves.rest, engines.to_torch, factors)
     augmented = training.augmented
     if options.trunk == "cached" and (augmented or options.mixup):
@@ -84,13 +86,13 @@ def part_of(
         whole = _whole(source, logits)
         made = learner(whole, engines.to_torch, factors)
         _probe(made, objective, training)
-        return Part(whole, made, None, training, validation, "plain")
+        return Part(whole, made, None, training, validation, "plain", training)
     if features is not None:
         _probe(made, objective, features)
-        return Part(halves.rest, made, None, features, seen, "cached")
+        return Part(halves.rest, made, None, features, seen, "cached", features)
     behind = featurize.behind(training)
     _probe(made, objective, seen or behind)
-    return Part(halves.rest, made, module, training if inside else behind, seen, "no-grad")
+    return Part(halves.rest, made, module, training if inside else behind, seen, "no-grad", behind)
 
 
 def _whole(model: Model, logits: ir.Value) -> Model:

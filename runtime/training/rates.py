@@ -21,6 +21,7 @@ class Phase:
 
     frozen: set[str]
     stop: int
+    start: int = 0
 
 
 def rates_of(model: Model, options: TrainOptions) -> tuple[dict[str, float], float]:
@@ -63,6 +64,12 @@ def _head_layers(model: Model) -> set[str]:
     return names | ({r.name for r in model.layers if r.name.startswith("head/")} if "head" in names else set())
 
 
+def head_weights(model: Model) -> list[str]:
+    """Initializers of the head, in graph order."""
+    head = _head_layers(model)
+    return [v.name or "" for row in model.layers if row.name in head for v in row.learnables]
+
+
 def _groups(model: Model, head: set[str]) -> list[list[str]]:
     """Blocks that learn, in graph order; the head is the last one."""
     learns = {r.name for r in model.layers if any(v.name not in model.frozen for v in r.learnables)}
@@ -70,10 +77,15 @@ def _groups(model: Model, head: set[str]) -> list[list[str]]:
     return [*(g for g in groups if g), [n for n in head if n in learns]]
 
 
-def phases_of(model: Model, options: TrainOptions, per_epoch: int, total: int) -> list[Phase]:
-    """The phases of a training of ``total`` iterations; one, unless the network is unfrozen block by block."""
+def phases_of(model: Model, options: TrainOptions, per_epoch: int, total: int, fresh_head: bool = False) -> list[Phase]:
+    """The phases of a training of ``total`` iterations.
+
+    One where the head alone learns. Where more learns, a new head learns alone at first, so that its noise does not
+    spoil what the network knows (Kumar et al. 2022), then everything together; or, with ``unfreeze_every``, one block
+    after another joins.
+    """
     if options.unfreeze_every is None:
-        return [Phase(set(model.frozen), total)]
+        return _head_first(model, options, per_epoch, total, fresh_head)
     groups = _groups(model, _head_layers(model))
     rows = {r.name: r for r in model.layers}
     phases: list[Phase] = []
@@ -81,8 +93,22 @@ def phases_of(model: Model, options: TrainOptions, per_epoch: int, total: int) -
         waiting = {n for names in groups[: len(groups) - 1 - number] for n in names}
         frozen = {v.name or "" for n in waiting for v in [*rows[n].learnables, *rows[n].state]}
         stop = min(total, options.unfreeze_every * per_epoch * (number + 1))
-        phases.append(Phase(set(model.frozen) | frozen, stop))
+        phases.append(Phase(set(model.frozen) | frozen, stop, phases[-1].stop if phases else 0))
         if stop == total:
             return phases
     phases[-1].stop = total
     return phases
+
+
+def _head_first(model: Model, options: TrainOptions, per_epoch: int, total: int, fresh_head: bool) -> list[Phase]:
+    head = _head_layers(model)
+    rest = {v.name or "" for r in model.layers if r.name not in head for v in [*r.learnables, *r.state]}
+    epochs = options.head_first
+    if epochs is None:
+        epochs = round(options.epochs / 3) if fresh_head else 0
+    stop = min(epochs * per_epoch, total)
+    learns = {v.name or "" for r in model.layers for v in r.learnables} - model.frozen
+    if not stop or not learns - rest or not learns & rest:
+        return [Phase(set(model.frozen), total)]
+    first = Phase(model.frozen | rest, stop)
+    return [first, Phase(set(model.frozen), total, stop)] if stop < total else [first]

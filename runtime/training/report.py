@@ -50,7 +50,7 @@ def html(report: Mapping[str, Any], history: Sequence[Row], classes: Sequence[st
             {**p, "shape": " × ".join(map(str, p["shape"])), "rate": f"{p['rate']:g}" if p["rate"] else ""}
             for p in report["learning"]
         ],
-        notes=report["notes"],
+        notes=[*report["notes"], *(f"left out: {r['file']}: {r['reason']}" for r in report["data"]["skipped"])],
         origins=_origins(report),
     )
 

@@ -18,7 +18,8 @@ from netferry.runtime.training.network import State, learner
 from netferry.runtime.training.objective import Objective
 from netferry.runtime.training.options import TrainOptions
 from netferry.runtime.training.part import Engines, part_of
-from netferry.runtime.training.rates import phases_of, rates_of
+from netferry.runtime.training.rates import head_weights, phases_of, rates_of
+from netferry.runtime.training.start import quieten
 from netferry.runtime.training.state import RunFolder, Standing
 from netferry.runtime.training.trainer import device_of
 from netferry.runtime.training.values import destandardize, standardize
@@ -100,7 +101,7 @@ def train(
         run.start()
     resumed_at = standing.iteration if found is not None else None
     how, trained = "none", None
-    phases = phases_of(model, options, order.per_epoch, total)
+    phases = phases_of(model, options, order.per_epoch, total, fresh_head)
     for number, phase in enumerate(phases):
         if standing.stopped or (standing.iteration >= phase.stop and number < len(phases) - 1):
             continue
@@ -108,10 +109,12 @@ def train(
         how, trained = part.how, part
         if state is not None:
             part.learner.load(state)
+        elif fresh_head:
+            quieten(part.learner, head_weights(model), part.plain, order.rows(0).tolist())
         if standing.iteration < phase.stop and not standing.stopped:
             going_on = found is not None and found["phase"] == number and found["standing"]["iteration"] > 0
             stretch = Stretch(part.learner, part.module, part.training, part.validation, objective, order, phase.stop,
-                              total, number, rate)  # fmt: skip
+                              total, number, rate, phase.start)  # fmt: skip
             optimizer_state = found["optimizer"] if found is not None and going_on else None
             best = fit(stretch, options, run, standing, best=best, optimizer_state=optimizer_state,
                        listener=listener, tick=tick)  # fmt: skip

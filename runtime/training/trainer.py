@@ -30,6 +30,8 @@ def trainer_of(options: TrainOptions) -> pl.Trainer:
         DeviceError: they cannot be used.
     """
     accelerator = device_of(options.device)
+    if options.precision == "16" and accelerator == "cpu":
+        raise DeviceError("float16 (precision 16) is trained on GPUs only", hint="--precision bf16")
     distributed = options.devices * options.nodes > 1
     try:
         return pl.Trainer(

@@ -20,25 +20,10 @@ from fixtures import shapes
 from netferry.errors import InputError, MalformedFile, UsageError
 from netferry.runtime.training.testing import accuracy, confusion_matrix, judged, scores_to_labels, worst
 from netferry.schemas.tensors import array_of
+from tests.netferry.retraining import NET, READING, ROOT, retrain
 
 pytest.importorskip("torch", reason="needs the extra 'train'")
 pytest.importorskip("lightning", reason="needs the extra 'train'")
-
-ROOT = Path(__file__).resolve().parents[2]
-NET = (str(ROOT / "fixtures/digits.prototxt"), str(ROOT / "fixtures/digits.caffemodel"))
-READING: dict[str, Any] = {"mean_file": str(ROOT / "fixtures/digits_mean.binaryproto"), "recipe": {"scale": (1 / 256,)}}
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    shapes.write(folder, 20)
-    return folder
-
-
-def retrain(data: Any, target: Path, **options: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {"augment": None, "epochs": 3, "learning_rate": 3e-3, **READING, **options}
-    return netferry.retrain(NET[0], data, target, weights=NET[1], **settings)
 
 
 def test_everything_is_written_and_agrees(drawn: Path, tmp_path: Path) -> None:
