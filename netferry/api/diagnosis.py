@@ -22,6 +22,7 @@ _EXTRAS = {
     "soxr": ("sound", "sound files of other sample rates"),
     "netron": ("view", "networks in Netron"),
     "opencv-python-headless": ("opencv", "verifying Caffe networks"),
+    "tensorboard": ("log", "retrain --log tensorboard"),
     "onnxsim": ("simplify", "a further simplifier"),
     "scikit-learn": ("head", "classifiers on features"),
     "skl2onnx": ("head", "classifiers as ONNX"),

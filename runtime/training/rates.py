@@ -70,6 +70,16 @@ def head_weights(model: Model) -> list[str]:
     return [v.name or "" for row in model.layers if row.name in head for v in row.learnables]
 
 
+def rectified(model: Model) -> str | None:
+    """The classifier's bias, where a rectifier follows the classifier."""
+    ending = ending_of(model)
+    node = ending.classifier
+    if node is None or len(node.inputs) < 3 or node.inputs[2] is None:
+        return None
+    follows = any(use.node.op_type == "Relu" for use in node.outputs[0].uses())
+    return node.inputs[2].name if follows else None
+
+
 def _groups(model: Model, head: set[str]) -> list[list[str]]:
     """Blocks that learn, in graph order; the head is the last one."""
     learns = {r.name for r in model.layers if any(v.name not in model.frozen for v in r.learnables)}

@@ -5,6 +5,10 @@ network are of any scale (SqueezeNet's reach 300), and a head drawn for inputs o
 loud that a few hundred pictures cannot train their noise away: on 5 classes of 42 pictures it costs 3 to 7 points of
 accuracy. So the layers of a new head are measured on real examples and made quieter where they are too loud
 (LSUV: Mishkin & Matas 2016, "All you need is a good init", in the one direction).
+
+Where a rectifier follows the classifier (SqueezeNet's conv10), a class whose values are all negative at the start gets
+no gradient and never learns. There the biases start so that every class begins at the same positive value, as
+Krizhevsky et al. 2012 have it for rectified units.
 """
 
 from __future__ import annotations
@@ -21,11 +25,15 @@ from netferry.runtime.training.network import Learner
 HIDDEN, LAST = 1.0, 0.25
 """largest standard deviation of what a hidden layer, and of what the last layer of a new head gives before it has
 learnt; of 0.04 to 1.4 for the last, 0.4 and less gave the smallest validation losses"""
+ALIVE = 1.0
+"""mean of each class in front of a rectifier, 4 standard deviations from where it would be dead"""
 MOST = 64
 """examples that are looked at"""
 
 
-def quieten(made: Learner, names: Sequence[str], examples: Examples, rows: Sequence[int]) -> dict[str, float]:
+def begin(
+    made: Learner, names: Sequence[str], examples: Examples, rows: Sequence[int], *, rectified: str | None = None
+) -> dict[str, float]:
     """Scale weights of new layers down until what they give varies by no more than it should.
 
     Args:
@@ -33,6 +41,7 @@ def quieten(made: Learner, names: Sequence[str], examples: Examples, rows: Seque
         names: initializers of new layers, in graph order: those of more than one dimension are scaled.
         examples: as the part sees them.
         rows: which of them, at most 64 are used.
+        rectified: the classifier's bias, where a rectifier follows it: each class starts above 0.
 
     Returns:
         The factor of each weight that was changed.
@@ -46,24 +55,30 @@ def quieten(made: Learner, names: Sequence[str], examples: Examples, rows: Seque
     for name, path in weights.items() if rows else ():
         weight, module = tensors[path], network.get_submodule(path.rpartition(".")[0])
         most = LAST if name == list(weights)[-1] else HIDDEN
-        spread = _spread_of(network, module, made, examples, rows)
-        if spread is not None and spread > most:
+        given = _given(network, module, made, examples, rows)
+        spread = 0.0 if given is None else float(given.std())
+        if spread > most:
             factors[name] = most / spread
             with torch.no_grad():
                 weight.mul_(factors[name])
+    if rectified in made.factors and rows:
+        path = made.places[rectified].paths[0]
+        given = _given(network, network.get_submodule(path.rpartition(".")[0]), made, examples, rows)
+        if given is not None and given.ndim > 1 and given.shape[1] == len(tensors[path]):
+            mean = given.transpose(0, 1).flatten(1).mean(1)
+            with torch.no_grad():
+                tensors[path].add_((ALIVE - mean).to(tensors[path]))
     network.train()
     return factors
 
 
-def _spread_of(
-    network: nn.Module, module: nn.Module, made: Learner, examples: Examples, rows: list[int]
-) -> float | None:
-    """Standard deviation of what a module gives over some examples; None where it gives no tensor or nothing finite."""
+def _given(network: nn.Module, module: nn.Module, made: Learner, examples: Examples, rows: list[int]) -> Tensor | None:
+    """What a module gives for some examples; None where it gives no tensor, or nothing finite."""
     seen: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor):
-            seen.append(output.detach().flatten())
+            seen.append(output.detach().double())
 
     hook = module.register_forward_hook(keep)
     try:
@@ -75,5 +90,5 @@ def _spread_of(
         hook.remove()
     if not seen:
         return None
-    spread = float(torch.cat(seen).double().std())
-    return spread if spread > 0 and torch.isfinite(torch.tensor(spread)) else None
+    given = torch.cat(seen)
+    return given if bool(torch.isfinite(given).all()) else None

@@ -18,8 +18,8 @@ from netferry.runtime.training.network import State, learner
 from netferry.runtime.training.objective import Objective
 from netferry.runtime.training.options import TrainOptions
 from netferry.runtime.training.part import Engines, part_of
-from netferry.runtime.training.rates import head_weights, phases_of, rates_of
-from netferry.runtime.training.start import quieten
+from netferry.runtime.training.rates import head_weights, phases_of, rates_of, rectified
+from netferry.runtime.training.start import begin
 from netferry.runtime.training.state import RunFolder, Standing
 from netferry.runtime.training.trainer import device_of
 from netferry.runtime.training.values import destandardize, standardize
@@ -110,7 +110,7 @@ def train(
         if state is not None:
             part.learner.load(state)
         elif fresh_head:
-            quieten(part.learner, head_weights(model), part.plain, order.rows(0).tolist())
+            begin(part.learner, head_weights(model), part.plain, order.rows(0).tolist(), rectified=rectified(model))
         if standing.iteration < phase.stop and not standing.stopped:
             going_on = found is not None and found["phase"] == number and found["standing"]["iteration"] > 0
             stretch = Stretch(part.learner, part.module, part.training, part.validation, objective, order, phase.stop,
