@@ -111,6 +111,7 @@ def fit(
     options: TrainOptions | None = None,
     run: StrPath | None = None,
     resume: bool = False,
+    new_head: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     """Train a model in place, on pictures: the step between ``with_head`` and ``save``.
@@ -121,6 +122,9 @@ def fit(
         model: the network.
         training, validation: pictures; their classes are the model's, in order.
         augment, options, run, resume, more: see :func:`retrain`.
+        new_head: the head was drawn at random (``with_head``): its scale is set by real examples, and it learns alone
+            at first where more learns, as :func:`retrain` does it. Without it training starts from the values as they
+            are.
 
     Returns:
         ``history`` (a row per iteration), ``changed`` (initializers), iterations, kept weights, rates, trunk, device.
@@ -144,7 +148,7 @@ def fit(
         seen = sets.examples(1, model, None, chosen.seed) if validation is not None and len(validation) else None
         outcome = train(model, sets.examples(0, model, changes, chosen.seed), seen, chosen, engines(),
                         task=training.task, folder=None if run is None else Path(run), resume=resume,
-                        fresh_head=False)  # fmt: skip
+                        fresh_head=new_head)  # fmt: skip
         if heard is not None and heard[1]:
             with_front_end(model, *heard)
     kept = outcome.standing.best_iteration if outcome.kept == "best" else outcome.standing.iteration

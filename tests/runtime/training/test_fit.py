@@ -136,7 +136,15 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("after", [1, 5, 9])
-@pytest.mark.parametrize("options", [{}, {"unfreeze_every": 2}, {"mixup": 0.2, "accumulate": 2, "patience": 50}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"unfreeze_every": 2},
+        {"new_head": True, "head_first": 2},
+        {"mixup": 0.2, "accumulate": 2, "patience": 50},
+    ],
+)
 def test_going_on_after_a_stop_gives_the_same_weights(
     network: Make, pictures: ImageFolder, tmp_path: Path, after: int, options: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -203,7 +211,8 @@ def test_every_way_learns_the_stripes(network: Make, pictures: ImageFolder, sett
 
 def test_accumulation_is_the_same_as_one_large_batch(network: Make, pictures: ImageFolder) -> None:
     made = []
-    for options in ({"batch_size": 24}, {"batch_size": 8, "accumulate": 3}):
+    cases: list[dict[str, Any]] = [{"batch_size": 24}, {"batch_size": 8, "accumulate": 3}]
+    for options in cases:
         model = prepared(network, dropout=0.0)
         netferry.fit(model, pictures, augment=None, epochs=3, class_weights=(1.0, 2.0, 3.0), **options)
         made.append(values(model))
