@@ -11,10 +11,11 @@ from torch import Tensor, fx, nn
 from netferry.errors import UnsupportedError
 from netferry.runtime.torch.control import If, Loop, Scan, SequenceMap, run_loop, run_map, run_scan
 from netferry.runtime.torch.naming import identifier
-from netferry.runtime.torch.source.calls import atom, call_text, literal
+from netferry.runtime.torch.source.calls import call_text
 from netferry.runtime.torch.source.helpers import Helpers
 from netferry.runtime.torch.source.layers import constructor, own_settings
 from netferry.runtime.torch.source.variables import Variables
+from netferry.runtime.torch.source.writing import atom, literal
 from netferry.runtime.torch.training_only import TrainingOnly
 
 _CONTROL = (If, Loop, Scan, SequenceMap)

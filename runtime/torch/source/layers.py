@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from netferry.errors import UnsupportedError
-from netferry.runtime.torch.source.calls import literal
+from netferry.runtime.torch.source.writing import literal
 
 _POSITIONAL = {
     "in_channels", "out_channels", "kernel_size", "in_features", "out_features", "num_features", "num_groups",
