@@ -102,14 +102,14 @@ def densenet(counts: tuple[int, ...], classes: int = 1000) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(inside, classes))
 
 
-def densenet121() -> nn.Module:
+def densenet121(classes: int = 1000) -> nn.Module:
     """DenseNet of 121 layers."""
-    return densenet((6, 12, 24, 16))
+    return densenet((6, 12, 24, 16), classes)
 
 
-def densenet201() -> nn.Module:
+def densenet201(classes: int = 1000) -> nn.Module:
     """DenseNet of 201 layers."""
-    return densenet((6, 12, 48, 32))
+    return densenet((6, 12, 48, 32), classes)
 
 
 NATIVES = {"resnet50": resnet50, "mobilenet_v2": mobilenet_v2, "densenet121": densenet121}
