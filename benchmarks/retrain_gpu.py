@@ -1,7 +1,8 @@
 """bf16 fine-tuning on a GPU beside a bare torch loop: pictures per second.
 
 ``python -m benchmarks.retrain_gpu NET.onnx [--batch 64] [--iterations 60] [--out results.json]``; the network is
-made ready like in ``netferry retrain --train all --amp``, the data lie in memory, both sides run in turn.
+made ready like in ``netferry retrain --train all --amp``, the data lie in memory, both sides run in turn. ``--device
+cpu`` with small numbers shows that it works.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--warm", type=int, default=10, help="iterations before the clock starts")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     model = api.load(given.network).with_head(CLASSES)
@@ -39,8 +42,12 @@ def main() -> None:
     epochs = max(1, given.iterations // order.per_epoch)
     total = epochs * order.per_epoch
     options = TrainOptions(batch_size=given.batch, epochs=epochs, optimizer="sgd", learning_rate=1e-4, precision="bf16",
-                           validation_every=10**6, keep="last", device="cuda", workers=0)  # fmt: skip
+                           validation_every=10**6, keep="last", device=given.device, workers=0)  # fmt: skip
     rates: dict[str, list[float]] = {"netferry": [], "bare": []}
+
+    def wait() -> None:
+        if given.device == "cuda":
+            torch.cuda.synchronize()
 
     def ours() -> float:
         made = learner(_logits(model), api.to_torch, {})
@@ -49,40 +56,44 @@ def main() -> None:
         marks: list[float] = []
 
         def tick(done: int) -> None:
-            if done in (10, total):
-                torch.cuda.synchronize()
+            if done in (given.warm, total):
+                wait()
                 marks.append(time.perf_counter())
 
         fit(stretch, options, RunFolder(None), Standing(), tick=tick)
-        return (total - 10) * given.batch / (marks[-1] - marks[0])
+        return (total - given.warm) * given.batch / (marks[-1] - marks[0])
 
     def bare() -> float:
-        network = learner(_logits(model), api.to_torch, {}).network.cuda()
+        network = learner(_logits(model), api.to_torch, {}).network.to(given.device)
         optimizer = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.9)
         started = 0.0
         for i in range(total):
-            if i == 10:
-                torch.cuda.synchronize()
+            if i == given.warm:
+                wait()
                 started = time.perf_counter()
             rows = order.rows(i).tolist()
-            x = torch.from_numpy(data.inputs(rows)[0]).cuda().contiguous(memory_format=torch.channels_last)
-            y = torch.from_numpy(data.targets[rows]).cuda()
+            x = torch.from_numpy(data.inputs(rows)[0]).to(given.device).contiguous(memory_format=torch.channels_last)
+            y = torch.from_numpy(data.targets[rows]).to(given.device)
             optimizer.zero_grad()
-            with torch.autocast("cuda", torch.bfloat16):
+            with torch.autocast(given.device, torch.bfloat16):
                 loss = torch.nn.functional.cross_entropy(network(x).flatten(1), y)
             loss.backward()
             optimizer.step()
-        torch.cuda.synchronize()
-        return (total - 10) * given.batch / (time.perf_counter() - started)
+        wait()
+        return (total - given.warm) * given.batch / (time.perf_counter() - started)
 
     for _ in range(given.rounds):
         rates["netferry"].append(ours())
         rates["bare"].append(bare())
     median = {name: statistics.median(values) for name, values in rates.items()}
     result = {
-        "device": torch.cuda.get_device_name(), "torch": torch.__version__, "network": given.network.name,
-        "batch": given.batch, "pictures_per_second": median, "ratio": median["netferry"] / median["bare"],
-    }  # fmt: skip
+        "device": torch.cuda.get_device_name() if given.device == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "network": given.network.name,
+        "batch": given.batch,
+        "pictures_per_second": median,
+        "ratio": median["netferry"] / median["bare"],
+    }
     print(json.dumps(result, indent=2))
     if given.out:
         given.out.write_text(json.dumps(result, indent=2) + "\n")
