@@ -84,7 +84,14 @@ def _options(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
     head = [(f"head: {k}", v) for k, v in report["head"].items()]
     augment = report["augment"]
     more = [("augmentation", "none")] if augment is None else [(f"augmentation: {k}", v) for k, v in augment.items()]
-    return [*head, *report["options"].items(), *more, ("preprocessing", report["preprocessing"] or "none")]
+    return [*head, *report["options"].items(), *more, ("preprocessing", _recipe(report["preprocessing"]))]
+
+
+def _recipe(recipe: Mapping[str, Any] | None) -> Any:
+    """The preprocessing in short: of a mean image its shape alone."""
+    if recipe is None:
+        return "none"
+    return {k: v["shape"] if k == "mean_image" and isinstance(v, Mapping) else v for k, v in recipe.items()}
 
 
 def _origins(report: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -275,3 +275,16 @@ def test_the_childs_limits(tmp_path: Path) -> None:
     )
     with pytest.raises(LimitExceeded, match="memory"):
         netferry.load(tmp_path / "net.prototxt", plugins=[tmp_path / "plugin.py"], sandbox=Bounds(memory=2))
+
+
+def test_the_page_is_as_wide_as_the_window(drawn: Path, tmp_path: Path) -> None:
+    pytest.importorskip("playwright", reason="needs the extra 'browser'")
+    from tests.netferry.browser import CHROMIUM, chromium
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    retrain(drawn, tmp_path / "mine.onnx", epochs=1)  # the mean image is 400 values, once shown as one long word
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.goto((tmp_path / "mine-run" / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1200
