@@ -162,7 +162,7 @@ def _class_of(raw: dict[str, Any]) -> str:
 
     Keras's reader would read such a class wrongly without a word.
     """
-    package, _, kind = raw["class_name"].rpartition(">")
+    package, _, kind = str(raw["class_name"]).rpartition(">")
     registered, module = raw.get("registered_name"), raw.get("module")
     if not package and isinstance(registered, str) and ">" in registered:
         package = registered.partition(">")[0]

@@ -73,7 +73,7 @@ def in_source_order(graph: onnx.GraphProto, tap: Tap, lies: dict[str, Any] | Non
     if any(o.name == name for o in graph.output):  # asked for twice
         return replace(tap, output=name)
     output = next((o for o in graph.output if o.name == tap.value), None)
-    dims = output.type.tensor_type.shape.dim if output is not None else ()
+    dims = list(output.type.tensor_type.shape.dim) if output is not None else []
     if output is None or len(dims) != len(order) or (flat is None and order == sorted(order)):
         return replace(tap, output=plain)
     if flat is not None:

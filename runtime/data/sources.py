@@ -22,7 +22,7 @@ from netferry.runtime.data.index import Columns, csv_index, json_lines, lines_of
 from netferry.runtime.data.item import Item, Shard
 from netferry.runtime.data.tars import TAR_SUFFIXES, tar_items
 from netferry.runtime.preprocess import Picture
-from netferry.schemas.remote import RemoteFolder, RemoteIndex, is_url
+from netferry.schemas.remote import Remote, RemoteFolder, RemoteIndex, is_url
 
 Spec = Picture | Item
 """A path, folder, pattern, index, tar or array file, ``-`` for stdin; or an item, picture or array itself."""
@@ -115,7 +115,7 @@ def open_data(
     return Data(sources, specs, shard if isinstance(shard, Shard) else Shard.parse(shard))
 
 
-_Single = (str, os.PathLike, Image.Image, np.ndarray, bytes, Item)
+_Single = (str, os.PathLike, Image.Image, np.ndarray, bytes, Item, Remote)
 
 
 def _sources(spec: Spec, position: int, columns: Columns, choice: Choice) -> Iterator[Callable[[], Iterator[Item]]]:
