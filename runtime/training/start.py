@@ -2,8 +2,9 @@
 
 Frameworks draw weights so that a layer's outputs vary by about one where its inputs do. The features of a trained
 network are of any scale (SqueezeNet's reach 300), and a head drawn for inputs of scale one then starts with logits so
-loud that a few hundred pictures cannot train their noise away. So the layers of a new head are measured on real examples and made quieter where they are too loud
-(LSUV: Mishkin & Matas 2016, "All you need is a good init", in the one direction).
+loud that a few hundred pictures cannot train their noise away. So the layers of a new head are measured on real
+examples and made quieter where they are too loud (LSUV: Mishkin & Matas 2016, "All you need is a good init", in the
+one direction).
 
 Where a rectifier follows the classifier (SqueezeNet's conv10), a class whose values are all negative at the start gets
 no gradient and never learns. There the biases start so that every class begins at the same positive value, as
