@@ -181,6 +181,6 @@ def test_json(arguments: list[str], expected: Any) -> None:
 def _printed(arguments: list[str]) -> str:
     """What the command line says."""
     register()
-    result = CliRunner().invoke(app, ["zoo", "ontology", *arguments], catch_exceptions=False)
+    result = CliRunner().invoke(app, ["--no-sandbox", "zoo", "ontology", *arguments], catch_exceptions=False)
     assert result.exit_code == 0
     return result.output
