@@ -193,6 +193,8 @@ def fill(model: Any, rng: np.random.Generator) -> None:
             continue
         if "variance" in name or "stddev" in name:
             value = rng.uniform(0.5, 2.0, shape)
+        elif name.endswith(("kernel_scale", "embeddings_scale")):  # of int8 values, which stay as Keras drew them
+            value = rng.uniform(60, 130, shape)
         elif "gamma" in name or name.endswith("scale"):
             value = rng.uniform(0.5, 1.5, shape)
         else:
