@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
+from netferry.errors import NetferryError
+
 _ON_FIRST_USE = frozenset({"sympy", "onnx_ir._symbolic_shapes"})
 
 
@@ -48,4 +50,21 @@ with _imported_on_first_use():
 # what onnx_ir warns of is checked by us, as errors; without a handler logging would print it on stderr
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
-__all__ = ["ir"]
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Let errors of ours out as they are (a weight that cannot be read), which onnx_ir wraps in its own."""
+    try:
+        yield
+    except NetferryError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, NetferryError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None
+
+
+__all__ = ["ir", "own_errors"]

@@ -15,7 +15,7 @@ from netferry.converters.onnx.sparse import put_back
 from netferry.converters.onnx.training import put_training_back
 from netferry.converters.onnx.wire import BIG
 from netferry.errors import CheckFailed, InputError, MalformedFile, NetferryError, quoted
-from netferry.schemas.ir import ir
+from netferry.schemas.ir import ir, own_errors
 from netferry.schemas.layers import LAYER, LAYER_TYPE, ROLE, Role
 from netferry.schemas.metadata import (
     MODEL_KEYS,
@@ -69,7 +69,8 @@ def structure_of(model: Model, *, ir_version: int, producer_version: str) -> Str
         before = model.ir.ir_version
         try:
             model.ir.ir_version = ir_version
-            proto = ir.serde.serialize_model(model.ir)
+            with own_errors():
+                proto = ir.serde.serialize_model(model.ir)
         except NetferryError:
             raise
         except Exception as error:

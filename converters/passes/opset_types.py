@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from netferry.schemas.copying import copied
-from netferry.schemas.ir import ir
+from netferry.schemas.ir import ir, own_errors
 from netferry.schemas.layers import graphs_of
 from netferry.schemas.messages import has_map, to_model
 from netferry.schemas.tensors import filler_of
@@ -22,7 +22,9 @@ def annotate(model: ir.Model) -> None:
     """
     if all(_is_known(v) for v in made_values(model.graph)):
         return
-    inferred = _inferred(_skeleton(model), follow_data(model))
+    with own_errors():
+        skeleton = _skeleton(model)
+    inferred = _inferred(skeleton, follow_data(model))
     if inferred is None:
         return  # a graph that no inference understands: rules refuse what they cannot know
     _take_over(model.graph, inferred.graph)
@@ -104,7 +106,9 @@ def without_weights(model: ir.Model) -> ir.Model:
 
 def inferred_copy(model: ir.Model) -> ir.Model | None:
     """Return a copy with ONNX's shape inference run over it; None for a graph that it does not understand."""
-    inferred = _inferred(ir.to_proto(model), follow_data(model))
+    with own_errors():
+        proto = ir.to_proto(model)
+    inferred = _inferred(proto, follow_data(model))
     return None if inferred is None else to_model(inferred)
 
 

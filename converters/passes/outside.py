@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 from netferry.converters.passes.editing import Edit, fixed
 from netferry.errors import quoted
 from netferry.schemas.copying import copied
-from netferry.schemas.ir import ir
+from netferry.schemas.ir import ir, own_errors
 from netferry.schemas.layers import TYPE_TEXT, Role, role_of
 from netferry.schemas.messages import to_model
 from netferry.schemas.model import Note
@@ -92,7 +92,8 @@ def _whole(model: ir.Model) -> onnx.ModelProto:
             array = array_of(tensor) if isinstance(tensor, ir.ExternalTensor) else None
             if tensor is not None and array is not None:
                 value.const_value = ir.Tensor(array, dtype=tensor.dtype, name=value.name)
-    return ir.to_proto(copy)
+    with own_errors():
+        return ir.to_proto(copy)
 
 
 OUTSIDE: dict[str, Step] = {

@@ -39,13 +39,15 @@ def _see(model: Model) -> None:
 
     from netferry.runtime.session import Session
     from netferry.runtime.verify import seeded_inputs
-    from netferry.schemas.ir import ir
+    from netferry.schemas.ir import ir, own_errors
 
     tensors = [v.const_value for v in model.graph.initializers.values()]
     if any(t is None for t in tensors) or sum(t.nbytes for t in tensors if t is not None) > _BYTES:
         return
     try:
-        session = Session(ir.to_proto(model.ir).SerializeToString(), "cpu", once=True)
+        with own_errors():
+            proto = ir.to_proto(model.ir)
+        session = Session(proto.SerializeToString(), "cpu", once=True)
         made = session.run(seeded_inputs(session.inputs, 1, 0))
     except NetferryError:
         return  # the check of what is written tells what is missing

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
+import netferry
 from netferry.converters.formats import detect
 from netferry.converters.keras.read import read
 from netferry.converters.options import Limits, ReadOptions
@@ -322,3 +324,17 @@ def test_needs_neither_keras_nor_tensorflow(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert "from keras" in done.stdout
+
+
+def test_a_damaged_small_weight_is_named_wherever_it_is_first_read(tmp_path: Path) -> None:
+    """onnx_ir, which copies graphs for shape inference, wraps errors; ours come out as they are."""
+    path = write_h5(tmp_path / "net.h5", model=architecture(), compression="gzip")
+    content = bytearray(path.read_bytes())
+    packed = zlib.compress(KERNEL.tobytes(), 4)
+    at = content.index(packed[:8])
+    content[at + 2 : at + 8] = b"\xff" * 6
+    path.write_bytes(content)
+    for verb in (netferry.inspect, lambda file: netferry.convert(file, tmp_path / "net.onnx")):
+        with pytest.raises(MalformedFile, match="kernel:0"):
+            verb(path)
+    assert not (tmp_path / "net.onnx").exists()
