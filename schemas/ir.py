@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
-from netferry.errors import NetferryError
+from netferry.errors import CheckFailed, NetferryError, quoted
 
 _ON_FIRST_USE = frozenset({"sympy", "onnx_ir._symbolic_shapes"})
 
@@ -53,18 +53,23 @@ logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Let errors of ours out as they are (a weight that cannot be read), which onnx_ir wraps in its own."""
+    """Let errors of ours out as they are (a weight that cannot be read), which onnx_ir wraps in its own.
+
+    Raises:
+        CheckFailed: the graph cannot be said in protobuf (a value without a name, a name that is not UTF-8).
+    """
     try:
         yield
     except NetferryError:
         raise
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, NetferryError):
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, NetferryError):
             cause = cause.__cause__
-        if cause is None:
-            raise
-        raise cause from None
+        if isinstance(cause, NetferryError):
+            raise cause from None
+        said = quoted(" ".join(str(cause).split()) or type(cause).__name__)[1:-1]
+        raise CheckFailed(f"the graph cannot be written as ONNX: {said}") from error
 
 
 __all__ = ["ir", "own_errors"]

@@ -14,7 +14,7 @@ from netferry.converters.onnx.maps import put_map_types_back
 from netferry.converters.onnx.sparse import put_back
 from netferry.converters.onnx.training import put_training_back
 from netferry.converters.onnx.wire import BIG
-from netferry.errors import CheckFailed, InputError, MalformedFile, NetferryError, quoted
+from netferry.errors import InputError, MalformedFile
 from netferry.schemas.ir import ir, own_errors
 from netferry.schemas.layers import LAYER, LAYER_TYPE, ROLE, Role
 from netferry.schemas.metadata import (
@@ -65,16 +65,11 @@ def structure_of(model: Model, *, ir_version: int, producer_version: str) -> Str
     """
     token = f".netferry-{secrets.token_hex(16)}"
     roles = roles_to_record(list(all_graphs(model.ir)))
-    with _weights_out(model.ir, token) as (tensors, initializers):
+    with own_errors(), _weights_out(model.ir, token) as (tensors, initializers):
         before = model.ir.ir_version
         try:
             model.ir.ir_version = ir_version
-            with own_errors():
-                proto = ir.serde.serialize_model(model.ir)
-        except NetferryError:
-            raise
-        except Exception as error:
-            raise CheckFailed(f"the graph cannot be written as ONNX: {_innermost(error)}") from error
+            proto = ir.serde.serialize_model(model.ir)
         finally:
             model.ir.ir_version = before
     put_back(model.ir, proto)
@@ -240,10 +235,3 @@ def _drop(message: onnx.NodeProto | onnx.ValueInfoProto, *keys: str) -> None:
     for i in reversed(range(len(message.metadata_props))):
         if message.metadata_props[i].key in keys:
             del message.metadata_props[i]
-
-
-def _innermost(error: BaseException) -> str:
-    """The first cause in a chain of onnx_ir's errors, on one line, safe to print."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return quoted(" ".join(str(error).split()) or type(error).__name__)[1:-1]

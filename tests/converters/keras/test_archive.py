@@ -338,3 +338,14 @@ def test_a_damaged_small_weight_is_named_wherever_it_is_first_read(tmp_path: Pat
         with pytest.raises(MalformedFile, match="kernel:0"):
             verb(path)
     assert not (tmp_path / "net.onnx").exists()
+
+
+def test_a_name_that_is_not_utf8_is_told_by_inspect_too(tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "net.h5", model=architecture(name="d\udcff"))
+    with h5py.File(path, "r+") as file:
+        file["model_weights"].attrs["layer_names"] = [b"d\xff"]
+        file.move("model_weights/d", b"model_weights/d\xff")
+    for verb in (netferry.inspect, lambda file: netferry.convert(file, tmp_path / "net.onnx")):
+        with pytest.raises(NetferryError):
+            verb(path)
+    assert not (tmp_path / "net.onnx").exists()
