@@ -129,10 +129,12 @@ class Remote:
         with fetch_errors(self.url, InputError):
             system, path = file_system(self.url)
             with open_stream(system, path, self.url) as file:
-                content = file.read(_MOST_BYTES + 1)
+                content = bytearray()
+                while len(content) <= _MOST_BYTES and (piece := file.read(1 << 20)):  # a stream gives what has come
+                    content += piece
         if len(content) > _MOST_BYTES:
             raise LimitExceeded(f"a picture or sound of more than {_MOST_BYTES:,} bytes", file=shown(self.url))
-        return content
+        return bytes(content)
 
 
 @dataclass(frozen=True, slots=True)

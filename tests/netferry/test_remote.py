@@ -390,6 +390,25 @@ def test_a_killed_run_goes_on_though_its_output_is_elsewhere(
     assert not list((tmp_path / "cache" / "unfinished").iterdir())
 
 
+def test_a_picture_that_comes_in_pieces_is_whole(
+    server: tuple[str, Path], digits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    def slowly(self: Handler, source: Any, target: Any) -> None:
+        content = source.read()
+        for start in range(0, len(content), max(1, len(content) // 3)):
+            target.write(content[start : start + max(1, len(content) // 3)])
+            target.flush()
+            time.sleep(0.05)
+
+    monkeypatch.setattr(Handler, "copyfile", slowly)
+    found = netferry.predict(digits, f"{server[0]}/digits.csv", top=1)["predictions"]
+    named = {Path(p["item"]).name: p["top"][0]["class"] for p in found}
+    assert {name: int(name[6]) for name in named} == named
+    assert len(named) == 12
+
+
 def test_a_folder_of_outputs_goes_to_a_store(store: Any, tmp_path: Path) -> None:
     netferry.convert(FIXTURES / "digits.prototxt", tmp_path / "net.onnx", check="structure", **READING)
     for file in [FIXTURES / "digits.csv", *FIXTURES.glob("digit_*.png")]:
