@@ -1,4 +1,4 @@
-"""Messages with types that have maps in them, which onnx_ir does not know."""
+"""ONNX's messages: walks over them, and types with maps in them, which onnx_ir does not know."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ import onnx
 
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import proto_nodes
+
+
+def all_proto_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The main graph and all subgraphs of a message, those in functions included."""
+    yield proto.graph
+    for node in proto_nodes(proto):
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
+
+
+def tensors_of(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    """The tensors that the attributes of a node hold."""
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
 
 
 def has_map(kind: onnx.TypeProto) -> bool:
@@ -41,10 +59,7 @@ def described(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.Valu
 
 def to_model(proto: onnx.ModelProto) -> ir.Model:
     """Return the model of a message (of an inference, an optimizer); types with maps in them are left out of it."""
-    graphs: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
-    for node in proto_nodes(proto):
-        for attribute in node.attribute:
-            graphs += [attribute.g] if attribute.HasField("g") else attribute.graphs
+    graphs: list[onnx.GraphProto | onnx.FunctionProto] = [*all_proto_graphs(proto), *proto.functions]
     for graph in graphs:
         for value in described(graph):
             if has_map(value.type):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import onnx
 
-from netferry.converters.onnx.structure import Structure, all_proto_graphs
+from netferry.converters.onnx.structure import Structure, point
 from netferry.converters.onnx.wire import OnnxFile
 from netferry.converters.options import Limits
 from netferry.errors import CheckFailed, MalformedFile
 from netferry.schemas.ir import ir
+from netferry.schemas.messages import all_proto_graphs
 
 _END = 1 << 16
 _OTHERS = 32 << 20
@@ -42,31 +43,22 @@ def in_place(structure: Structure) -> InPlace | None:
     Returns:
         None where weights are computed while they are written, lie in several folders, or belong to attributes.
     """
-    lying = [t for t in structure.tensors if isinstance(t, ir.ExternalTensor)]
-    folders = {os.path.dirname(os.path.realpath(t.path)) for t in lying}
-    rest = sum(size for t, size in zip(structure.tensors, structure.sizes, strict=True) if t not in lying)
+    sizes = structure.sizes
+    files = {Path(os.path.realpath(t.path)) for t in structure.tensors if isinstance(t, ir.ExternalTensor)}
+    folders = {file.parent for file in files}
+    rest = sum(size for t, size in zip(structure.tensors, sizes, strict=True) if not isinstance(t, ir.ExternalTensor))
     if len(folders) != 1 or rest > _OTHERS or structure.initializers != len(structure.tensors):
         return None
-    proto = onnx.ModelProto()
-    proto.CopyFrom(structure.proto)
-    for graph in all_proto_graphs(proto):
-        for tensor in graph.initializer:
-            entries = {e.key: e.value for e in tensor.external_data}
-            if entries.get("location") == structure.token:
-                _fill(tensor, structure.tensors[int(entries["offset"])], structure.sizes[int(entries["offset"])])
-    files = {Path(os.path.realpath(t.path)) for t in lying}
-    return InPlace(proto.SerializeToString(), Path(folders.pop()), {file: _state(file) for file in files})
-
-
-def _fill(tensor: onnx.TensorProto, held: ir.TensorProtocol, size: int) -> None:
-    del tensor.external_data[:]
-    if not isinstance(held, ir.ExternalTensor):
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        tensor.raw_data = held.tobytes()
-        return
-    name = os.path.basename(os.path.realpath(held.path))
-    for key, value in (("location", name), ("offset", held.offset or 0), ("length", size)):
-        tensor.external_data.add(key=key, value=str(value))
+    proto, left_out = structure.copied()
+    for tensor, index in left_out:
+        held = structure.tensors[index]
+        if isinstance(held, ir.ExternalTensor):
+            point(tensor, os.path.basename(os.path.realpath(held.path)), held.offset or 0, sizes[index])
+        else:
+            del tensor.external_data[:]
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            tensor.raw_data = held.tobytes()
+    return InPlace(proto.SerializeToString(), folders.pop(), {file: _state(file) for file in files})
 
 
 def refuse_unequal(file: Path, ran: InPlace) -> None:

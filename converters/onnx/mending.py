@@ -6,14 +6,15 @@ without a shape, external data with further entries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx
 import onnx.shape_inference
 
-from netferry.converters.onnx.structure import all_proto_graphs
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.ir import ir
+from netferry.schemas.layers import read_by
+from netferry.schemas.messages import all_proto_graphs, tensors_of
 from netferry.schemas.metadata import all_graphs, proto_nodes
 from netferry.schemas.model import Note
 
@@ -37,9 +38,8 @@ def mend_message(proto: onnx.ModelProto) -> list[Note]:
     for function in proto.functions:
         notes += _distinct(function.node)
     for node in proto_nodes(proto):
-        for attribute in node.attribute:
-            for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:
-                _only_known(tensor)
+        for tensor in tensors_of(node):
+            _only_known(tensor)
     _shape_outputs(proto)
     return notes
 
@@ -120,25 +120,8 @@ def _in_order(holder: ir.Graph | ir.Function) -> bool:
     done: set[ir.Node] = set()
     mine = set(holder)
     for node in holder:
-        if any(maker in mine and maker not in done for maker in _makers(node)):
+        makers = (value.producer() for value in read_by(node))
+        if any(maker in mine and maker not in done for maker in makers):
             return False
         done.add(node)
     return True
-
-
-def _makers(node: ir.Node) -> Iterator[ir.Node]:
-    """The nodes that make what a node and its subgraphs read."""
-    for value in node.inputs:
-        if value is not None and (maker := value.producer()) is not None:
-            yield maker
-    for attribute in node.attributes.values():
-        if attribute.is_ref():
-            continue
-        graphs: Sequence[ir.Graph] = ()
-        if attribute.type == ir.AttributeType.GRAPH:
-            graphs = (attribute.as_graph(),)
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            graphs = attribute.as_graphs()
-        for graph in graphs:
-            for inner in graph:
-                yield from _makers(inner)

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 import onnx
 import onnx.defs
 
-from netferry.converters.onnx.structure import all_proto_graphs
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, UnsupportedOpset, quoted
 from netferry.schemas.ir import ir
+from netferry.schemas.messages import all_proto_graphs, tensors_of
 from netferry.schemas.metadata import all_nodes, proto_nodes
 from netferry.schemas.tensors import byte_size
 
@@ -61,9 +61,8 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
         for tensor in graph.initializer:
             _check_tensor(tensor, limits)
     for node in nodes:
-        for attribute in node.attribute:
-            for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:
-                _check_tensor(tensor, limits, node.name)
+        for tensor in tensors_of(node):
+            _check_tensor(tensor, limits, node.name)
     _check_expansion(proto, limits)
 
 

@@ -17,6 +17,7 @@ from netferry.converters.onnx.wire import BIG
 from netferry.errors import InputError, MalformedFile
 from netferry.schemas.ir import ir, own_errors
 from netferry.schemas.layers import LAYER, LAYER_TYPE, ROLE, Role
+from netferry.schemas.messages import all_proto_graphs
 from netferry.schemas.metadata import (
     MODEL_KEYS,
     NAMES,
@@ -55,6 +56,25 @@ class Structure:
     def sizes(self) -> list[int]:
         """Bytes of each tensor left out."""
         return [byte_size(t.dtype, t.shape.numpy()) for t in self.tensors]
+
+    def copied(self) -> tuple[onnx.ModelProto, list[tuple[onnx.TensorProto, int]]]:
+        """A copy of the message, and its initializers that were left out, each with its index."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        found: list[tuple[onnx.TensorProto, int]] = []
+        for graph in all_proto_graphs(proto):
+            for tensor in graph.initializer:
+                entries = {e.key: e.value for e in tensor.external_data}
+                if entries.get("location") == self.token:
+                    found.append((tensor, int(entries["offset"])))
+        return proto, found
+
+
+def point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
+    """Let a tensor of a message have its values in a file."""
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
 
 
 def structure_of(model: Model, *, ir_version: int, producer_version: str) -> Structure:
@@ -185,16 +205,6 @@ def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
     for key, value in tensor.metadata_props.items():
         proto.metadata_props.add(key=key, value=value)
     return ir.serde.TensorProtoTensor(proto)
-
-
-def all_proto_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """The main graph and all subgraphs of a message, those in functions included."""
-    yield proto.graph
-    for node in proto_nodes(proto):
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
-            yield from attribute.graphs
 
 
 def _tidy(graph: onnx.GraphProto, roles: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import onnx
 
 from netferry.schemas.ir import ir
+from netferry.schemas.walk import bodies_of
 
 Place = tuple[int, ...]
 
@@ -39,15 +40,7 @@ def ir_places(model: ir.Model) -> Iterator[tuple[Place, ir.Graph | ir.Function]]
         at, graph = pending.pop()
         yield at, graph
         for i, node in enumerate(graph):
-            inner: list[ir.Graph] = []
-            for a in node.attributes.values():
-                if a.is_ref():
-                    continue
-                if a.type == ir.AttributeType.GRAPH:
-                    inner.append(a.as_graph())
-                elif a.type == ir.AttributeType.GRAPHS:
-                    inner.extend(a.as_graphs())
-            pending += [((*at, i, k), g) for k, g in enumerate(inner)]
+            pending += [((*at, i, k), g) for k, g in enumerate(bodies_of(node))]
 
 
 def ir_node_places(model: ir.Model) -> Iterator[tuple[Place, ir.Node]]:

@@ -15,7 +15,7 @@ from netferry.converters.onnx.check import SOURCE_FAULT, check_names, check_stru
 from netferry.converters.onnx.in_place import in_place, refuse_unequal
 from netferry.converters.onnx.publish import Scratch, data_name, locked
 from netferry.converters.onnx.stream import Sink
-from netferry.converters.onnx.structure import Structure, all_proto_graphs, structure_of
+from netferry.converters.onnx.structure import Structure, point, structure_of
 from netferry.converters.onnx.versions import choose_ir_version
 from netferry.converters.onnx.wire import OnnxFile, length_of, with_gaps
 from netferry.converters.options import Limits
@@ -134,8 +134,6 @@ class _Job:
                         running.result()
                     except NetferryError:  # the fault may lie in the place
                         self._run(file)
-        if self.gate is not None:
-            self._called(self.gate, file)
         self._finish(file)
 
     def _write_timed(self) -> Path:
@@ -163,8 +161,6 @@ class _Job:
                 self.result["timings"]["write"] = round(time.perf_counter() - started, 6)
                 with self.scratch.synced(file):
                     self._run(file)
-                if self.gate is not None:
-                    self._called(self.gate, file)
                 self._finish(file)
                 announce(place, done=True)
                 done = True
@@ -234,6 +230,9 @@ class _Job:
             raise
 
     def _finish(self, file: Path) -> None:
+        """Put the file in its place, where the gate lets it pass."""
+        if self.gate is not None:
+            self._called(self.gate, file)
         size = file.stat().st_size
         self.scratch.move(file, self.target)
         self.result["outputs"].append({"file": str(self.target), "bytes": size})
@@ -263,18 +262,10 @@ def _outside(structure: Structure, external: Literal["auto"] | bool) -> bool:
 
 def _pointing(structure: Structure, name: str, offsets: list[int]) -> onnx.ModelProto:
     """The message with its initializers left out pointing into the file ``name``."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(structure.proto)
+    proto, left_out = structure.copied()
     sizes = structure.sizes
-    for graph in all_proto_graphs(proto):
-        for tensor in graph.initializer:
-            entries = {e.key: e.value for e in tensor.external_data}
-            if entries.get("location") != structure.token:
-                continue
-            index = int(entries["offset"])
-            del tensor.external_data[:]
-            for key, value in (("location", name), ("offset", offsets[index]), ("length", sizes[index])):
-                tensor.external_data.add(key=key, value=str(value))
+    for tensor, index in left_out:
+        point(tensor, name, offsets[index], sizes[index])
     return proto
 
 
