@@ -25,6 +25,7 @@ from netferry.converters.passes.editing import (
     set_attr,
     sole,
     weight,
+    word,
 )
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import ROLE, Role, role_of
@@ -226,8 +227,7 @@ def _into_inputs(edit: Edit, layer: ir.Node, affine: _Affine) -> bool:
 
 
 def _same(layer: ir.Node) -> bool:
-    mode = attr(layer, "auto_pad", "NOTSET")
-    return str(mode.decode() if isinstance(mode, bytes) else mode).startswith("SAME")
+    return word(layer, "auto_pad", "NOTSET").startswith("SAME")
 
 
 def _store(edit: Edit, layer: ir.Node, kernel: ir.Value, array: np.ndarray, bias: np.ndarray, had_bias: bool) -> bool:

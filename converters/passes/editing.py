@@ -262,6 +262,12 @@ def attr(node: ir.Node, name: str, default: Any = None) -> Any:
     return list(held.value) if isinstance(held.value, tuple) else held.value
 
 
+def word(node: ir.Node, name: str, default: str) -> str:
+    """An attribute's text, which some files keep as bytes."""
+    value = attr(node, name, default)
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def set_attr(node: ir.Node, **values: Any) -> None:
     """Set attributes; None removes one."""
     for name, value in values.items():

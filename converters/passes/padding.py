@@ -16,6 +16,7 @@ from netferry.converters.passes.editing import (
     set_attr,
     setting,
     sole,
+    word,
 )
 from netferry.schemas.ir import ir
 
@@ -33,7 +34,7 @@ def fold_padding(edit: Edit) -> bool:
         source, found = given(pad, 0), _pads(edit, pad)
         if source is None or found is None:
             continue
-        if _mode(node) not in ("NOTSET", "VALID"):
+        if word(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
             edit.why(node, "computes its own padding")
             continue
         begin, end, value = found
@@ -41,7 +42,7 @@ def fold_padding(edit: Edit) -> bool:
         if spatial < 1 or any(begin[:2] + end[:2]) or any(p < 0 for p in begin + end):
             edit.why(pad, "pads the batch or the channels, or cuts")
             continue
-        own = attr(node, "pads") if _mode(node) == "NOTSET" else None
+        own = attr(node, "pads") if word(node, "auto_pad", "NOTSET") == "NOTSET" else None
         total = [a + b for a, b in zip(own or [0] * 2 * spatial, begin[2:] + end[2:], strict=True)]
         if (reason := _refusal(edit, node, source, value, own or [], total)) is not None:
             edit.why(node, reason)
@@ -54,15 +55,9 @@ def fold_padding(edit: Edit) -> bool:
     return changed
 
 
-def _mode(node: ir.Node) -> str:
-    mode = attr(node, "auto_pad", "NOTSET")
-    return mode.decode() if isinstance(mode, bytes) else mode
-
-
 def _pads(edit: Edit, pad: ir.Node) -> tuple[list[int], list[int], float] | None:
     """What a constant Pad adds before and after each axis, and the value."""
-    mode = attr(pad, "mode", "constant")
-    if (mode.decode() if isinstance(mode, bytes) else mode) != "constant":
+    if word(pad, "mode", "constant") != "constant":
         edit.why(pad, "does not pad with a constant")
         return None
     rank, pads, axes = edit.rank(given(pad, 0)), ints(given(pad, 1)), given(pad, 3)

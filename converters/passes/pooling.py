@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netferry.converters.passes.editing import Edit, attr, feed, given, graph_pass, set_attr, sole
+from netferry.converters.passes.editing import Edit, attr, feed, given, graph_pass, set_attr, sole, word
 from netferry.schemas.ir import ir
 
 SLOW_FROM = 19
@@ -36,10 +36,12 @@ def stride_pools(edit: Edit) -> bool:
 
 def _pointwise(node: ir.Node, spatial: int, kernel: list[int] | None = None) -> bool:
     """Whether every window is one element and nothing is padded."""
-    mode = attr(node, "auto_pad", "NOTSET")
-    mode = mode.decode() if isinstance(mode, bytes) else mode
     windows = attr(node, "kernel_shape", []) if kernel is None else kernel
-    return windows == [1] * spatial and mode in ("NOTSET", "VALID") and not any(attr(node, "pads", []))
+    return windows == [1] * spatial and _unpadded(node)
+
+
+def _unpadded(node: ir.Node) -> bool:
+    return word(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID") and not any(attr(node, "pads", []))
 
 
 def _takes(edit: Edit, node: ir.Node, value: ir.Value, spatial: int) -> bool:
@@ -56,12 +58,9 @@ def global_pools(edit: Edit) -> bool:
     changed = False
     for node in edit.nodes("AveragePool", "MaxPool"):
         shape, kernel = edit.shape(given(node, 0)), attr(node, "kernel_shape", [])
-        if shape is None or list(shape[2:]) != kernel or not sole(node) or any(attr(node, "pads", [])):
+        if shape is None or list(shape[2:]) != kernel or not sole(node) or not _unpadded(node):
             continue
-        mode, dilations = attr(node, "auto_pad", "NOTSET"), attr(node, "dilations", [])
-        if (mode.decode() if isinstance(mode, bytes) else mode) not in ("NOTSET", "VALID") or any(
-            d != 1 for d in dilations
-        ):
+        if any(d != 1 for d in attr(node, "dilations", [])):
             continue
         if attr(node, "ceil_mode", 0) or (node.op_type == "MaxPool" and not _floating(given(node, 0))):
             continue

@@ -23,6 +23,7 @@ from netferry.converters.passes.editing import (
     setting,
     sole,
     weight,
+    word,
 )
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import role_of
@@ -181,8 +182,7 @@ def _slice(move: Move) -> None:
 
 def _check_resize(move: Move) -> bool:
     node = move.node
-    mode = attr(node, "mode", "nearest")
-    text = mode.decode() if isinstance(mode, bytes) else mode
+    text = word(node, "mode", "nearest")
     if "axes" in node.attributes or "crop" in str(attr(node, "coordinate_transformation_mode", "")):
         return False
     held = {i: setting(given(node, i)) for i in (2, 3)}

@@ -139,7 +139,7 @@ class Transfers:
 
     def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return options of :func:`netferry.load`, those that name files as :meth:`input` returns them."""
-        return {k: self.input(v) if k in ("labels", "mean_file") else v for k, v in options.items()}
+        return {k: self.input(v) if k in ("labels", "mean_file", "postprocess") else v for k, v in options.items()}
 
     def output(self, location: Any, *, resumable: bool = False) -> Any:
         """Return a local path to write to; what lies there (a file, or a folder of them), and beside it, when all ended

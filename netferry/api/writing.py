@@ -199,9 +199,7 @@ def convert(
         given = {k: v for k, v in locals().items() if k not in ("sandbox", "reading", "confined")}
         return confined.call("convert", given | reading)
     with Transfers() as files:
-        for name in ("labels", "mean_file", "postprocess"):
-            if name in reading:
-                reading[name] = files.input(reading[name])
+        reading = files.options(reading)
         kept, place = files.output(report), files.output(target)
         document = converted(
             files.input(source), place, files.input(weights), report=kept, opset=opset, ir_version=ir_version,
