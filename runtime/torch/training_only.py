@@ -216,8 +216,8 @@ class RandomTranslation(Mapped):
         return (one, none, -across), (none, one, -down)
 
 
-class RandomContrast(Pictures):
-    """Multiplies the distance of each channel's values to their mean."""
+class Shaded(Pictures):
+    """Changes values by a factor of each picture, within their range."""
 
     def __init__(
         self,
@@ -227,6 +227,10 @@ class RandomContrast(Pictures):
     ) -> None:
         super().__init__(axes)
         self.factor, self.value_range = factor, value_range
+
+
+class RandomContrast(Shaded):
+    """Multiplies the distance of each channel's values to their mean."""
 
     def change(self, x: Tensor) -> Tensor:
         mean = x.mean((2, 3), keepdim=True)
@@ -234,17 +238,8 @@ class RandomContrast(Pictures):
         return ((x - mean) * times + mean).clamp(*self.value_range)
 
 
-class RandomBrightness(Pictures):
+class RandomBrightness(Shaded):
     """Adds a share of the range of values to whole pictures."""
-
-    def __init__(
-        self,
-        factor: tuple[float, float],
-        value_range: tuple[float, float] = (0.0, 255.0),
-        axes: tuple[int, ...] = (0, 2, 3, 1),
-    ) -> None:
-        super().__init__(axes)
-        self.factor, self.value_range = factor, value_range
 
     def change(self, x: Tensor) -> Tensor:
         low, high = self.value_range

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +14,9 @@ from netferry.errors import LimitExceeded, MalformedFile, UsageError, quoted
 from netferry.runtime.data.folder import Pictures
 from netferry.runtime.preprocess import fitted, to_tensor
 from netferry.runtime.training.augment import Augment, outside
+from netferry.runtime.training.memory import Memory
 from netferry.schemas.preprocessing import Preprocessing
 
-CACHE_BYTES = 512 * 1024 * 1024
-"""Decoded pictures kept in memory, at most; the rest is decoded anew each time."""
 MAX_ARRAY_BYTES = 16 * 1024**3
 
 
@@ -65,9 +63,7 @@ class PictureExamples:
         self.targets, self.seed = pictures.targets, seed
         self.dtype = np.dtype(np.float32) if dtype is None else dtype
         self._fill = outside(augment or Augment(), recipe)
-        self._kept: dict[int, list[Image.Image]] = {}
-        self._room = CACHE_BYTES
-        self._lock = threading.Lock()
+        self._decoded = Memory[list[Image.Image]]()
         self._pool: ThreadPoolExecutor | None = None
 
     read = True
@@ -82,11 +78,7 @@ class PictureExamples:
 
     def __getstate__(self) -> dict[str, object]:
         """For reading processes: each has its own threads and memory."""
-        return {**self.__dict__, "_lock": None, "_pool": None, "_kept": {}}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
+        return {**self.__dict__, "_pool": None}
 
     def inputs(self, rows: Sequence[int], draws: Sequence[int] | None = None) -> list[np.ndarray]:
         """One array N x C x H x W (or N x H x W x C); see :class:`Examples`."""
@@ -113,15 +105,12 @@ class PictureExamples:
         return array.astype(self.dtype, copy=False)
 
     def _bands(self, row: int) -> list[Image.Image]:
-        kept = self._kept.get(row)
+        kept = self._decoded.get(row)
         if kept is not None:
             return kept
         bands = fitted(self.pictures.files[row], self.recipe, self.size)
         size = sum(b.width * b.height * (3 if b.mode == "RGB" else 4 if b.mode == "F" else 1) for b in bands)
-        with self._lock:
-            if size <= self._room:
-                self._room -= size
-                self._kept[row] = bands
+        self._decoded.keep(row, bands, size)
         return bands
 
 

@@ -7,7 +7,6 @@ Augmentation: the patch is cut out elsewhere (time shift), louder or softer (gai
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from netferry.errors import NetferryError, UsageError
 from netferry.runtime.data.folder import Pictures
 from netferry.runtime.sounds import length_of, log_mel_patches, read_sound
-from netferry.runtime.training.examples import CACHE_BYTES
+from netferry.runtime.training.memory import Memory
 from netferry.schemas.sound import SoundRecipe
 
 _QUIETEST = 60.0
@@ -120,9 +119,7 @@ class SoundExamples:
         self.sounds, self.recipe, self.inner, self.seed = sounds, recipe, tuple(inner), seed
         self.augment = None if augment is None or augment.does_nothing else augment
         self.dtype = np.dtype(np.float32) if dtype is None else dtype
-        self._kept: dict[int, np.ndarray] = {}
-        self._room = CACHE_BYTES
-        self._lock = threading.Lock()
+        self._decoded = Memory[np.ndarray]()
         counts = [recipe.patches(length_of(file, recipe.sample_rate)) for file in sounds.files]
         self.sound_of = np.repeat(np.arange(len(counts)), counts)
         self.place = np.concatenate([np.arange(n) for n in counts]) if counts else np.zeros(0, np.int64)
@@ -135,14 +132,6 @@ class SoundExamples:
 
     def __len__(self) -> int:
         return len(self.sound_of)
-
-    def __getstate__(self) -> dict[str, object]:
-        """For reading processes: each has its own memory."""
-        return {**self.__dict__, "_lock": None, "_kept": {}}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
 
     def inputs(self, rows: Sequence[int], draws: Sequence[int] | None = None) -> list[np.ndarray]:
         """One array N x the patch's shape; see :class:`netferry.runtime.training.examples.Examples`."""
@@ -166,7 +155,7 @@ class SoundExamples:
 
     def waveform(self, sound: int) -> np.ndarray:
         """The samples of a sound."""
-        kept = self._kept.get(sound)
+        kept = self._decoded.get(sound)
         if kept is not None:
             return kept
         file = self.sounds.files[sound]
@@ -174,8 +163,5 @@ class SoundExamples:
             samples = read_sound(file, self.recipe.sample_rate)
         except NetferryError as error:
             raise error.at(file=file) from None
-        with self._lock:
-            if samples.nbytes <= self._room and sound not in self._kept:
-                self._room -= samples.nbytes
-                self._kept[sound] = samples
+        self._decoded.keep(sound, samples, samples.nbytes)
         return samples
