@@ -34,8 +34,9 @@ def save(
     Args:
         model: the model.
         target: the file to write.
-        opset: 11 to 26; the graph's own by default, unless that is one that no runtime of today reads (below 7, or
-            with operators of 2017 that are gone): then 21, with a note.
+        opset: 11 to 26; the graph's own by default, with a note where it is not: 21 where no runtime of today reads
+            it (below 7, or with operators of 2017 that are gone), 18 where the model was no ONNX file and holds
+            average pools that onnxruntime computes slowly from 19 on.
         ir_version: the lowest that carries the content by default.
         external_data: weights in a second file: True, False, or None for "where the file would pass 1.8 GB".
         check: ``structure`` (full check and strict shape inference), ``run`` (also loaded and run by onnxruntime at
@@ -56,7 +57,6 @@ def save(
     if check not in ("auto", "structure", "run"):
         raise UsageError(f"check is auto, structure or run, not {check!r}")
     raised = at_opset(model, opset)
-    _tell_of_slow_pools(model)
     run = _run_check(model, check, allow_placeholders)
     if run is not None and check == "auto" and not raised:
         run = _or_like_source(run, model)
@@ -73,7 +73,10 @@ def save(
 
 
 def at_opset(model: Model, opset: int | None) -> bool:
-    """Take the model to an opset; to its own (None), unless that is one that nobody runs any more.
+    """Take the model to an opset; by default (None) it stays at its own.
+
+    Unless that is one that nobody runs any more, or (for a model that was no ONNX file, whose opset is ours to
+    choose) one at which onnxruntime computes its average pools several times slower.
 
     Returns:
         Whether the model was one that no runtime reads.
@@ -85,23 +88,48 @@ def at_opset(model: Model, opset: int | None) -> bool:
     why = unreadable(model)
     if opset is None:
         if why is None:
+            _with_fast_pools(model)
             return False
         opset = max(model.opset, CANONICAL_OPSET)
         model.notes.append(Note("assumed", f"no runtime reads {why}: written at opset {opset}"))
     if opset != model.opset or why is not None:
         model.notes.extend(to_opset(model, opset))
+    _tell_of_slow_pools(model)
     return why is not None
+
+
+def _with_fast_pools(model: Model) -> None:
+    """Take a model with average pools that onnxruntime computes slowly below the opset where they became so."""
+    from netferry.converters.passes.opset import to_opset
+    from netferry.converters.passes.pooling import SLOW_FROM, slow_average_pools
+    from netferry.errors import UnsupportedOpset
+    from netferry.schemas.model import Note
+
+    opset = model.opset
+    slow = slow_average_pools(model.graph, opset)
+    if not slow:
+        return
+    if model.source.format != "onnx":
+        try:
+            model.notes.extend(to_opset(model, SLOW_FROM - 1))
+        except UnsupportedOpset:
+            pass  # something in it needs a later one; told of below
+        else:
+            text = f"written at opset {SLOW_FROM - 1}: onnxruntime computes {len(slow)} AveragePool slowly at {opset}"
+            model.notes.append(Note("assumed", f"{text}; --opset {opset} insists"))
+            return
+    _tell_of_slow_pools(model)
 
 
 def _tell_of_slow_pools(model: Model) -> None:
     """Note average pools that onnxruntime computes several times slower than at opset 18."""
-    from netferry.converters.passes.pooling import slow_average_pools
+    from netferry.converters.passes.pooling import SLOW_FROM, slow_average_pools
     from netferry.schemas.model import Note
 
     slow = slow_average_pools(model.graph, model.opset)
-    if slow:
-        text = f"onnxruntime computes {len(slow)} AveragePool of opset 19 and later slowly; --opset 18 avoids that"
-        model.notes.append(Note("slow", text))
+    if slow and all(note.kind != "slow" for note in model.notes):
+        text = f"onnxruntime computes {len(slow)} AveragePool of opset {SLOW_FROM} and later slowly"
+        model.notes.append(Note("slow", f"{text}; --opset {SLOW_FROM - 1} avoids that"))
 
 
 def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:

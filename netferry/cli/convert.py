@@ -56,7 +56,10 @@ def convert(
     second: Annotated[Location | None, typer.Argument(help="The weights, where they are a second file.", **URL)] = None,
     output: Annotated[Location | None, typer.Option("--output", "-o", help="The ONNX file to write.", **URL)] = None,
     weights: Weights = None,
-    opset: Annotated[int | None, typer.Option(help="11 to 26; 21 by default, an ONNX source's own.", min=1)] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(help="11 to 26; by default an ONNX source's, else 21 (18 for pools that are slow later).", min=1),
+    ] = None,
     ir_version: Annotated[int | None, typer.Option(help="The lowest that carries the content by default.")] = None,
     batch: Annotated[str, typer.Option(help="dynamic, or a number to fix it.")] = "dynamic",
     format: Format = None,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from netferry.api import save
+from netferry.schemas.model import Source
 from tests.converters.passes.optimized import as_model, graph, optimized
 
 K1 = "float[4,3,1,1] w_k"
@@ -82,17 +84,36 @@ def test_pooling(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "opset", "told"),
+    ("channels", "opset", "asked", "source", "kinds", "written"),
     [
-        pytest.param(44, 21, True, id="odd-channels"),
-        pytest.param(48, 21, False, id="blocked-channels"),
-        pytest.param(44, 18, False, id="opset-18"),
-        pytest.param(4, 21, False, id="little-work"),
+        pytest.param(44, 21, None, "onnx", ["slow"], 21, id="odd-channels"),
+        pytest.param(48, 21, None, "onnx", [], 21, id="blocked-channels"),
+        pytest.param(44, 18, None, "onnx", [], 18, id="opset-18"),
+        pytest.param(4, 21, None, "onnx", [], 21, id="little-work"),
+        pytest.param(44, 21, None, "keras", ["assumed"], 18, id="no-onnx-file"),
+        pytest.param(48, 21, None, "keras", [], 21, id="no-onnx-file-blocked-channels"),
+        pytest.param(44, 21, 21, "keras", ["slow"], 21, id="no-onnx-file-insists"),
     ],
 )
-def test_slow_average_pools_are_told_of(channels: int, opset: int, told: bool, tmp_path: Path) -> None:
+def test_slow_average_pools_are_avoided_or_told_of(
+    channels: int, opset: int, asked: int | None, source: str, kinds: list[str], written: int, tmp_path: Path
+) -> None:
     size = f"float[N,{channels},56,56]"
     text = f"f ({size} x) => ({size} y) {{ y = AveragePool<kernel_shape=[3,3],pads=[1,1,1,1]>(x) }}"
     model = as_model(graph(text, opset))
+    model.source = Source(source)
+    save(model, tmp_path / "out.onnx", check="structure", opset=asked)
+    assert [n.kind for n in model.notes] == kinds
+    assert onnx.load(tmp_path / "out.onnx").opset_import[0].version == written
+
+
+def test_what_needs_a_later_opset_keeps_its_slow_pools(tmp_path: Path) -> None:
+    size = "float[N,44,56,56]"
+    pool = "a = AveragePool<kernel_shape=[3,3],pads=[1,1,1,1]>(x)"
+    model = as_model(
+        graph(f"f ({size} x) => ({size} a, {size} y) {{ {pool} b = Cast<to=17>(a) y = Cast<to=1>(b) }}", 21)
+    )
+    model.source = Source("keras")
     save(model, tmp_path / "out.onnx", check="structure")
-    assert [n.kind for n in model.notes] == ["slow"] * told
+    assert [n.kind for n in model.notes] == ["slow"]
+    assert onnx.load(tmp_path / "out.onnx").opset_import[0].version == 21
