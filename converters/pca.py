@@ -111,3 +111,4 @@ def add_postprocess(model: Model, pca: Pca) -> None:
     b.finish()
     model.graph.outputs[place] = y
     model.labels.pop(old.name or "", None)
+    model.tasks.pop(old.name or "", None)

@@ -9,7 +9,8 @@ from netferry.errors import MalformedFile, UsageError, quoted
 from netferry.runtime.session import Port, Session
 
 PREPROCESSING_KEY, LABELS_KEY, SOURCE_KEY = "netferry.preprocessing", "netferry.labels", "netferry.source"
-"""Keys of the model's metadata: JSON objects, input name -> recipe, output name -> list of labels."""
+TASKS_KEY = "netferry.tasks"
+"""Keys of the model's metadata: JSON objects, input name -> recipe, output name -> list of labels, or task."""
 PICTURE_TYPES = ("float", "double", "float16", "uint8")
 
 

@@ -15,15 +15,12 @@ from netferry.errors import CheckFailed, MalformedFile, NetferryError, UsageErro
 from netferry.runtime.data import Data, Loaded, load_ahead, open_data
 from netferry.runtime.data.sources import Spec
 from netferry.runtime.feed import Feed, Means, Tensors
-from netferry.runtime.ports import LABELS_KEY, metadata_of, score_output
+from netferry.runtime.ports import LABELS_KEY, TASKS_KEY, metadata_of, score_output
 from netferry.runtime.session import Session
 from netferry.schemas.labels import check_labels
 from netferry.schemas.preprocessing import Preprocessing
 
 __all__ = ["Candidate", "Classifier", "Prediction", "predict"]
-
-SUM_TOLERANCE = 1e-2
-"""Scores that sum to one within this are probabilities; a softmax in float16 over 1,000 classes is off by 5e-3."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answers for one picture, the best first; or why there are none."""
+    """The answers for one picture, the best first (values: all, in their own order); or why there are none."""
 
     item: str
     """the path, or ``picture 0`` for one that has none"""
@@ -103,6 +100,8 @@ class Classifier:
         feed: how items become the input; has the recipe.
         output: the output with the scores.
         labels: class names, or None.
+        task: what the output's numbers are: ``classes`` (scores of one class out of several), ``labels`` (several may
+            be there) or ``values`` (numbers that are predicted).
     """
 
     def __init__(
@@ -120,6 +119,8 @@ class Classifier:
         known = metadata_of(session, LABELS_KEY)
         self.output = score_output(session, known, output)
         self.labels = self._labels(labels, known.get(self.output.name))
+        task = metadata_of(session, TASKS_KEY).get(self.output.name)
+        self.task = task if task in ("labels", "values") else "classes"
 
     @property
     def recipe(self) -> Preprocessing:
@@ -226,25 +227,25 @@ class Classifier:
     def probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, bool]:
         """The scores, or their softmax where they are none; whether it was applied.
 
-        A single score is the probability of class 1 of two, as a sigmoid gives it.
+        A single score is the probability of class 1 of two, as a sigmoid gives it. Labels that may all be there have
+        their own probabilities, and values are no probabilities.
         """
+        if self.task != "classes" and not self.softmax:
+            return scores, False
         if scores.shape[1] == 1:
             if (scores < 0).any() or (scores > 1).any():
                 scores = 1 / (1 + np.exp(-scores))
             return (np.hstack([1 - scores, scores]) if self.labels and len(self.labels) == 2 else scores), False
-        if self.softmax is not None:
-            apply = self.softmax
-        elif self.feed.sound is not None:  # several sounds at once are the rule: scores of 0 to 1 are each its own
-            apply = bool((scores < 0).any() or (scores > 1).any())
-        else:
-            apply = bool((scores < 0).any() or (np.abs(scores.sum(1) - 1) > SUM_TOLERANCE).any())
+        # scores of 0 to 1 that do not sum to one are each its own: a sigmoid's, several may be there
+        bounded = not (scores < 0).any() and not (scores > 1).any()
+        apply = not bounded if self.softmax is None else self.softmax
         if not apply:
             return scores, False
         e = np.exp(scores - scores.max(1, keepdims=True))
         return e / e.sum(1, keepdims=True), True
 
     def _best(self, row: np.ndarray, top: int) -> tuple[Candidate, ...]:
-        order = np.argsort(-row, kind="stable")[:top]
+        order = np.arange(len(row)) if self.task == "values" else np.argsort(-row, kind="stable")[:top]
         labels = self.labels
         return tuple(
             Candidate(labels[i] if labels is not None else f"class {i}", int(i), float(row[i])) for i in order.tolist()

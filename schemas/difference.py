@@ -338,6 +338,7 @@ def _facts(model: Model) -> dict[str, Any]:
     out: dict[str, Any] = {"name": model.graph.name, "IR version": model.ir.ir_version}
     out |= {f"opset {domain or 'ai.onnx'}": version for domain, version in model.ir.opset_imports.items()}
     out |= {f"labels of {name}": names for name, names in model.labels.items()}
+    out |= {f"task of {name}": task for name, task in model.tasks.items()}
     for name, recipe in model.preprocessing.items():
         out |= {f"preprocessing of {name}: {key}": value for key, value in recipe.as_dict().items()}
     out |= {"description": model.ir.doc_string or None, "graph description": model.graph.doc_string or None}

@@ -23,8 +23,8 @@ from netferry.schemas.preprocessing import Preprocessing
 from netferry.schemas.walk import bodies_in, nodes_of
 
 SOURCE, LABELS, PREPROCESSING = "netferry.source", "netferry.labels", "netferry.preprocessing"
-VERSION, NAMES = "netferry.version", "netferry.names"
-MODEL_KEYS = (SOURCE, LABELS, PREPROCESSING, VERSION, NAMES)
+TASKS, VERSION, NAMES = "netferry.tasks", "netferry.version", "netferry.names"
+MODEL_KEYS = (SOURCE, LABELS, TASKS, PREPROCESSING, VERSION, NAMES)
 NODE_METADATA_IR = 10
 """the IR version whose nodes, values and tensors have ``metadata_props``"""
 MAX_BYTES = 100_000_000
@@ -42,6 +42,8 @@ def model_metadata(model: Model, version: str) -> dict[str, str]:
     out = {SOURCE: _dump(origin(model)), VERSION: version}
     if model.labels:
         out[LABELS] = _dump(model.labels)
+    if model.tasks:
+        out[TASKS] = _dump(model.tasks)
     if model.preprocessing:
         out[PREPROCESSING] = _dump({name: recipe.as_dict() for name, recipe in model.preprocessing.items()})
     return out
@@ -124,6 +126,7 @@ def restore(model: Model) -> None:
     readers = {
         SOURCE: _take_source,
         LABELS: _take_labels,
+        TASKS: _take_tasks,
         PREPROCESSING: _take_preprocessing,
         NAMES: _take_names,
     }
@@ -175,6 +178,12 @@ def _take_labels(model: Model, raw: dict[str, Any]) -> None:
             model.labels[name] = labels
         else:
             _warn(model, f"labels for {quoted(name)}, which is no output, are left out")
+
+
+def _take_tasks(model: Model, raw: dict[str, Any]) -> None:
+    if not all(isinstance(task, str) and task in ("labels", "values") for task in raw.values()):
+        raise ValueError("a task is labels or values")
+    model.tasks.update({name: task for name, task in raw.items() if name in {v.name for v in model.graph.outputs}})
 
 
 def _take_preprocessing(model: Model, raw: dict[str, Any]) -> None:

@@ -87,6 +87,7 @@ class Model:
         ir: the onnx_ir model.
         source: where it came from.
         labels: class names per output name.
+        tasks: ``labels`` or ``values`` per output name, where its numbers are not scores of one class out of several.
         preprocessing: recipe per input name.
         notes: what readers and passes did.
         frozen: initializers that training leaves alone (:meth:`freeze`).
@@ -105,6 +106,7 @@ class Model:
         self.ir = model
         self.source = source
         self.labels = labels or {}
+        self.tasks: dict[str, str] = {}
         self.preprocessing = preprocessing or {}
         self.notes = notes or []
         self.frozen: set[str] = set()
@@ -235,6 +237,7 @@ class Model:
             preprocessing=dict(self.preprocessing),
             notes=list(self.notes),
         )
+        made.tasks = dict(self.tasks)
         made.frozen, made.lr_factors = set(self.frozen), dict(self.lr_factors)
         return made
 

@@ -74,6 +74,9 @@ def with_head(
         end = put_head(made, ending, at, kind, len(names), task, hidden, rng)
     made.labels = {k: v for k, v in made.labels.items() if k in {o.name for o in made.graph.outputs}}
     made.labels[end.name or ""] = names
+    made.tasks = {k: v for k, v in made.tasks.items() if k in made.labels and k != end.name}
+    if task != "classes":
+        made.tasks[end.name or ""] = task
     alive = set(made.graph.initializers)
     made.frozen &= alive
     made.lr_factors = {k: v for k, v in made.lr_factors.items() if k in alive}

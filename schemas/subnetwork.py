@@ -154,6 +154,7 @@ def _severed(model: Model, value: ir.Value, kept: set[ir.Node]) -> ir.Value:
 def _forget(model: Model) -> None:
     names = {v.name for v in model.graph.outputs}
     model.labels = {k: v for k, v in model.labels.items() if k in names}
+    model.tasks = {k: v for k, v in model.tasks.items() if k in names}
     names = {v.name for v in model.graph.inputs}
     model.preprocessing = {k: v for k, v in model.preprocessing.items() if k in names}
     ways = ", ".join(i.name for i in model.inputs), ", ".join(o.name for o in model.outputs)

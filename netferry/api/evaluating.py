@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netferry.api.evaluating_targets import of_targets, written
 from netferry.api.predicting import as_onnx
 from netferry.api.reading import StrPath, label_names
 from netferry.api.remote import Transfers
@@ -43,7 +44,8 @@ def evaluate(
 
     Args:
         source: an ONNX file, a file of another format (converted in memory), or a model.
-        data: a folder with a sub-folder per class, an index (CSV, JSON lines, Parquet) with labels, a tar, arrays.
+        data: a folder with a sub-folder per class, an index (CSV, JSON lines, Parquet) with labels, a tar, arrays. A
+            network that gives several labels or values (``retrain`` makes such) takes a CSV file as ``retrain`` does.
         labels: class names, where the model carries none.
         crop: ``model`` prepares pictures as the model says; ``center`` takes the centre crop of the resized picture,
             as ImageNet's single-crop accuracies are measured; ``none`` stretches the whole picture.
@@ -59,7 +61,8 @@ def evaluate(
 
     Returns:
         ``top1``, ``top5``, ``macro`` and ``per_class`` precision, recall and F1, ``log_loss``, ``calibration`` (ece,
-        mce, bins), ``confusion`` (classes that occur, matrix), ``mistakes``, ``skipped``, and what was measured how:
+        mce, bins), ``confusion`` (classes that occur, matrix), ``mistakes``, ``skipped``; of labels ``map`` and
+        ``labels_right``, of values ``rmse``, both ``per_class``; ``task``, and what was measured how:
         ``crop``, ``preprocessing``, ``device``, ``batch_size``.
 
     Raises:
@@ -84,10 +87,15 @@ def evaluate(
             session = Session(path, device, threads)
             altered = {**(changes or {}), **crop_changes(crop, Feed(session), crop_share)}
             classifier = Classifier(session, labels=names, output=output, changes=altered)
-            found = measure(
-                session, opened(local, session.inputs, data_options), classifier=classifier, batch=batch_size,
-                worst=worst, on_error=on_error, workers=workers,
-            )  # fmt: skip
+            if classifier.task == "classes":
+                found = measure(
+                    session, opened(local, session.inputs, data_options), classifier=classifier, batch=batch_size,
+                    worst=worst, on_error=on_error, workers=workers,
+                )  # fmt: skip
+                figures = {"task": "classes", **found.as_dict(), "confusion": _confusion(found)}
+            else:
+                found = None
+                figures = of_targets(classifier, local, batch=batch_size, on_error=on_error, workers=workers)
         result = {
             "model": str(source) if isinstance(source, (str, Path)) else source.graph.name,
             "data": [str(d) for d in many],
@@ -98,13 +106,13 @@ def evaluate(
             "device": session.device,
             "provider": session.provider,
             "batch_size": classifier.feed.batch or batch_size,
-            **found.as_dict(),
-            "confusion": _confusion(found),
+            **figures,
             "notes": classifier.feed.notes,
         }
         result = files.named(result)
         if place is not None:
-            result["files"] = files.named(_written(found, result, Path(place)))
+            made = written(result, Path(place)) if found is None else _written(found, result, Path(place))
+            result["files"] = files.named(made)
     return result
 
 

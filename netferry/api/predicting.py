@@ -75,6 +75,7 @@ def predict(
         mean, mean_file, scale, channel_order, resize, size, crop: changes to the model's preprocessing.
 
     Returns:
+        ``task`` (classes; labels: several may be there; values: ``score`` is the predicted number, all in order),
         ``predictions`` (item, softmax: whether netferry applied one, top: label, class, score; with ``output`` they are
         in the file only), ``count``, ``skipped``, ``device``, ``provider``, ``preprocessing`` and whose it is,
         ``notes``; for sounds ``timelines``: every patch's answers. Of a network that gives boxes ``predictions`` have
@@ -135,6 +136,7 @@ def predict(
         **_where(source, session),
         "preprocessing": classifier.recipe.as_dict(),
         "preprocessing_from": classifier.recipe_from,
+        "task": classifier.task,
         "predictions": [p.as_dict() for p in found if p.error is None] if output is None else [],
         "count": run.count,
         "skipped": run.skipped,
@@ -161,6 +163,8 @@ class _Run:
         self.skipped: list[dict[str, Any]] = []
         if top < 1:
             raise UsageError(f"top must be at least 1, not {top}")
+        if classifier.task == "values" and classifier.labels is not None:
+            self.top = len(classifier.labels)  # all of them, in order
 
     def __call__(
         self, items: Data, batch: int, on_error: str, workers: int | None, progress: Callable[[int], None] | None

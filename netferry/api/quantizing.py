@@ -280,7 +280,8 @@ def _finish(made: Model, model: Model) -> None:
     """Labels, recipe and source as before; the new nodes belong to the layers beside them."""
     from netferry.schemas.layers import LAYER, LAYER_TYPE
 
-    made.labels, made.preprocessing, made.source = dict(model.labels), dict(model.preprocessing), model.source
+    made.labels, made.tasks, made.source = dict(model.labels), dict(model.tasks), model.source
+    made.preprocessing = dict(model.preprocessing)
     made.notes = [*model.notes, *made.notes]
     made.ir.metadata_props.pop("onnx.infer", None)
 

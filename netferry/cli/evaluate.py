@@ -57,8 +57,15 @@ def evaluate(
 
 def evaluated(result: dict[str, Any]) -> None:
     """Print accuracy, the classes and the worst mistakes."""
-    from netferry.cli.tables import listed, noted, skipped
+    from netferry.cli.tables import listed
 
+    if result["task"] != "classes":
+        shown = f"mean average precision {result['map']:.1%}" if "map" in result else f"rmse {result['rmse']:.6g}"
+        typer.echo(f"{result['items']} items: {shown}")
+        rows = [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in result["per_class"]]
+        listed(rows, *rows[0])
+        _told(result)
+        return
     tops = ", ".join(f"top-{k[3:]} {v:.2%}" for k, v in result.items() if k.startswith("top") and k[3:].isdigit())
     macro = result["macro"]
     typer.echo(f"{result['items']} items: {tops}")
@@ -73,6 +80,12 @@ def evaluated(result: dict[str, Any]) -> None:
         typer.echo("\nworst mistakes")
         mistakes = [{**m, "confidence": f"{m['confidence']:.3f}"} for m in result["mistakes"][:10]]
         listed(mistakes, "item", "true", "predicted", "confidence")
+    _told(result)
+
+
+def _told(result: dict[str, Any]) -> None:
+    from netferry.cli.tables import noted, skipped
+
     noted(result)
     skipped(result["skipped"])
     for file in result.get("files", ()):

@@ -193,11 +193,11 @@ def retrained(report: dict[str, Any]) -> None:
     training, test = report["training"], report["test"]
     if "sweep" in report:
         listed(report["sweep"], *report["sweep"][0])
-    counts = ", ".join(f"{sum(part.values())} {name}" for name, part in report["data"]["split"].items())
-    if report["data"]["task"] != "classes":
-        counts = report["data"]["task"]
+    data = report["data"]
+    counts = ", ".join(f"{sum(part.values())} {name}" for name, part in data["split"].items())
+    counts = f" ({counts})" if data["task"] == "classes" else ""
     metric = training["metric"]
-    typer.echo(f"{report['file']}  {len(report['data']['classes'])} classes ({counts})")
+    typer.echo(f"{report['file']}  {len(data['classes'])} {data['task']}{counts}")
     typer.echo(
         f"{training['iterations']} iterations in {training['seconds']:.0f} s on {training['device']}, "
         f"frozen part: {training['trunk']}; kept: iteration {training['kept_iteration']} ({training['kept']})"
@@ -206,6 +206,9 @@ def retrained(report: dict[str, Any]) -> None:
         value = test[metric]
         shown = f"{value:.4g}" if metric == "rmse" else f"{value:.1%}"
         typer.echo(f"test {metric} {shown} on {test['count']} examples, by onnxruntime on the written file")
+        if data["task"] == "values" and len(data["classes"]) > 1:
+            rows = [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in test["per_class"]]
+            listed(rows, *rows[0])
     typer.echo(f"{report['run']}: {', '.join(report['files'])}")
     for row in report["data"]["skipped"]:
         typer.echo(f"skipped: {row['file']}: {row['reason']}", err=True)

@@ -95,10 +95,12 @@ def predicted(result: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("picture", overflow="fold")
     table.add_column("label", overflow="fold")
-    table.add_column("score", justify="right")
+    values = result.get("task") == "values"
+    table.add_column("value" if values else "score", justify="right")
     for item in result["predictions"]:
         for i, row in enumerate(item["top"]):
-            table.add_row(plain(item["item"]) if i == 0 else "", plain(str(row["label"])), f"{row['score']:.4f}")
+            number = f"{row['score']:.6g}" if values else f"{row['score']:.4f}"
+            table.add_row(plain(item["item"]) if i == 0 else "", plain(str(row["label"])), number)
     if result["predictions"] or "output" not in result:
         OUT.print(table)
     told(result)

@@ -78,6 +78,15 @@ def test_several_labels_per_picture(drawn: Path, tmp_path: Path) -> None:
     model = netferry.load(tmp_path / "mine.onnx")
     assert next(reversed(list(model.graph))).op_type == "Sigmoid"
     assert model.labels == {"prob": ["dark corner", "has corners"]}
+    assert model.tasks == {"prob": "labels"}
+    found = netferry.predict(tmp_path / "mine.onnx", drawn / "star" / "star_00.png")
+    scores = {row["label"]: row["score"] for row in found["predictions"][0]["top"]}
+    assert found["task"] == "labels"
+    assert min(scores.values()) > 0.5, "each has its own probability; a softmax would share one out"
+    whole = netferry.evaluate(tmp_path / "mine.onnx", tmp_path / "labels.csv", out=tmp_path / "evaluation")
+    assert whole["items"] == len(rows) - 1
+    assert whole["map"] > 0.7
+    assert (tmp_path / "evaluation" / "per_class.csv").read_text().startswith("class,count,average_precision")
 
 
 @pytest.mark.slow
@@ -94,6 +103,13 @@ def test_values_keep_their_own_mean_and_spread(drawn: Path, tmp_path: Path) -> N
     assert report["data"]["task"] == "values"
     assert row["r2"] > 0.2  # predicting the mean gives 0
     assert report["test"]["rmse"] < 200
+    found = netferry.predict(tmp_path / "mine.onnx", [drawn / "star" / "star_00.png"], top=1)
+    assert found["task"] == "values"
+    assert 900 < found["predictions"][0]["top"][0]["score"] < 2400, "the value itself, no share of a softmax"
+    whole = netferry.evaluate(tmp_path / "mine.onnx", tmp_path / "values.csv")
+    assert whole["rmse"] < 200
+    with pytest.raises(UsageError, match="the network gives values: it is measured on one CSV file"):
+        netferry.evaluate(tmp_path / "mine.onnx", drawn)
 
 
 @pytest.mark.parametrize("width", [pytest.param(6, id="features"), pytest.param(None, id="series")])

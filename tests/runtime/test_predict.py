@@ -76,6 +76,28 @@ def test_digits(batch: str, last: str, softmax: bool) -> None:
         assert prediction.softmax is softmax
 
 
+@pytest.mark.parametrize(
+    ("last", "metadata", "whole", "softmax"),
+    [
+        pytest.param("Sigmoid", {}, False, False, id="sigmoid-scores-are-each-its-own"),
+        pytest.param("Identity", {"tasks": {"prob": "labels"}}, False, False, id="labels"),
+        pytest.param("Identity", {"tasks": {"prob": "values"}}, True, False, id="values-in-their-order"),
+        pytest.param("Identity", {"tasks": {"other": "values"}}, False, True, id="task-of-another-output"),
+        pytest.param("Identity", {"tasks": {"prob": ["values"]}}, False, True, id="no-task"),
+    ],
+)
+def test_numbers_that_are_no_scores_of_one_class(
+    last: str, metadata: dict[str, Any], whole: bool, softmax: bool
+) -> None:
+    session = digits(last=last, **CARRIED, **metadata)
+    raw = session.run({"data": preprocess(PICTURES[0], RECIPE, (20, 20))[None]}, ["prob"])["prob"][0]
+    found = predict(session, [PICTURES[0]], top=3)[0]
+    assert found.softmax is softmax
+    assert [c.index for c in found.top] == (list(range(10)) if whole else np.argsort(-raw)[:3].tolist())
+    if not softmax:
+        np.testing.assert_allclose([c.score for c in found.top], raw[[c.index for c in found.top]], rtol=1e-6)
+
+
 def test_caller_overrides_what_the_model_carries() -> None:
     wrong = {"preprocessing": {"data": RECIPE.with_(scale=(0.0,)).as_dict()}, "labels": {"prob": NAMES[::-1]}}
     found = predict(digits(**wrong), PICTURES, RECIPE, NAMES, top=1)

@@ -36,12 +36,14 @@ def full_model(opset: int = 21) -> Model:
     b.output(h, "y")
     b.finish()
     b.graph.opset_imports[""] = opset
-    return Model(
+    model = Model(
         ir.Model(b.graph, ir_version=10),
         source=Source("caffe", ("/secret/folder/net.prototxt", "/secret/net.caffemodel"), "1.0"),
         labels={"y": ["cat", "größer", "日本", "tench, Tinca"]},
         preprocessing={"x": Preprocessing(color="BGR", size=(8, 8), mean=(1.0, 2.5, 3.0), mean_image=MEAN)},
     )
+    model.tasks["y"] = "labels"
+    return model
 
 
 @pytest.mark.parametrize("opset", [21, 17], ids=["node-metadata", "ir-below-10"])
@@ -51,6 +53,7 @@ def test_facts_survive(opset: int, tmp_path: Path) -> None:
     again = load(tmp_path / "net.onnx")
     assert again.notes == []
     assert again.labels == model.labels
+    assert again.tasks == {"y": "labels"}
     assert again.preprocessing == model.preprocessing
     np.testing.assert_array_equal(again.preprocessing["x"].mean_image, MEAN)
     assert [(r.name, r.type, r.inputs) for r in again.layers] == [(r.name, r.type, r.inputs) for r in model.layers]
@@ -102,6 +105,7 @@ BAD_JSON = [
 BAD = {
     "netferry.source": [{"format": 1}, {}, {"format": "x", "files": [1]}, {"format": "x", "files": "a"}],
     "netferry.labels": [{"y": "cat"}, {"y": [1]}, {"y": {"0": "a"}}, {"other": ["a"]}],
+    "netferry.tasks": [{"y": "classes"}, {"y": 1}, {"y": ["labels"]}],
     "netferry.preprocessing": [
         {"x": 1}, {"x": {"color": "pink"}}, {"x": {"color": []}}, {"x": {"size": [0, 1]}}, {"x": {"size": [1]}},
         {"x": {"size": [True, 2]}}, {"x": {"size": [1e9, 10**12]}}, {"x": {"mean": ["1", "2", "3"]}},
@@ -122,7 +126,7 @@ def test_hostile_metadata_is_a_warning(key: str, text: str, tmp_path: Path) -> N
     proto.metadata_props.add(key="theirs", value="kept")
     model = load(stored(tmp_path / "net.onnx", proto))
     assert [note.kind for note in model.notes] == ["warning"]
-    assert (model.labels, model.preprocessing) == ({}, {})
+    assert (model.labels, model.tasks, model.preprocessing) == ({}, {}, {})
     assert model.ir.metadata_props == {"theirs": "kept"}
     assert all(len(note.message) < 600 and note.message.isprintable() for note in model.notes)
 
