@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from netferry.errors import UsageError
 from netferry.runtime.torch.build import PLACES
 from netferry.runtime.torch.modules_norm import FrozenStatistics
+from netferry.runtime.training.dropout import with_quick_dropouts
 from netferry.schemas.layers import Role
 from netferry.schemas.model import Model
 
@@ -100,7 +101,7 @@ def learner(model: Model, to_torch: ToTorch, factors: Mapping[str, float]) -> Le
     Raises:
         UsageError: nothing learns.
     """
-    network = to_torch(model)
+    network = with_quick_dropouts(to_torch(model))
     places = network.meta[PLACES]
     tensors = dict(network.named_parameters(remove_duplicate=False))
     for parameter in tensors.values():
