@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath
-from netferry.api.reading import load as load_file
 from netferry.api.writing import save
+from netferry.api.zoo_models import checker, seeded_model, variant_of, with_weights
 from netferry.api.zoo_sounds import find_sounds, ontology
-from netferry.errors import CheckFailed, UsageError
+from netferry.errors import DownloadFailed, UsageError
 
 if TYPE_CHECKING:
     from netferry.schemas.model import Model
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PUBLISHED", "build", "find_sounds", "load", "names", "ontology", "pull", "show"]
 
-_KEEP = 1 << 14
-"""larger seeded parameters are computed when they are asked for: a network has hundreds, and they need not lie about"""
 PUBLISHED = "published"
 """stands for the weights of a network's official home"""
 
@@ -31,15 +29,25 @@ def names() -> list[str]:
     return list(entries())
 
 
-def show(name: str | None = None) -> Any:
+def show(name: str | None = None, *, cache: StrPath | None = None) -> Any:
     """Return what the catalogue says of one network, or of all.
+
+    Args:
+        cache: folder for published weights, instead of the platform's.
+
+    Returns:
+        Of one network also ``cached``: the records of its weights that were pulled, each with its ``variant``.
 
     Raises:
         UsageError: there is no such network.
     """
+    from netferry.zoo.cache import Cache
     from netferry.zoo.catalogue import entries, entry
 
-    return [e.as_dict() for e in entries().values()] if name is None else entry(name).as_dict()
+    if name is None:
+        return [e.as_dict() for e in entries().values()]
+    found, here = entry(name), Cache(cache)
+    return found.as_dict() | {"cached": [known for each in found.variants if (known := here.find(each))]}
 
 
 def load(
@@ -48,6 +56,7 @@ def load(
     weights: StrPath | None = None,
     *,
     seed: int = 0,
+    variant: str | None = None,
     cache: StrPath | None = None,
     mirrors: Sequence[str] = (),
     front_end: bool = False,
@@ -62,6 +71,8 @@ def load(
         weights: None for seeded values, ``"published"`` for those of the network's official home (pulled into the cache
             where they are not there yet), or a file of the network's format.
         seed: of the seeded values, and of the new head's.
+        variant: which of the network's publications (``show(name)["variants"]``). By default for seeded values the
+            first, for a file the one of its format, for published weights the first that can be had.
         cache: folder for published weights, instead of the platform's.
         mirrors: other places for them, see :func:`pull`.
         front_end: let a sound network read a waveform: what makes its log-mel patches becomes part of the graph.
@@ -74,14 +85,16 @@ def load(
     """
     from netferry.zoo.catalogue import entry
 
-    found = entry(name)
+    found = entry(name, variant)
     if weights is None:
-        model = _seeded(found, seed)
+        model = seeded_model(found, seed)
+    elif str(weights) == PUBLISHED:
+        had = pull(name, variant=variant, cache=cache, mirrors=mirrors, check=False)
+        found = entry(name, had["variant"])
+        model = with_weights(found, Path(had["file"]))
     else:
-        path = Path(weights)
-        if str(weights) == PUBLISHED:
-            path = Path(pull(name, cache=cache, mirrors=mirrors, check=False)["file"])
-        model = _with_weights(found, path)
+        found = found if variant is not None else variant_of(found, Path(weights))
+        model = with_weights(found, Path(weights))
     if num_classes is not None:
         model = model.with_head(num_classes, seed=seed)
     _finish(model, found, front_end, postprocess)
@@ -111,6 +124,7 @@ def build(
     *,
     seed: int = 0,
     weights: StrPath | None = None,
+    variant: str | None = None,
     num_classes: int | Sequence[str] | None = None,
     front_end: bool = False,
     postprocess: StrPath | None = None,
@@ -123,7 +137,7 @@ def build(
         target: the file to write.
         seed: the same seed gives the same file.
         weights: a file of the network's own format (what ``pull`` would fetch), instead of seeded values.
-        num_classes, front_end, postprocess: see :func:`load`.
+        variant, num_classes, front_end, postprocess: see :func:`load`.
         check, opset: see :func:`netferry.api.save`.
 
     Returns:
@@ -131,7 +145,7 @@ def build(
     """
     if weights is not None and str(weights) == PUBLISHED:
         raise UsageError("build works offline", hint=f"netferry zoo pull {name} -o {target} fetches published weights")
-    model = load(name, num_classes, weights, seed=seed, front_end=front_end, postprocess=postprocess)
+    model = load(name, num_classes, weights, seed=seed, variant=variant, front_end=front_end, postprocess=postprocess)
     made = {"seed": seed} if weights is None else {"weights": str(weights)}
     return {"network": show(name), **made, **save(model, target, check=check, opset=opset)}
 
@@ -139,6 +153,7 @@ def build(
 def pull(
     name: str,
     *,
+    variant: str | None = None,
     cache: StrPath | None = None,
     mirrors: Sequence[str] = (),
     file: StrPath | None = None,
@@ -146,137 +161,69 @@ def pull(
     front_end: bool = False,
     postprocess: StrPath | None = None,
     check: bool = True,
+    refresh: bool = False,
     progress: Any = None,
 ) -> dict[str, Any]:
     """Bring the published weights of a network into the cache, and check that they are its weights.
 
     Args:
+        variant: which of the network's publications; by default one that is in the cache, else the first that can be
+            had (for a ``file`` the one of its format).
         cache: folder, instead of the platform's (``NETFERRY_CACHE`` names another one too).
         mirrors: addresses that serve the same file, tried before the official one; one that ends in ``/`` is a folder.
         file: weights fetched by hand, taken instead of a download.
         output: write the network with them as ONNX here; with ``front_end`` and ``postprocess`` as in :func:`load`.
         check: read the network with its weights before they count as pulled.
+        refresh: fetch again what is in the cache. Without it, weights of which nobody publishes a checksum are refused
+            where they are others than those that came first.
         progress: called with (bytes so far, bytes in all or None).
 
     Returns:
-        ``file`` in the cache, ``bytes``, ``sha256``, where it came from, whether a published checksum was checked, and
-        what was written.
+        ``file`` in the cache, ``variant`` (of ``variants``), ``bytes``, ``sha256``, ``source`` (where it came from),
+        ``checked_by`` and ``checksum`` (what vouched for it), ``passed_over`` (why earlier variants could not be had),
+        and what was ``written``.
 
     Raises:
         DownloadFailed: no address gave a whole and right file.
         NetferryError: the file is not the network's weights.
     """
-    from netferry.zoo.cache import Cache
     from netferry.zoo.catalogue import entry
 
-    found = entry(name)
-    reads = _checker(found) if check else None
-    result = Cache(cache).bring(found, mirrors=mirrors, file=file, check=reads, progress=progress)
+    result = _brought(
+        name, variant, cache, {"mirrors": mirrors, "file": file, "progress": progress, "refresh": refresh}, check
+    )
     if output is not None:
-        model = _with_weights(found, Path(result["file"]))
+        found = entry(name, result["variant"])
+        model = with_weights(found, Path(result["file"]))
         _finish(model, found, front_end, postprocess)
         result["written"] = save(model, output)
     return result
 
 
-def _seeded(entry: Entry, seed: int) -> Model:
-    from netferry.schemas.scaling import scale_fillers
-    from netferry.zoo.definition import definition_file
+def _brought(
+    name: str, variant: str | None, folder: StrPath | None, options: dict[str, Any], check: bool
+) -> dict[str, Any]:
+    """The record of a network's weights in the cache: of the first of its publications that can be had."""
+    from netferry.zoo.cache import Cache
+    from netferry.zoo.catalogue import entry
 
-    with definition_file(entry.name) as path:
-        model = load_file(path)
-    if entry.format == "onnx":
-        _take_parameters(model)
-    _complete(model, entry, None)
-    scale_fillers(model)
-    model.initialise(seed, keep=_KEEP)
-    return model
-
-
-def _with_weights(entry: Entry, weights: Path) -> Model:
-    """The network with weights of a file: its definition's, or for ONNX the file's own graph."""
-    from netferry.converters.checkpoint import as_keras_weights, is_checkpoint, read_checkpoint
-    from netferry.converters.options import Limits
-    from netferry.schemas.publish import temporary_folder
-    from netferry.zoo.definition import definition_file
-
-    if entry.format == "onnx":
-        model = load_file(weights)
-    elif entry.format == "keras" and is_checkpoint(weights):
-        with temporary_folder() as folder:
-            as_keras_weights(read_checkpoint(weights, Limits()), folder / "weights.h5")
-            model = _with_weights(entry, folder / "weights.h5")
-            _hold(model)
-    else:
-        with definition_file(entry.name) as path:
-            model = load_file(path, weights)
-            if model.uninitialised:
-                raise CheckFailed(f"the weights lack {len(model.uninitialised)} of {entry.name}'s", file=weights)
-    _complete(model, entry, weights)
-    return model
-
-
-def _hold(model: Model) -> None:
-    """Take the values into memory: the file that they lie in goes away."""
-    import numpy as np
-
-    from netferry.schemas.ir import ir
-    from netferry.schemas.tensors import array_of
-
-    for name, value in model.graph.initializers.items():
-        array = array_of(value)
-        if array is not None:
-            value.const_value = ir.Tensor(np.array(array), name=name)
-
-
-def _complete(model: Model, entry: Entry, weights: Path | None) -> None:
-    """Name, origin, class names and preprocessing of the catalogue; the definition's temporary file is gone by then."""
-    from dataclasses import replace
-
-    from netferry.schemas.preprocessing import Preprocessing
-    from netferry.zoo.catalogue import class_names
-
-    model.graph.name = entry.name
-    files = () if weights is None else (str(weights.resolve()),)
-    model.source = replace(model.source, files=files, details={**model.source.details, "zoo": entry.name})
-    if entry.labels is not None:
-        model.labels = {model.outputs[-1].name: list(class_names(entry.labels))}
-    if entry.preprocessing is not None:
-        size = list(entry.input[:2])
-        model.preprocessing = {model.inputs[0].name: Preprocessing.from_dict({"size": size, **entry.preprocessing})}
-
-
-def _take_parameters(model: Model) -> None:
-    """Turn the inputs behind the first into parameters without values: the form of the zoo's ONNX text."""
-    from netferry.schemas.layers import ROLE, role_by_use, static_shape
-    from netferry.schemas.tensors import uninitialised_tensor
-
-    for value in list(model.graph.inputs)[1:]:
-        model.graph.inputs.remove(value)
-        tensor = uninitialised_tensor(static_shape(value))
-        tensor.name = value.name
-        value.const_value = tensor
-        model.graph.register_initializer(value)
-        value.metadata_props[ROLE] = role_by_use(value).value
-        if len(static_shape(value)) == 1:
-            tensor = uninitialised_tensor(static_shape(value), filler={"type": "constant", "value": _beginning(value)})
-            tensor.name = value.name
-            value.const_value = tensor
-
-
-def _beginning(value: Any) -> float:
-    """What a vector begins with: 1 for scales and running variances, 0 for biases and running means."""
-    slots = {(use.node.op_type, use.idx) for use in value.uses()}
-    return 1.0 if slots & {("BatchNormalization", 1), ("BatchNormalization", 4)} else 0.0
-
-
-def _checker(entry: Entry) -> Any:
-    """What the cache calls with a candidate file: reads the network with it."""
-
-    def check(path: Path) -> None:
-        model = _with_weights(entry, path)
-        parameters = sum(v.const_value.size for v in model.parameters().values() if v.const_value is not None)
-        if entry.format == "onnx" and not 0.8 < parameters / entry.parameters < 1.25:
-            raise CheckFailed(f"has {parameters} parameters, {entry.name} has {entry.parameters}", file=path)
-
-    return check
+    found, here = entry(name, variant), Cache(folder)
+    wanted = (found,) if variant is not None else found.variants
+    if options["file"] is not None:
+        wanted = wanted if variant is not None else (variant_of(found, Path(options["file"])),)
+    elif not options["refresh"]:
+        wanted = sorted(wanted, key=lambda each: here.find(each) is None)  # what is here already comes first
+    failed: list[str] = []
+    for number, each in enumerate(wanted, 1):
+        try:
+            result = here.bring(each, check=checker(each) if check else None, **options)
+        except DownloadFailed as error:
+            if len(wanted) == 1:
+                raise
+            failed.append(f"{each.variant}: {error.reason}")
+            if number == len(wanted):
+                raise DownloadFailed("\n".join(failed), hint=error.hint) from None
+        else:
+            known = {"variants": [v.variant for v in found.variants]} | ({"passed_over": failed} if failed else {})
+            return result | known
+    raise AssertionError("a network has a publication")

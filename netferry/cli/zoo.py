@@ -13,6 +13,10 @@ from netferry.cli.options import Json, Postprocess
 zoo = typer.Typer(help="Networks by name: list, show, build with seeded weights, pull the published ones.")
 app.add_typer(zoo, name="zoo", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="See netferry zoo list.")]
+Variant = Annotated[
+    str | None, typer.Option("--variant", help="Which publication of the network, where there are several: zoo show.")
+]
+CacheFolder = Annotated[Path | None, typer.Option("--cache", help="Folder, instead of the platform's.")]
 FrontEnd = Annotated[
     bool,
     typer.Option("--front-end/--no-front-end", help="vggish, yamnet: read a waveform, not log-mel patches of one."),
@@ -28,11 +32,11 @@ def list_(as_json: Json = False) -> None:
 
 
 @zoo.command("show")
-def show_(name: Name, as_json: Json = False) -> None:
-    """Show what is known of a network. Example: netferry zoo show resnet50"""
+def show_(name: Name, cache: CacheFolder = None, as_json: Json = False) -> None:
+    """Show what is known of a network, and what was pulled of it. Example: netferry zoo show resnet50"""
     from netferry import api
 
-    show(api.zoo.show(name), as_json, "zoo.shown")
+    show(api.zoo.show(name, cache=cache), as_json, "zoo.shown")
 
 
 @zoo.command()
@@ -43,6 +47,7 @@ def build(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="A file of the network's own format, instead of seeded values.")
     ] = None,
+    variant: Variant = None,
     num_classes: Annotated[int | None, typer.Option(help="Another head, of so many classes.", min=1)] = None,
     front_end: FrontEnd = False,
     postprocess: Postprocess = None,
@@ -58,7 +63,7 @@ def build(
 
     target = output or Path(f"{name}.onnx")
     result = api.zoo.build(
-        name, target, seed=seed, weights=weights, num_classes=num_classes, front_end=front_end,
+        name, target, seed=seed, weights=weights, variant=variant, num_classes=num_classes, front_end=front_end,
         postprocess=postprocess, check=check, opset=opset,
     )  # fmt: skip
     show(result, as_json, "zoo.built")
@@ -72,10 +77,14 @@ def pull(
         list[str] | None, typer.Option("--mirror", help="Address of the same file (or of its folder, ending in /).")
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="Weights fetched by hand, instead of a download.")] = None,
+    variant: Variant = None,
     front_end: FrontEnd = False,
     postprocess: Postprocess = None,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Folder, instead of the platform's.")] = None,
+    cache: CacheFolder = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Read the network with its weights first.")] = True,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Fetch again, and take another file than that of the first time.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring a network's published weights into the cache. Example: netferry zoo pull squeezenet -o squeezenet.onnx"""
@@ -83,8 +92,8 @@ def pull(
 
     with _bar(name) as progress:
         result = api.zoo.pull(
-            name, cache=cache, mirrors=tuple(mirror or ()), file=file, output=output, front_end=front_end,
-            postprocess=postprocess, check=check, progress=progress,
+            name, variant=variant, cache=cache, mirrors=tuple(mirror or ()), file=file, output=output,
+            front_end=front_end, postprocess=postprocess, check=check, refresh=refresh, progress=progress,
         )  # fmt: skip
     show(result, as_json, "zoo.pulled")
 
@@ -134,8 +143,22 @@ def shown(row: dict[str, Any]) -> None:
     """Print one network's row, a line per fact."""
     from netferry.cli.tables import listed as table
 
-    facts = [{"fact": key, "value": value} for key, value in row.items() if value not in (None, "")]
-    table(facts, "fact", "value")
+    facts = {key: value for key, value in row.items() if key not in ("variants", "cached")}
+    facts = {k: v for k, v in facts.items() if not k.startswith("published_") or v != row[k.removeprefix("published_")]}
+    for other in row["variants"][1:]:
+        differs = {k: v for k, v in other.items() if k in facts and k != "variant" and v != row[k]}
+        facts |= {f"{other['variant']}: {key}": value for key, value in differs.items()}
+    for known in row["cached"]:
+        facts[f"pulled ({known['variant']})"] = f"{known['file']}, checked by {known['checked_by']}"
+    rows = [{"fact": key, "value": _said(value)} for key, value in facts.items() if value not in (None, "", [])]
+    table(rows, "fact", "value")
+
+
+def _said(value: Any) -> Any:
+    """A value for people: lists and recipes without brackets."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {_said(each)}" for key, each in value.items())
+    return ", ".join(str(each) for each in value) if isinstance(value, list) else value
 
 
 def built(result: dict[str, Any]) -> None:
@@ -158,5 +181,9 @@ def pulled(result: dict[str, Any]) -> None:
     where = "was in the cache" if result["from_cache"] else f"from {result['source']}"
     OUT.print(f"[bold]{plain(result['file'])}[/bold]  {result['bytes'] / 1e6:.1f} MB  {plain(where)}")
     OUT.print(f"sha256 {result['sha256']}  checked by {plain(result['checked_by'])}")
+    for reason in result.get("passed_over", ()):
+        OUT.print(f"[dim]could not be had as {plain(reason)}[/dim]")
+    if result["variant"] != result["variants"][0]:
+        OUT.print(f"the network as published in {result['variant']}, not {result['variants'][0]}")
     if "written" in result:
         built(result["written"])

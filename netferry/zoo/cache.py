@@ -1,7 +1,7 @@
 """The cache of published weights: one folder per network, a file appears in it only when it is whole and right.
 
-``<cache>/zoo/<name>/<file>`` with ``<file>.json`` beside it (size, SHA-256, where it came from); ``<file>.part`` is a
-download that goes on next time. A lock file lets several processes pull at once.
+``<cache>/zoo/<name>/<file>`` with ``<file>.json`` beside it (size, SHA-256, where it came from, what vouched for it);
+``<file>.part`` is a download that goes on next time. A lock file lets several processes pull at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from typing import Any
 from netferry.errors import CheckFailed, DownloadFailed, InputError, NetferryError, OutputError
 from netferry.schemas.publish import write_whole
 from netferry.zoo.catalogue import Entry
-from netferry.zoo.download import Progress, Wanted, digest, download
+from netferry.zoo.digests import digest
+from netferry.zoo.download import Got, Progress, Wanted, download
 
 ENVIRONMENT = "NETFERRY_CACHE"
 _SLACK = 64 << 20
@@ -61,8 +61,15 @@ class Cache:
         file: str | os.PathLike[str] | None = None,
         check: Callable[[Path], None] | None = None,
         progress: Progress | None = None,
+        refresh: bool = False,
     ) -> dict[str, Any]:
         """Return what is known of a network's weights in the cache, after bringing them there where they are not.
+
+        Weights without a published checksum must stay what they were when they came first: their SHA-256 is kept, also
+        where the file is gone or damaged, and another file is refused.
+
+        Args:
+            refresh: fetch them anew, and take another file than that of the first time.
 
         Raises:
             DownloadFailed: they cannot be had.
@@ -71,68 +78,97 @@ class Cache:
         """
         from filelock import FileLock
 
-        urls = [_file_address(m, entry) for m in mirrors] + ([entry.url] if entry.url else [])
-        name = _file_name(entry, urls, file)
-        place = self.root / entry.name / name
+        urls = [*(_file_address(m, entry) for m in mirrors), *entry.addresses]
+        place = self._place(entry)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"the cache cannot be written: {error.strerror}", file=place.parent) from None
-        with FileLock(place.with_name(f".{name}.lock")):
-            found = _cached(place) if file is None else None
-            if found is not None:
-                return found | {"name": entry.name, "from_cache": True}
-            part = place.with_name(f"{name}.part")
+        named = {"name": entry.name, "variant": entry.variant}
+        with FileLock(place.with_name(f".{place.name}.lock")):
+            known = _record(place)
+            if file is None and not refresh:
+                found = _intact(place, known, entry)
+                if found is not None:
+                    return found | named | {"from_cache": True}
+            first = None if refresh or entry.checksum is not None or known is None else known["sha256"]
+            part = place.with_name(f"{place.name}.part")
             if file is not None:
-                source, vouched = _copied(Path(file), part, entry, check), "given by hand"
+                got = _copied(Path(file), part, entry, first, check)
+            elif not urls:
+                raise DownloadFailed(f"no address serves the weights of {entry.name}", hint=entry.way_by_hand)
             else:
-                if not urls:
-                    raise DownloadFailed(
-                        f"no address serves the weights of {entry.name}",
-                        hint=entry.way_by_hand,
-                    )
                 most = entry.bytes or entry.parameters * 8 + _SLACK
-                got = download(
-                    urls, part, Wanted(entry.bytes, entry.checksum, most, check), progress=progress, **self.settings
-                )
-                source, vouched = got.url, got.vouched
-            return _settle(part, place, source, vouched) | {"name": entry.name, "from_cache": False}
+                wanted = Wanted(entry.bytes, entry.checksum, most, first, check)
+                got = _fetched(urls, part, wanted, progress, self.settings)
+            return _settle(part, place, got) | named | {"from_cache": False}
+
+    def find(self, entry: Entry) -> dict[str, Any] | None:
+        """Return the record of a network's weights, where the cache has them; the file is not read."""
+        place = self._place(entry)
+        known = _record(place)
+        if known is None or not place.is_file():
+            return None
+        return known | {"file": str(place), "name": entry.name, "variant": entry.variant}
+
+    def _place(self, entry: Entry) -> Path:
+        return self.root / entry.name / entry.file_name
 
 
 def _file_address(mirror: str, entry: Entry) -> str:
     """A mirror that ends in / is a folder that holds the file under its official name."""
-    if mirror.endswith("/") and entry.url:
-        return mirror + entry.url.rsplit("/", 1)[-1]
-    return mirror
+    return mirror + entry.file_name if mirror.endswith("/") else mirror
 
 
-def _file_name(entry: Entry, urls: Sequence[str], file: str | os.PathLike[str] | None) -> str:
-    if file is not None:
-        return Path(file).name
-    address = entry.url or (urls[0] if urls else f"{entry.name}.weights")
-    name = Path(urllib.parse.urlsplit(address).path).name
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in name).lstrip(".") or "weights"
-
-
-def _cached(place: Path) -> dict[str, Any] | None:
-    """The record of a file in the cache, where both are there and the file still is what it was."""
+def _record(place: Path) -> dict[str, Any] | None:
+    """What was noted when a file came into the cache."""
     try:
         record = json.loads(place.with_name(f"{place.name}.json").read_text("utf-8"))
-        if place.stat().st_size == record["bytes"] and digest(place, "sha256") == record["sha256"]:
-            return record | {"file": str(place)}
+        return record if isinstance(record["bytes"], int) and len(record["sha256"]) == 64 else None
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _intact(place: Path, known: dict[str, Any] | None, entry: Entry) -> dict[str, Any] | None:
+    """The record of a file that is there, still is what it was, and is what the catalogue now knows of it."""
+    try:
+        if known is not None and place.stat().st_size == known["bytes"]:
+            published = dict([entry.checksum.split(":")]) if entry.checksum else {}
+            wanted = {"sha256": known["sha256"], **published}
+            if all(digest(place, algorithm) == hexes for algorithm, hexes in wanted.items()):
+                return known | {"file": str(place)}
+    except OSError:
         pass
     place.unlink(missing_ok=True)
     return None
 
 
-def _copied(given: Path, part: Path, entry: Entry, check: Callable[[Path], None] | None) -> str:
+_OTHER = "take the other file with --refresh, where you know why it changed"
+
+
+def _fetched(
+    urls: Sequence[str], part: Path, wanted: Wanted, progress: Progress | None, settings: dict[str, Any]
+) -> Got:
+    try:
+        return download(urls, part, wanted, progress=progress, **settings)
+    except DownloadFailed as error:
+        if wanted.first is not None and "the first download's" in error.reason:
+            raise DownloadFailed(error.reason, hint=_OTHER) from None
+        raise
+
+
+def _copied(given: Path, part: Path, entry: Entry, first: str | None, check: Callable[[Path], None] | None) -> Got:
+    """Bring a file given by hand to ``part``, where it is right."""
     if not given.is_file():
         raise InputError("no such file", file=given)
+    vouched = "given by hand"
     if entry.checksum is not None:
         algorithm, _, hexes = entry.checksum.partition(":")
         if digest(given, algorithm) != hexes:
             raise CheckFailed(f"does not have the published {algorithm} of {entry.name}'s weights", file=given)
+        vouched += f", published {algorithm}"
+    elif first is not None and digest(given, "sha256") != first:
+        raise CheckFailed("is another file than the one that was pulled first", file=given, hint=_OTHER)
     if check is not None:
         try:
             check(given)
@@ -142,16 +178,17 @@ def _copied(given: Path, part: Path, entry: Entry, check: Callable[[Path], None]
         shutil.copyfile(given, part)
     except OSError as error:
         raise OutputError(f"the cache cannot be written: {error.strerror}", file=part) from None
-    return str(given)
+    return Got(str(given), vouched, entry.checksum)
 
 
-def _settle(part: Path, place: Path, source: str, vouched: str) -> dict[str, Any]:
+def _settle(part: Path, place: Path, got: Got) -> dict[str, Any]:
     """Move a right file to its place; the record follows, so that a file without one counts as not there."""
     record = {
         "bytes": part.stat().st_size,
         "sha256": digest(part, "sha256"),
-        "source": source,
-        "checked_by": vouched,
+        "source": got.url,
+        "checked_by": got.vouched,
+        "checksum": got.checksum,
     }
     try:
         os.replace(part, place)

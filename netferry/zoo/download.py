@@ -1,14 +1,12 @@
 """Downloads that resume: one file from one of several addresses into one place, whole and right or not at all.
 
 Every byte count is checked; a file counts as right by its published checksum, else by the digest that the server tells
-(``Repr-Digest``, ``Content-MD5``, ``x-goog-hash``), else by the caller's own check. Proxies: the environment's.
+(``Repr-Digest``, ``Content-MD5``, ``x-goog-hash``), by being what came the first time, and by the caller's own check.
+Proxies: the environment's.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import http.client
 import json
 import os
@@ -24,18 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from netferry.errors import DownloadFailed, NetferryError, OutputError, UsageError, quoted
+from netferry.zoo.digests import Told, digest, told_by
 
 _CHUNK = 1 << 18
-_ALGORITHMS = {"md5": "md5", "sha1": "sha1", "sha256": "sha256", "sha384": "sha384", "sha512": "sha512"}
 Progress = Callable[[int, int | None], None]
 
 
 class _Bad(Exception):
-    """One try did not work; the reason is for people. ``final``: the address need not be tried again."""
+    """One try did not work; the reason is for people. ``final``: the address need not be tried again.
 
-    def __init__(self, reason: str, *, final: bool = False) -> None:
+    ``content``: the digest of a whole file that is wrong; where it comes twice, the file there is the wrong one.
+    """
+
+    def __init__(self, reason: str, *, final: bool = False, content: str | None = None) -> None:
         super().__init__(reason)
-        self.final = final
+        self.final, self.content = final, content
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,24 @@ class Wanted:
         bytes: its size, where known.
         checksum: ``algorithm:hex``, where known.
         most: a larger file is not it.
+        first: the SHA-256 of what came the first time, where no checksum is published.
         check: reads the file and raises where it is not the right one.
     """
 
     bytes: int | None
     checksum: str | None
     most: int
+    first: str | None = None
     check: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
 class Got:
-    """A download that is right: its address and what vouches for it."""
+    """A download that is right: its address, what vouches for it, and the checksum (``algorithm:hex``) that did."""
 
     url: str
     vouched: str
+    checksum: str | None
 
 
 def download(
@@ -91,17 +95,19 @@ def download(
             raise UsageError(f"an address begins with http:// or https://, not {quoted(url)}")
     reasons: list[str] = []
     for url in urls:
+        wrong: str | None = None
         for attempt in range(tries):
             if attempt:
                 time.sleep(min(pause * 2 ** (attempt - 1), 30))
             try:
                 told = _fetch(url, part, wanted, timeout, progress)
-                return Got(url, _vouch(part, wanted, told))
+                return Got(url, *_vouch(part, wanted, told))
             except _Bad as bad:
                 if not reasons or reasons[-1] != f"{url}: {bad}":
                     reasons.append(f"{url}: {bad}")
-                if bad.final:
+                if bad.final or (bad.content is not None and bad.content == wrong):
                     break
+                wrong = bad.content
     shown = "".join(f"\n  {quoted(reason, 300)[1:-1]}" for reason in reasons[-8:])
     raise DownloadFailed(
         f"no address gave the file{shown}",
@@ -109,8 +115,8 @@ def download(
     )
 
 
-def _fetch(url: str, part: Path, wanted: Wanted, timeout: float, progress: Progress | None) -> dict[str, str]:
-    """Bring ``part`` to its full length; returns the digests that the server told, by algorithm."""
+def _fetch(url: str, part: Path, wanted: Wanted, timeout: float, progress: Progress | None) -> Told | None:
+    """Bring ``part`` to its full length; returns the digest that the server told."""
     have, known = _resumable(url, part, wanted)
     request = urllib.request.Request(url, headers={"User-Agent": "netferry", "Accept-Encoding": "identity"})  # noqa: S310
     if have:
@@ -164,8 +170,10 @@ def _resumable(url: str, part: Path, wanted: Wanted) -> tuple[int, dict[str, Any
 
 def _receive(
     response: Any, url: str, part: Path, wanted: Wanted, have: int, known: dict[str, Any], progress: Progress | None
-) -> dict[str, str]:
+) -> Told | None:
     headers = response.headers
+    if (headers.get("Content-Type") or "").lower().startswith("text/html"):
+        raise _Bad("a web page comes in the place of the file", final=True)
     start, total = 0, _number(headers.get("Content-Length"))
     if response.status == 206:
         found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("Content-Range", ""))
@@ -198,7 +206,7 @@ def _receive(
     size = part.stat().st_size
     if full is not None and size != full:
         raise _Bad(f"the connection ended after {size} of {full} bytes")
-    return _digests(headers)
+    return told_by(headers, part_only=response.status == 206)
 
 
 def _copy(response: Any, file: Any, start: int, full: int | None, wanted: Wanted, progress: Progress | None) -> None:
@@ -219,53 +227,39 @@ def _copy(response: Any, file: Any, start: int, full: int | None, wanted: Wanted
             progress(count, full)
 
 
-def _vouch(part: Path, wanted: Wanted, told: dict[str, str]) -> str:
-    """Check the whole file; returns what vouches for it. A wrong one is thrown away."""
-    checks = {}
+def _vouch(part: Path, wanted: Wanted, told: Told | None) -> tuple[str, str | None]:
+    """Check the whole file; returns what vouches for it, and the checksum that does. A wrong one is thrown away."""
+
+    def must_have(whose: str, algorithm: str, hexes: str) -> None:
+        found = digest(part, algorithm)
+        if found != hexes:
+            content = found if algorithm == "sha256" else digest(part, "sha256")
+            _forget(part)
+            raise _Bad(f"the file that arrived does not have {whose} {algorithm}, but {found}", content=content)
+
     if wanted.checksum is not None:
         algorithm, _, hexes = wanted.checksum.partition(":")
-        checks[algorithm] = hexes
-    for algorithm, hexes in checks.items() or told.items():
-        if digest(part, algorithm) != hexes:
-            _forget(part)
-            whose = "published" if checks else "the server's own"
-            raise _Bad(f"the file that arrived does not have its {whose} {algorithm}")
+        must_have("its published", algorithm, hexes)
+        vouched, checksum = f"published {algorithm}", wanted.checksum
+    elif told is not None:
+        must_have("the server's own", told.algorithm, told.hexes)
+        vouched, checksum = f"the server's {told.algorithm} ({told.header})", f"{told.algorithm}:{told.hexes}"
+    else:
+        vouched, checksum = "reading it" if wanted.check is not None else "its length", None
+    if wanted.first is not None and wanted.checksum is None:
+        must_have("the first download's", "sha256", wanted.first)
+        if checksum is None:
+            vouched, checksum = "the first download's sha256", f"sha256:{wanted.first}"
     if wanted.check is not None:
         try:
             wanted.check(part)
         except NetferryError as error:
+            content = digest(part, "sha256")
             _forget(part)
-            sure = bool(checks or told)  # it arrived as it is there
-            raise _Bad(f"the file that arrived is not the right one: {error.reason}", final=sure) from None
-    if checks:
-        return f"published {next(iter(checks))}"
-    return f"the server's {next(iter(told))}" if told else "reading it" if wanted.check is not None else "its length"
-
-
-def digest(path: Path, algorithm: str) -> str:
-    """Return the hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, _ALGORITHMS[algorithm]).hexdigest()
-
-
-def _digests(headers: Any) -> dict[str, str]:
-    """The strongest digest that the server tells of the whole file."""
-    found: dict[str, str] = {}
-    for name in ("Repr-Digest", "Digest"):
-        text = headers.get(name) or ""
-        for algorithm, value in re.findall(r"(sha-512|sha-256|md5)=:?([A-Za-z0-9+/=]+):?", text, re.IGNORECASE):
-            found[algorithm.lower().replace("-", "")] = value
-    for value in re.findall(r"\bmd5=([A-Za-z0-9+/=]+)", headers.get("x-goog-hash") or ""):
-        found.setdefault("md5", value)
-    if headers.get("Content-MD5"):
-        found.setdefault("md5", headers["Content-MD5"].strip())
-    for algorithm in ("sha512", "sha256", "md5"):
-        if algorithm in found:
-            with suppress(binascii.Error, ValueError):
-                raw = base64.b64decode(found[algorithm], validate=True)
-                if len(raw) == hashlib.new(algorithm, usedforsecurity=False).digest_size:
-                    return {algorithm: raw.hex()}
-    return {}
+            sure = checksum is not None  # it arrived as it is there
+            reason = f"the file that arrived is not the right one: {error.reason}"
+            raise _Bad(reason, final=sure, content=content) from None
+    return vouched, checksum
 
 
 def _number(text: str | None) -> int | None:

@@ -22,6 +22,8 @@ class Flaky:
         self.content, self.plan, self.after = content, list[str](), "none"
         self.etag: str | None = '"v1"'
         self.digest = False
+        self.headers: list[tuple[str, str]] = []
+        """further headers of every answer with the file"""
         self.requests: list[dict[str, Any]] = []
         self.random = random.Random(0)
         self.url = ""
@@ -82,6 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
         if f.digest:
             value = base64.b64encode(hashlib.sha256(f.content).digest()).decode()
             self.send_header("Repr-Digest", f"sha-256=:{value}:")
+        for header, value in f.headers:
+            self.send_header(header, value)
         self.end_headers()
         if fault == "cut":
             sent = sent[: f.random.randrange(len(sent))]

@@ -16,7 +16,7 @@ import netferry
 from netferry.schemas.layers import Role
 from netferry.schemas.model import Model
 from netferry.schemas.tensors import array_of
-from netferry.zoo.catalogue import class_names, entries, entry
+from netferry.zoo.catalogue import Entry, class_names, entries, entry
 from tests.converters.keras.conftest import keras_of as _keras_of
 from tests.converters.keras.oracle import Keras
 
@@ -27,13 +27,15 @@ APPLICATIONS = {
     "densenet201": "DenseNet201",
     "mobilenetv2": "MobileNetV2",
     "resnet50": "ResNet50",
+    "resnet101-keras": "ResNet101",
     "xception": "Xception",
     "inceptionresnetv2": "InceptionResNetV2",
     "nasnetmobile": "NASNetMobile",
     "nasnetlarge": "NASNetLarge",
     "efficientnetb0": "EfficientNetB0",
 }
-ALL = [pytest.param(name, id=name, marks=() if name in QUICK else pytest.mark.slow) for name in entries()]
+PUBLISHED = [each for row in entries().values() for each in row.variants]
+ALL = [pytest.param(e, id=e.definition, marks=() if e.definition in QUICK else pytest.mark.slow) for e in PUBLISHED]
 
 
 def batch(model: Model, count: int) -> np.ndarray:
@@ -65,10 +67,10 @@ def close(got: np.ndarray, want: np.ndarray, tolerance: float = 1e-4) -> None:
     assert np.abs(got - want).max() <= min(tolerance * max(1.0, largest), 10 * tolerance * largest)
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_network(name: str, tmp_path: Path, keras_of: Callable[[int], Keras]) -> None:
-    row, path = entry(name), tmp_path / "net.onnx"
-    model = netferry.zoo.load(name, seed=3)
+@pytest.mark.parametrize("row", ALL)
+def test_network(row: Entry, tmp_path: Path, keras_of: Callable[[int], Keras]) -> None:
+    name, path = row.definition, tmp_path / "net.onnx"
+    model = netferry.zoo.load(row.name, seed=3, variant=row.variant)
     done = netferry.save(model, path, check="run")  # full check, strict shapes, batches of 1 and 3
     assert [c["outcome"] for c in done["checks"]] == ["passed", "passed"]
     totals = netferry.inspect(model)["totals"]
@@ -84,7 +86,7 @@ def test_network(name: str, tmp_path: Path, keras_of: Callable[[int], Keras]) ->
     assert np.isfinite(scores).all()
     assert np.abs(scores[0] - scores[1]).max() > 1e-3 * np.abs(scores).max()  # the input matters
     if name in APPLICATIONS:
-        agrees_with_keras(name, tmp_path, keras_of)
+        agrees_with_keras(row, tmp_path, keras_of)
     else:
         torch = pytest.importorskip("torch")
         from tests.zoo.torch_nets import NETS
@@ -94,16 +96,17 @@ def test_network(name: str, tmp_path: Path, keras_of: Callable[[int], Keras]) ->
     retrains(model, name, tmp_path)
 
 
-def agrees_with_keras(name: str, folder: Path, keras_of: Callable[[int], Keras]) -> None:
+def agrees_with_keras(row: Entry, folder: Path, keras_of: Callable[[int], Keras]) -> None:
     """keras.applications with values of its own, saved as weights alone, read back by our definition."""
-    height, width, channels = entry(name).input
+    height, width, channels = row.input
+    name = row.definition
     model = f"keras.applications.{APPLICATIONS[name]}(weights=None, classifier_activation=None)"
     facts = keras_of(3).make(
         model=model, shapes=[(height, width, channels)], dtypes=["float32"], seed=3, length=96, folder=str(folder),
         scale=255.0 if "efficientnet" in name else 1.0, low=0, high=8, zeros=False, calibrate=True, kinds=["json"],
     )  # fmt: skip
     case = dict(np.load(folder / "case.npz"))
-    ours = netferry.zoo.load(name, weights=folder / "model.weights.h5")
+    ours = netferry.zoo.load(row.name, weights=folder / "model.weights.h5")  # the file tells the variant
     graph = ours.graph
     softmax = graph.outputs[0].producer()
     assert softmax is not None
@@ -180,6 +183,7 @@ COUNTED = {
     "squeezenet": (1_235_496, 18), "googlenet": (6_998_552, 22), "googlenet-places365": (6_347_677, 22),
     "inceptionv3": (23_851_784, 48), "densenet201": (20_242_984, 201), "mobilenetv2": (3_538_984, 53),
     "resnet18": (11_689_512, 18), "resnet50": (25_636_712, 50), "resnet101": (44_549_160, 101),
+    "resnet101-keras": (44_707_176, 101),
     "xception": (22_910_480, 71), "inceptionresnetv2": (55_873_736, 176), "shufflenet": (1_395_312, 50),
     "nasnetmobile": (5_326_716, 98), "nasnetlarge": (88_949_818, 128), "darknet19": (20_842_376, 19),
     "darknet53": (41_609_928, 53), "efficientnetb0": (5_330_571 - 1, 82), "alexnet": (60_965_224, 8),
@@ -187,12 +191,12 @@ COUNTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", COUNTED)
-def test_inspect_gives_the_published_counts(name: str) -> None:
-    totals = netferry.inspect(netferry.zoo.load(name))["totals"]
-    keras = entry(name).format == "keras"
-    assert (totals["learnables"] + (totals["state"] if keras else 0), totals["depth"]) == COUNTED[name]
-    assert set(COUNTED) == set(entries())
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.definition)
+def test_inspect_gives_the_published_counts(row: Entry) -> None:
+    totals = netferry.inspect(netferry.zoo.load(row.name, variant=row.variant))["totals"]
+    counted = totals["learnables"] + (totals["state"] if row.format == "keras" else 0)
+    assert (counted, totals["depth"]) == COUNTED[row.definition]
+    assert set(COUNTED) == {each.definition for each in PUBLISHED}
 
 
 def test_squeezenet_is_counted_as_published() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import random
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ from netferry.schemas.ir import ir
 from netferry.zoo.cache import Cache, cache_folder
 from netferry.zoo.catalogue import Entry, entry
 from tests.converters.darknet.running import packed
-from tests.zoo.flaky import FAULTS, serving
+from tests.zoo.flaky import FAULTS, Flaky, serving
 
 FLOAT = ir.DataType.FLOAT
 CONTENT = random.Random(1).randbytes(300_000)
@@ -118,8 +120,124 @@ def test_what_is_cached_is_not_fetched_again_and_rot_is_noticed(tmp_path: Path) 
         good(tmp_path)
 
 
+def md5(content: bytes) -> str:
+    """As servers tell it."""
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+
+
+CRC = ("x-goog-hash", "crc32c=n03x6A==")
+STORED = ("x-goog-stored-content-encoding", "gzip")
+
+
+@pytest.mark.parametrize(
+    ("headers", "checked_by"),
+    [
+        pytest.param([CRC, ("x-goog-hash", f"md5={md5(CONTENT)}")], "the server's md5 (x-goog-hash)", id="two-headers"),
+        pytest.param(
+            [("x-goog-hash", f"{CRC[1]},md5={md5(CONTENT)}")], "the server's md5 (x-goog-hash)", id="one-header"
+        ),
+        pytest.param([CRC, ("x-goog-component-count", "3")], "its length", id="made-of-several-objects"),
+        pytest.param([], "its length", id="none"),
+        pytest.param([STORED, ("x-goog-hash", f"md5={md5(b'packed')}")], "its length", id="decompressed-on-the-way"),
+        pytest.param([("x-goog-hash", "md5=!!")], "its length", id="no-base64"),
+        pytest.param([("Content-MD5", md5(CONTENT))], "the server's md5 (Content-MD5)", id="content-md5"),
+    ],
+)
+def test_the_servers_digest_stands_in_for_a_published_one(
+    tmp_path: Path, headers: list[tuple[str, str]], checked_by: str
+) -> None:
+    with serving(CONTENT) as server:
+        server.headers = headers
+        found = cache(tmp_path).bring(made(server.url, checksum=None))
+    assert found["checked_by"] == checked_by
+    record = json.loads((tmp_path / "zoo" / "squeezenet" / "weights.bin.json").read_text())
+    assert record["checked_by"] == checked_by
+    assert record["sha256"] == SHA
+    told = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest() if "md5" in checked_by else None
+    assert record["checksum"] == (told and f"md5:{told}")
+
+
+def test_a_file_without_the_servers_digest_never_counts(tmp_path: Path) -> None:
+    with serving(CONTENT) as server:
+        server.headers = [CRC, ("x-goog-hash", f"md5={md5(b'another')}")]
+        with pytest.raises(DownloadFailed, match="the server's own md5"):
+            cache(tmp_path).bring(made(server.url, checksum=None))
+        assert len(server.requests) == 2  # twice the same: it is what lies there
+        server.plan = ["flip"]
+        server.headers = [("x-goog-hash", f"md5={md5(CONTENT)}")]
+        assert cache(tmp_path).bring(made(server.url, checksum=None))["sha256"] == SHA
+        assert [r["fault"] for r in server.requests[2:]] == ["flip", "none"]
+        good(tmp_path)
+
+
+def test_content_md5_of_a_part_is_not_that_of_the_file(tmp_path: Path) -> None:
+    """It is the digest of what comes (RFC 1864), x-goog-hash that of the object."""
+    with serving(CONTENT) as server:
+        server.plan, server.headers = ["cut"], [("Content-MD5", md5(b"the rest"))]
+        found = cache(tmp_path).bring(made(server.url, checksum=None))
+        assert server.requests[-1]["range"] is not None
+    assert found["checked_by"] == "its length"
+
+
+def test_without_a_published_checksum_the_first_file_counts(tmp_path: Path) -> None:
+    other = b"!" + CONTENT[1:]
+    with serving(CONTENT) as server:
+        row = made(server.url, checksum=None)
+        file = Path(cache(tmp_path).bring(row)["file"])
+        server.content, server.etag = other, '"v2"'
+        assert cache(tmp_path).bring(row)["from_cache"]  # nobody asked
+        file.unlink()
+        with pytest.raises(DownloadFailed, match="first download's sha256") as caught:
+            cache(tmp_path).bring(row)
+        assert "--refresh" in str(caught.value.hint)
+        assert not file.exists()
+        server.content, server.etag = CONTENT, '"v1"'
+        assert cache(tmp_path).bring(row)["checked_by"] == "the first download's sha256"
+        server.content, server.etag = other, '"v2"'
+        found = cache(tmp_path).bring(row, refresh=True)
+        assert found["sha256"] == hashlib.sha256(other).hexdigest()
+        by_hand = tmp_path / "by_hand.bin"
+        by_hand.write_bytes(CONTENT)
+        with pytest.raises(CheckFailed, match="pulled first") as by_hand_caught:
+            cache(tmp_path).bring(row, file=by_hand)
+        assert "--refresh" in str(by_hand_caught.value.hint)
+        assert cache(tmp_path).bring(row, file=by_hand, refresh=True)["checked_by"] == "given by hand"
+        assert file.read_bytes() == CONTENT  # under its official name
+        assert cache(tmp_path).bring(row)["from_cache"]
+
+
+def test_a_refresh_that_fails_leaves_what_is_there(tmp_path: Path) -> None:
+    with serving(CONTENT) as server:
+        row = made(server.url, checksum=None)
+        cache(tmp_path).bring(row)
+        server.after = "500"
+        with pytest.raises(DownloadFailed):
+            cache(tmp_path, tries=2).bring(row, refresh=True)
+        assert cache(tmp_path).bring(row)["from_cache"]
+        good(tmp_path)
+
+
+def test_what_was_pulled_before_a_checksum_was_published_must_have_it(tmp_path: Path) -> None:
+    with serving(b"!" + CONTENT[1:]) as server:
+        cache(tmp_path).bring(made(server.url, checksum=None))
+        server.content = CONTENT
+        assert cache(tmp_path).bring(made(server.url))["checked_by"] == "published sha256"
+        good(tmp_path)
+
+
+def test_a_web_page_is_no_weights(tmp_path: Path) -> None:
+    """What servers give in the place of a file that has gone: their front page, with status 200."""
+    with serving(b"<!DOCTYPE html>" + CONTENT) as gone, serving(CONTENT) as server:
+        gone.headers = [("Content-Type", "text/html; charset=utf-8")]
+        row = made(gone.url, checksum=None, bytes=None, also=(server.url,))
+        assert cache(tmp_path).bring(row)["source"] == server.url
+        assert len(gone.requests) == 1
+        with pytest.raises(DownloadFailed, match="a web page"):
+            cache(tmp_path).bring(made(gone.url), refresh=True)
+
+
 def test_mirrors_come_first_and_a_bad_one_does_no_harm(tmp_path: Path) -> None:
-    with serving(CONTENT[::-1]) as wrong, serving(CONTENT) as right:
+    with serving(b"!" + CONTENT[1:]) as wrong, serving(CONTENT) as right:
         found = cache(tmp_path, tries=2).bring(made(right.url), mirrors=[wrong.url.rsplit("/", 1)[0] + "/"])
         assert found["source"] == right.url
         assert [r["path"] for r in wrong.requests] == ["/weights.bin"] * 2
@@ -215,6 +333,42 @@ def test_pull_darknet_weights_read_and_written(tmp_path: Path) -> None:
     assert len(again.parameters()) == len(model.parameters())
 
 
+def variants(first: Flaky, second: Flaky) -> Entry:
+    """A network with two publications: one that ends in ``weights.bin``, one in ``other.bin``."""
+    row = made(first.url, variant="caffe")
+    place = second.url.rsplit("/", 1)[0]
+    other = replace(row, url=f"{place}/other.bin", checksum=None, bytes=None, variant="keras", format="keras")
+    return replace(row, others={"keras": other})
+
+
+def test_the_next_variant_is_taken_where_the_first_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(CONTENT) as first, serving(CONTENT[:999]) as second:
+        row = variants(first, second)
+        monkeypatch.setattr("netferry.zoo.catalogue.entries", lambda: {"squeezenet": row})
+        pull = netferry.zoo.pull
+        first.after = "404"
+        found = pull("squeezenet", cache=tmp_path, check=False)
+        assert (found["variant"], found["bytes"], found["checked_by"]) == ("keras", 999, "its length")
+        assert "404" in found["passed_over"][0]
+        assert found["variants"] == ["caffe", "keras"]
+        asked = len(first.requests)
+        again = pull("squeezenet", cache=tmp_path, check=False)  # what is here comes first
+        assert (again["variant"], again["from_cache"], len(first.requests)) == ("keras", True, asked)
+        with pytest.raises(DownloadFailed, match="404"):
+            pull("squeezenet", cache=tmp_path, check=False, variant="caffe")
+        shown = netferry.zoo.show("squeezenet", cache=tmp_path)
+        assert [(k["variant"], Path(k["file"]).name) for k in shown["cached"]] == [("keras", "other.bin")]
+        first.after, second.after = "none", "404"
+        assert pull("squeezenet", cache=tmp_path, check=False, refresh=True)["variant"] == "caffe"
+        first.after = "404"
+        with pytest.raises(DownloadFailed, match=r"(?s)caffe: .*404.*keras: .*404"):
+            pull("squeezenet", cache=tmp_path / "empty", check=False)
+    with pytest.raises(UsageError, match="variant"):
+        netferry.zoo.pull("squeezenet", cache=tmp_path, variant="torch")
+
+
 def test_weights_of_another_network_never_count(tmp_path: Path) -> None:
     with serving(darknet19_weights(0.01)[:-400]) as server, pytest.raises(DownloadFailed, match=r"need|left over"):
         netferry.zoo.pull("darknet19", cache=tmp_path, mirrors=[server.url, server.url])
@@ -231,6 +385,16 @@ def test_a_file_by_hand(tmp_path: Path) -> None:
     assert netferry.zoo.pull("darknet19", cache=tmp_path / "c", file=right)["checked_by"] == "given by hand"
     with pytest.raises(CheckFailed, match="sha256"):
         netferry.zoo.pull("squeezenet", cache=tmp_path / "c", file=right)
-    with pytest.raises(DownloadFailed, match="resnet101") as caught:
-        netferry.zoo.pull("resnet101", cache=tmp_path / "c")
-    assert "KaimingHe" in str(caught.value.hint)
+    again = netferry.zoo.pull("darknet19", cache=tmp_path / "c")  # found without --file, too
+    assert (again["from_cache"], again["source"]) == (True, str(right))
+
+
+def test_a_file_by_hand_tells_the_variant_by_its_format(tmp_path: Path) -> None:
+    """Each is held against the checksum that is published of its own kind."""
+    caffe, keras = tmp_path / "r.caffemodel", tmp_path / "r.h5"
+    caffe.write_bytes(b"\x0a\x08ResNet-1")
+    with h5py.File(keras, "w") as file:
+        file.attrs["layer_names"] = [b"conv1_conv"]
+    for given, algorithm in ((caffe, "sha256"), (keras, "md5")):
+        with pytest.raises(CheckFailed, match=f"published {algorithm}"):
+            netferry.zoo.pull("resnet101", cache=tmp_path / "c", file=given)
