@@ -24,7 +24,6 @@ import h5py
 from h5py import h5d, h5g, h5l, h5o  # pyright: ignore[reportAttributeAccessIssue]
 
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
-_RATIO, _RATIO_ABOVE = 1000, 16 << 20
 SECONDS, UNPACKED = 0.5, 10_000_000
 """processor time that one call of the library may take, and bytes that it unpacks in a second at least"""
 
@@ -297,8 +296,13 @@ class Hdf5File:
             raise UnsupportedError(f"array {quoted(name)} holds {dtype}, not numbers", file=self.path)
         declared = math.prod(shape) * dtype.itemsize
         stored = data.id.get_storage_size()
-        if declared > _RATIO_ABOVE and declared > _RATIO * max(stored, 1):
-            raise LimitExceeded(f"array {quoted(name)} declares {declared} bytes, {stored} are stored", file=self.path)
+        limits = self.limits
+        if declared > limits.ratio_bytes and declared > limits.hdf5_ratio * max(stored, 1):
+            raise LimitExceeded(
+                f"array {quoted(name)} declares {declared} bytes, {stored} are stored "
+                f"(limit hdf5_ratio={limits.hdf5_ratio} above ratio_bytes={limits.ratio_bytes})",
+                file=self.path,
+            )
         offset = data.id.get_offset() if layout != h5d.CHUNKED else None
         if offset is not None and offset + declared > self._size:
             raise MalformedFile(f"array {quoted(name)} runs past the end of the file", file=self.path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from netferry.errors import UsageError, quoted
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,27 @@ class Limits:
     name_bytes: int = 65_536
     init_elements: int = 1_000_000_000
     """elements of all parameters that --init may create"""
+    zip_members: int = 10_000
+    zip_ratio: int = 100
+    """unpacked to packed size of a member of an archive, above ``ratio_bytes``"""
+    hdf5_ratio: int = 1000
+    """declared to stored size of an HDF5 array, above ``ratio_bytes``"""
+    ratio_bytes: int = 16 << 20
+    """unpacked size up to which no ratio is too large: small things pack well"""
+
+    @classmethod
+    def of(cls, given: Mapping[str, int] | None) -> Limits:
+        """Return the defaults with what a caller gave in their place.
+
+        Raises:
+            UsageError: no such limit.
+        """
+        given = given or {}
+        for name in given:
+            if name not in cls.__dataclass_fields__:
+                known = ", ".join(cls.__dataclass_fields__)
+                raise UsageError(f"no such limit: {quoted(name)}; there are {known}")
+        return cls(**given)
 
 
 @dataclass(frozen=True)

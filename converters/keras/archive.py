@@ -103,15 +103,15 @@ def _paths(files: list[Hdf5File]) -> PathStore:
 def _archive(path: Path, limits: Limits, stack: ExitStack) -> Content:
     archive = stack.enter_context(Archive(path, limits))
     content = Content(path, files=[path])
-    content.architecture = parse_json(archive.read("config.json", limits.text_bytes), limits, file=path)
+    content.architecture = parse_json(archive.text("config.json"), limits, file=path)
 
     def asset(name: str) -> bytes | None:
         member = f"assets/{name}"
-        return archive.read(member, limits.text_bytes) if member in archive else None
+        return archive.text(member) if member in archive else None
 
     content.assets = asset
     if "metadata.json" in archive:
-        metadata = parse_json(archive.read("metadata.json", limits.text_bytes), limits, file=path)
+        metadata = parse_json(archive.text("metadata.json"), limits, file=path)
         if isinstance(metadata, dict):
             content.version = _text(metadata.get("keras_version"))
     if isinstance(content.architecture, dict):
@@ -119,7 +119,7 @@ def _archive(path: Path, limits: Limits, stack: ExitStack) -> Content:
     if "model.weights.h5" in archive:
         content.store = _paths([stack.enter_context(Hdf5File(archive.place("model.weights.h5"), limits))])
     elif "model.weights.json" in archive:
-        index = parse_json(archive.read("model.weights.json", limits.text_bytes), limits, file=path)
+        index = parse_json(archive.text("model.weights.json"), limits, file=path)
         files = [stack.enter_context(Hdf5File(archive.place(n), limits)) for n in _shards(index, path)]
         content.store = _paths(files)
     elif "model.weights.npz" in archive:

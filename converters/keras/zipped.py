@@ -10,7 +10,6 @@ from netferry.converters.hdf5 import Place
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile, UnsafeFile, quoted
 
-MEMBERS, RATIO, RATIO_ABOVE = 10_000, 100, 16 << 20
 _LOCAL = struct.Struct("<4s5H3I2H")
 
 
@@ -19,7 +18,7 @@ class Archive:
 
     Raises:
         MalformedFile: not a sound zip, or one member name twice.
-        LimitExceeded: more than 10,000 members; a member of over 16 MB that is packed more than 100 times.
+        LimitExceeded: more members than ``zip_members``; a member that is packed more than ``zip_ratio`` times.
         UnsafeFile: encrypted, or packed by another method than deflate.
     """
 
@@ -30,9 +29,9 @@ class Archive:
         except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
             raise MalformedFile(f"not a sound zip archive: {error}", file=path) from None
         members = self._zip.infolist()
-        if len(members) > MEMBERS:
+        if len(members) > limits.zip_members:
             self._zip.close()
-            raise LimitExceeded(f"{len(members)} members, at most {MEMBERS} are read", file=path)
+            raise LimitExceeded(f"{len(members)} members (limit zip_members={limits.zip_members})", file=path)
         self._members = {m.filename: m for m in members}
         if len(self._members) != len(members):
             names = [m.filename for m in members]
@@ -60,17 +59,24 @@ class Archive:
             raise UnsafeFile(f"member {quoted(name)} is encrypted", file=self.path)
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UnsafeFile(f"member {quoted(name)} is neither stored nor deflated", file=self.path)
-        if member.file_size > RATIO_ABOVE and member.file_size > RATIO * max(member.compress_size, 1):
+        limits = self.limits
+        if member.file_size > limits.ratio_bytes and member.file_size > limits.zip_ratio * max(member.compress_size, 1):
             raise LimitExceeded(
-                f"member {quoted(name)} unpacks {member.compress_size} bytes to {member.file_size}", file=self.path
+                f"member {quoted(name)} unpacks {member.compress_size} bytes to {member.file_size} "
+                f"(limit zip_ratio={limits.zip_ratio} above ratio_bytes={limits.ratio_bytes})",
+                file=self.path,
             )
         return member
 
-    def read(self, name: str, limit: int) -> bytes:
-        """Return a member's content, which may have at most ``limit`` bytes."""
+    def text(self, name: str) -> bytes:
+        """Return the content of a member that holds text."""
+        size, most = self._member(name).file_size, self.limits.text_bytes
+        if size > most:
+            raise LimitExceeded(f"member {quoted(name)} has {size} bytes (limit text_bytes={most})", file=self.path)
+        return self._read(name)
+
+    def _read(self, name: str) -> bytes:
         member = self._member(name)
-        if member.file_size > limit:
-            raise LimitExceeded(f"member {quoted(name)} has {member.file_size} bytes, at most {limit}", file=self.path)
         try:
             with self._zip.open(member) as file:
                 content = file.read(member.file_size + 1)
@@ -86,7 +92,7 @@ class Archive:
         """Return where a member's bytes lie: in the archive itself where it is stored, else in memory."""
         member = self._member(name)
         if member.compress_type == zipfile.ZIP_DEFLATED:
-            return Place(self.path, content=self.read(name, 1 << 62))
+            return Place(self.path, content=self._read(name))
         with self.path.open("rb") as file:
             file.seek(member.header_offset)
             head = file.read(_LOCAL.size)

@@ -98,11 +98,7 @@ def load(
     load_installed()
     for plugin in plugins:
         load_plugin(Path(plugin))
-    try:
-        bounds = Limits(**(limits or {}))
-    except TypeError:
-        known = ", ".join(Limits.__dataclass_fields__)
-        raise UsageError(f"no such limit; there are {known}") from None
+    bounds = Limits.of(limits)
     tensors = None if weights is None or Path(weights).suffix != ".safetensors" else Path(weights)
     options = ReadOptions(
         weights=None if weights is None or tensors is not None else Path(weights),

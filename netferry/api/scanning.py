@@ -20,6 +20,7 @@ from netferry.errors import (
 )
 
 if TYPE_CHECKING:
+    from netferry.converters.options import Limits
     from netferry.schemas.findings import Finding
 
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -41,11 +42,13 @@ def scan(source: StrPath, weights: StrPath | None = None, *, limits: Mapping[str
 
     Raises:
         InputError: the file cannot be opened.
+        UsageError: a limit that there is not.
     """
+    from netferry.converters.options import Limits
     from netferry.schemas.findings import Severity, verdict
 
     path = Path(source)
-    name, findings = _looked_at(path, limits or {})
+    name, findings = _looked_at(path, Limits.of(limits))
     if name is not None and name != "tensorflow" and not any(f.severity is Severity.DANGER for f in findings):
         findings += _read(path, weights, limits)
     order = list(Severity)
@@ -58,9 +61,8 @@ def scan(source: StrPath, weights: StrPath | None = None, *, limits: Mapping[str
     }
 
 
-def _looked_at(path: Path, limits: Mapping[str, int]) -> tuple[str | None, list[Finding]]:
+def _looked_at(path: Path, limits: Limits) -> tuple[str | None, list[Finding]]:
     from netferry.converters.formats import detect
-    from netferry.converters.options import Limits
     from netferry.schemas.findings import Finding, Severity
 
     if path.is_file():
@@ -85,7 +87,7 @@ def _looked_at(path: Path, limits: Mapping[str, int]) -> tuple[str | None, list[
             raise
         return format_.name, []
     try:
-        return format_.name, scanner.scan(path, Limits(**limits))
+        return format_.name, scanner.scan(path, limits)
     except InputError:
         raise
     except NetferryError as error:

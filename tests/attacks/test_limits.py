@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -62,7 +65,47 @@ def _axes(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.zeros((1,) * 5, np.float32), "five"))
 
 
+def _packed(member: str) -> tuple[Make, int]:
+    """An archive whose member unpacks to far more than it is stored in, and how many times more (rounded up)."""
+
+    def make(folder: Path) -> list[Path]:
+        path = unusual_keras.archive(folder / "net.keras", method=zipfile.ZIP_DEFLATED)
+        with zipfile.ZipFile(path) as old:
+            members = {m.filename: old.read(m) for m in old.infolist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+            for name, content in members.items():
+                new.writestr(name, content + b" " * 20_000 if name == member else content)
+        return [path]
+
+    with TemporaryDirectory() as folder, zipfile.ZipFile(make(Path(folder))[0]) as archive:
+        stored = archive.getinfo(member)
+    return make, -(-stored.file_size // stored.compress_size)
+
+
+def _deflated() -> tuple[Make, int]:
+    """A .keras archive, and the size of its largest member."""
+
+    def make(folder: Path) -> list[Path]:
+        return [unusual_keras.archive(folder / "net.keras", method=zipfile.ZIP_DEFLATED)]
+
+    with TemporaryDirectory() as folder, zipfile.ZipFile(make(Path(folder))[0]) as archive:
+        return make, max(m.file_size for m in archive.infolist())
+
+
+def sparse_hdf5(folder: Path) -> list[Path]:
+    """A bias of which one chunk of four was written: 16 bytes are declared, 4 are stored."""
+    path = unusual_keras.hdf5(folder / "net.h5")
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights/d/d"]
+        assert isinstance(group, h5py.Group)
+        del group["bias:0"]
+        group.create_dataset("bias:0", (4,), "f4", chunks=(1,))[0] = 1.0
+    return [path]
+
+
 NET = unusual_caffe.NET
+PACKED, TIMES = _packed("config.json")
+DEFLATED, LARGEST = _deflated()
 NESTED = 'layer { name: "f" type: "ReLU" bottom: "y" top: "z" a { b { c { d: 1 } } } }\n'
 DOCUMENT = unusual_keras.sequential(unusual_keras.dense(note=[[[[[[1]]]]]]))
 CASES: dict[str, tuple[str, int, Make]] = {
@@ -84,17 +127,31 @@ CASES: dict[str, tuple[str, int, Make]] = {
     "onnx-rank": ("rank", 5, onnx_model(_axes)),
     "onnx-dim": ("dim", 4, onnx_model()),
     "onnx-nodes": ("nodes", 4, onnx_model(_own_functions)),
+    "keras-zip-members": ("zip_members", 3, DEFLATED),
+    "keras-zip-ratio": ("zip_ratio", TIMES, PACKED),
+    "keras-zip-text": ("text_bytes", len(json.dumps(unusual_keras.sequential())), DEFLATED),
+    "keras-hdf5-ratio": ("hdf5_ratio", 4, sparse_hdf5),
+    "keras-zip-ratio-bytes": ("ratio_bytes", LARGEST, DEFLATED),
+    "keras-hdf5-ratio-bytes": ("ratio_bytes", 16, sparse_hdf5),
 }
+OTHERS = {
+    "keras-zip-ratio": {"ratio_bytes": 1000},
+    "keras-hdf5-ratio": {"ratio_bytes": 1},
+    "keras-zip-ratio-bytes": {"zip_ratio": 1},
+    "keras-hdf5-ratio-bytes": {"hdf5_ratio": 3},
+}
+"""limits that must be low for the one under test to count"""
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_both_sides_of_a_limit(tmp_path: Path, name: str) -> None:
     limit, least, make = CASES[name]
     source, *weights = make(tmp_path)
+    others = OTHERS.get(name, {})
     for value in (least, least + 1):
-        netferry.load(source, *weights, init=0, limits={limit: value})
+        netferry.load(source, *weights, init=0, limits={limit: value, **others})
     with pytest.raises(LimitExceeded, match=rf"limit {limit}|{limit}={least - 1}"):
-        netferry.load(source, *weights, init=0, limits={limit: least - 1})
+        netferry.load(source, *weights, init=0, limits={limit: least - 1, **others})
 
 
 def test_every_limit_is_tested_documented_and_has_a_default() -> None:

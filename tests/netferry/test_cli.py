@@ -71,6 +71,7 @@ def test_lists_come_from_the_registries() -> None:
         pytest.param(["convert", *NET, "--batch", "some"], 2, "--batch", id="batch"),
         pytest.param(["convert", *NET, "--input-shape", "data"], 2, "--input-shape", id="shape"),
         pytest.param(["convert", *NET, "--limit", "size=3"], 2, "no such limit", id="limit"),
+        pytest.param(["scan", *NET, "--limit", "size=3"], 2, "no such limit", id="scan-limit"),
         pytest.param(["convert", *NET, "--opset", "9", "-o", "x.onnx"], 2, "opset", id="opset"),
         pytest.param(["convert", NET[0], "-o", "x.onnx"], 8, "no values", id="no-weights"),
         pytest.param(["inspect"], 2, "Missing argument", id="no-argument"),
