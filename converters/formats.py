@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from netferry.converters.registry import Registry
     from netferry.schemas.model import Model
 
+_GZIP = b"\x1f\x8b"
+
 
 @dataclass(frozen=True)
 class Format:
@@ -169,6 +171,8 @@ def detect(path: Path) -> Format:
         raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
     if not head:
         raise UnknownFormat("the file is empty", file=path)
+    if head.startswith(_GZIP):
+        raise UnknownFormat("packed by gzip", file=path, hint="unpack it first (gunzip)")
     for format_ in FORMATS:
         if format_.looks_like(head, path):
             return format_

@@ -289,6 +289,8 @@ class Hdf5File:
         for i in range(created.get_nfilters()):
             if created.get_filter(i)[0] not in _FILTERS:
                 raise UnsafeFile(f"array {quoted(name)} needs an HDF5 filter plug-in", file=self.path)
+        if data.id.shape is None:  # a null dataspace
+            raise MalformedFile(f"array {quoted(name)} has no values", file=self.path)
         dtype, shape = data.id.dtype, tuple(int(d) for d in data.id.shape)
         if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.subdtype is None:
             dtype = np.dtype(ml_dtypes.bfloat16)  # HDF5 has no such type: Keras writes two bytes that it does not name

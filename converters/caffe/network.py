@@ -13,7 +13,7 @@ from netferry.converters.caffe.prototxt import Message
 from netferry.converters.caffe.registry import Declined, Layer, NeedsFixedBatch, registry
 from netferry.converters.caffe.wire import StoredLayer
 from netferry.converters.options import ReadOptions
-from netferry.errors import MalformedFile, NetferryError, UnsupportedLayer, quoted
+from netferry.errors import MalformedFile, NetferryError, UnsupportedLayer, WeightsError, quoted
 from netferry.schemas.graph import CANONICAL_IR, Builder, Dim, shape_of
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
@@ -278,11 +278,22 @@ class _Assembly:
         return ((made,) if isinstance(made, ir.Value) else made)[: len(layer.tops)]
 
     def _check_weights(self) -> None:
-        """Name the layers of the weights file that the net lacks: legal in Caffe, worth knowing."""
+        """Name the layers of the weights file that the net lacks: legal in Caffe, worth knowing.
+
+        Raises:
+            WeightsError: the net lacks all of them. Caffe would go on with what the fillers say; that is never meant.
+        """
         names = {m.text("name") for m in self.net.layers} | {i.layer for i in self.net.inputs}
-        for stored in self.stored.values():
-            if stored.blobs and stored.name not in names:
-                self.notes.append(Note("ignored", "the weights file has this layer, the net does not", stored.name))
+        held = [stored.name for stored in self.stored.values() if stored.blobs]
+        foreign = [name for name in held if name not in names]
+        if held and len(foreign) == len(held) and not self.options.skip_missing:
+            raise WeightsError(
+                f"the net has none of the {len(held)} layers in the weights file, the first of which is "
+                f"{quoted(held[0])}",
+                hint="weights go to layers by name; --skip-missing goes on without them",
+            )
+        for name in foreign:
+            self.notes.append(Note("ignored", "the weights file has this layer, the net does not", name))
 
 
 def _reader_key(layer: Layer) -> str:

@@ -99,6 +99,8 @@ class Archive:
         if len(head) != _LOCAL.size or head[:4] != b"PK\x03\x04":
             raise MalformedFile(f"member {quoted(name)} has no local header", file=self.path)
         fields = _LOCAL.unpack(head)
+        if fields[2] & 0x1 or fields[3] != member.compress_type:
+            raise MalformedFile(f"member {quoted(name)} is packed otherwise than the directory says", file=self.path)
         start = member.header_offset + _LOCAL.size + fields[9] + fields[10]
         if member.file_size != member.compress_size or start + member.file_size > self.path.stat().st_size:
             raise MalformedFile(f"member {quoted(name)} runs past the end of the archive", file=self.path)

@@ -45,12 +45,19 @@ def refuse_placeholders(model: Model, *, allowed: bool) -> None:
 
 
 def check_names(model: Model) -> None:
-    """Raise :class:`CheckFailed` where two values of the main graph share a name or an output has none.
+    """Raise :class:`CheckFailed` where two values of the graph share a name, an output has none, a size is negative.
 
-    onnx's own message for that names no node, and an initializer may share a name with an input only (IR < 4).
+    onnx's own message for names names no node, and an initializer may share a name with an input only (IR < 4); its
+    inference gives windows that are larger than their input a negative number of places.
     """
     graph = model.graph
     made = [(v.name, n.name) for n in graph for v in n.outputs if v.name]
+    for node in graph:
+        for value in node.outputs:
+            if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+                raise CheckFailed(
+                    f"{quoted(value.name)} would have shape {value.shape}", layer=node.name or node.op_type
+                )
     count = Counter(name for name, _ in made)
     given = {v.name for v in graph.inputs} | set(graph.initializers)
     for name, node in made:
@@ -89,7 +96,10 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
         file.write_bytes(_seen_by_check(structure).SerializeToString())
         onnx.checker.check_model(str(file), full_check=True)
     except onnx.checker.ValidationError as error:
-        raise CheckFailed(f"not valid ONNX: {_short(error)}") from None
+        why = _short(error)
+        if "'shape' of 'type'" in why:  # of an output, as inference gave none: that is where the reason lies
+            why = _inference_fails(file) or why
+        raise CheckFailed(f"not valid ONNX: {why}") from None
     except onnx.shape_inference.InferenceError as error:
         told = _short(error)
         needs_weight = "external tensor" in str(error)  # a shape that depends on the values of a big weight
@@ -135,6 +145,15 @@ def _inference_says(structure: bytes | None, file: Path) -> str | None:
         return _short(error)
     except (onnx.checker.ValidationError, ValueError, RuntimeError):
         return None
+    return None
+
+
+def _inference_fails(file: Path) -> str | None:
+    """Why strict shape inference fails on a file, None where it does not."""
+    try:
+        onnx.shape_inference.infer_shapes_path(str(file), str(file), strict_mode=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        return _short(error)
     return None
 
 

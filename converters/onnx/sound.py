@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import onnx
 import onnx.defs
 
+from netferry.converters.onnx.node_sound import check_nodes
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, UnsupportedOpset, quoted
 from netferry.schemas.ir import ir
@@ -30,7 +31,8 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
     """Raise where the message is ambiguous, contradictory or beyond the limits.
 
     Raises:
-        MalformedFile: no graph, no IR version, a name or domain twice, values that do not fit their shape.
+        MalformedFile: no graph, no IR version, a name or domain twice, values that do not fit their shape, nodes
+            that contradict themselves.
         LimitExceeded: rank, dimension, or nodes once functions are expanded.
     """
     if not proto.HasField("graph"):
@@ -63,6 +65,7 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
     for node in nodes:
         for tensor in tensors_of(node):
             _check_tensor(tensor, limits, node.name)
+    check_nodes(proto)
     _check_expansion(proto, limits)
 
 

@@ -177,6 +177,9 @@ def choose_branch(edit: Edit) -> bool:
             continue
         branch = held.as_graph()
         values = list(branch.outputs)
+        if len(values) != len(node.outputs):
+            edit.why(node, "the branch does not give what the node gives")
+            continue
         moved = list(branch)
         inside = all(maker is not None and maker.graph is branch for maker in (v.producer() for v in values))
         if not inside or len(set(values)) < len(values):

@@ -96,6 +96,7 @@ def test_amp_is_bf16(drawn: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's own import
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile builds C++ for the processor")
 def test_compiled_is_the_same(drawn: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"train": "all", "epochs": 2, "optimizer": "sgd"}

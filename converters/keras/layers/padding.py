@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from netferry.errors import MalformedFile
 from netferry.schemas.graph import Dim
 
 
@@ -34,8 +35,14 @@ def padding_of(
 
     Args:
         sizes: the dimensions of space.
+
+    Raises:
+        MalformedFile: without padding, a window that is larger than what it moves over.
     """
     if kind == "valid":
+        for size, k, d in zip(sizes, kernel, dilation, strict=True):
+            if isinstance(size, int) and size < (k - 1) * d + 1:
+                raise MalformedFile(f"a window of {(k - 1) * d + 1} is larger than its input, which has {size}")
         return Padding()
     if kind == "causal":
         return Padding([(kernel[0] - 1) * dilation[0], 0])
