@@ -13,7 +13,7 @@ import pytest
 import netferry
 from netferry.errors import NetferryError
 from netferry.sandbox import available
-from tests.attacks import broken, broken_more, unusual_caffe, unusual_darknet, unusual_keras, unusual_onnx
+from tests.attacks import broken, broken_more, unusual_caffe, unusual_darknet, unusual_keras, unusual_more, unusual_onnx
 from tests.attacks.measured import measured
 
 CASES = {**broken.CASES, **broken_more.CASES}
@@ -24,6 +24,7 @@ UNUSUAL = {
     **{f"onnx-{name}": lambda folder, name=name: [unusual_onnx.write(name, folder)[0]] for name in unusual_onnx.CASES},
     **{f"caffe-{name}": lambda folder, name=name: unusual_caffe.write(name, folder)[0] for name in unusual_caffe.CASES},
     **{f"keras-{name}": lambda folder, make=make: make(folder)[0] for name, make in unusual_keras.CASES.items()},
+    **{f"more-{name}": lambda folder, make=make: make(folder).files for name, make in unusual_more.CASES.items()},
     **{f"darknet-{n}": lambda folder, n=n: unusual_darknet.write(n, folder)[0] for n in unusual_darknet.CASES},
 }
 

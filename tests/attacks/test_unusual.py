@@ -10,7 +10,7 @@ import pytest
 
 import netferry
 from netferry.converters.passes.outside import OUTSIDE
-from tests.attacks import unusual_caffe, unusual_darknet, unusual_keras, unusual_onnx
+from tests.attacks import unusual_caffe, unusual_darknet, unusual_keras, unusual_more, unusual_onnx
 
 
 def outputs(path: Path, x: np.ndarray) -> np.ndarray:
@@ -58,6 +58,17 @@ def test_keras(tmp_path: Path, name: str) -> None:
     got = outputs(tmp_path / "out.onnx", unusual_keras.X)
     tolerance = 2e-2 if "int8" in name else 1e-5  # Keras rounds what enters a quantized layer, too
     np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", unusual_more.CASES)
+def test_more(tmp_path: Path, name: str) -> None:
+    made = unusual_more.CASES[name](tmp_path)
+    source, *weights = made.files
+    assert netferry.scan(source, *weights)["verdict"] != "dangerous"
+    netferry.inspect(source, *weights)
+    netferry.convert(source, tmp_path / "out.onnx", *weights)
+    got = outputs(tmp_path / "out.onnx", made.x)
+    np.testing.assert_allclose(got.reshape(made.wanted.shape), made.wanted, rtol=made.tolerance, atol=made.tolerance)
 
 
 @pytest.mark.parametrize("name", unusual_onnx.CASES)
