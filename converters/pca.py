@@ -107,6 +107,7 @@ def add_postprocess(model: Model, pca: Pca) -> None:
         clipped = b.op("Clip", applied, -BOUND, BOUND)
         spread = b.op("Mul", b.op("Add", clipped, BOUND), _LEVELS / (2 * BOUND))
         y = b.op("Cast", spread, to=int(ir.DataType.UINT8))
+    y.name = b.unique(LAYER)
     place = list(model.graph.outputs).index(old)
     b.finish()
     model.graph.outputs[place] = y

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,6 +35,24 @@ def front_end_model(recipe: SoundRecipe, *, waveform: str = "waveform", patches:
     model = Model(ir.Model(b.graph, ir_version=CANONICAL_IR), source=Source("onnx"))
     record(model, waveform, recipe)
     return model
+
+
+@dataclass(frozen=True)
+class SoundInput:
+    """The input of a network that hears; ``inside``: it takes a waveform and makes the patches itself."""
+
+    name: str
+    recipe: SoundRecipe
+    inside: bool
+
+
+def sound_input(model: Model) -> SoundInput | None:
+    """Return the input of a sound network, by the model's metadata; None where there is none."""
+    recipes = recipes_of(model.ir.metadata_props.get(SOUND_KEY))
+    for info in model.inputs:
+        if info.name in recipes and info.shape is not None:
+            return SoundInput(info.name, recipes[info.name], len(info.shape) == 1)
+    return None
 
 
 def add_front_end(model: Model, recipe: SoundRecipe, *, waveform: str = "waveform") -> None:
@@ -91,16 +110,15 @@ def remove_front_end(model: Model) -> tuple[SoundRecipe, str] | None:
     """
     from netferry.schemas.subnetwork import cut
 
-    recipes = recipes_of(model.ir.metadata_props.get(SOUND_KEY))
-    info = next((i for i in model.inputs if i.name in recipes), None)
-    if info is None:
+    heard = sound_input(model)
+    if heard is None:
         return None
-    recipe = recipes[info.name]
-    if len(info.shape or ()) != 1:
+    recipe = heard.recipe
+    if not heard.inside:
         return recipe, ""
     row = next((r for r in model.layers if r.name == FRONT_END), None)
     if row is None or len(row.outputs) != 1:
-        raise UsageError(f"the front end behind input {quoted(info.name)} is none that can be taken off")
+        raise UsageError(f"the front end behind input {quoted(heard.name)} is none that can be taken off")
     patches = row.outputs[0]
     name = patches.name or ""
     # the file says N x 96 x 64 or with a channel; what the reshape in front of the network was given
@@ -113,7 +131,7 @@ def remove_front_end(model: Model) -> tuple[SoundRecipe, str] | None:
     cut(model, [name])
     model.notes[:] = notes  # nothing is lost
     record(model, model.inputs[0].name, recipe)
-    return recipe, info.name
+    return recipe, heard.name
 
 
 def record(model: Model, waveform: str, recipe: SoundRecipe) -> None:

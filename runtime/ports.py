@@ -7,6 +7,7 @@ from typing import Any
 
 from netferry.errors import MalformedFile, UsageError, quoted
 from netferry.runtime.session import Port, Session
+from netferry.schemas.sound import SOUND_KEY
 
 PREPROCESSING_KEY, LABELS_KEY, SOURCE_KEY = "netferry.preprocessing", "netferry.labels", "netferry.source"
 TASKS_KEY = "netferry.tasks"
@@ -34,6 +35,12 @@ def metadata_of(session: Session, key: str) -> dict[str, Any]:
 
 def _no_classifier(session: Session, why: str) -> UsageError:
     ports = "; ".join(str(p) for p in session.inputs), "; ".join(str(p) for p in session.outputs)
+    if SOUND_KEY in session.metadata:
+        return UsageError(
+            f"the model is no classifier of sounds: {why} (inputs {ports[0]}; outputs {ports[1]})",
+            file=session.file,
+            hint="netferry features takes the embedding of a network that gives one; train-head puts classes behind it",
+        )
     return UsageError(
         f"the model is no picture classifier: {why} (inputs {ports[0]}; outputs {ports[1]})",
         file=session.file,

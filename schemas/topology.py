@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role, count, graphs_of, read_by, role_of, static_shape
+from netferry.schemas.layers import ROLE, Role, count, graphs_of, read_by, role_of, static_shape
 from netferry.schemas.tensors import array_of, filler_of, sample_of
 
 WEIGHTED = frozenset((
@@ -25,7 +25,8 @@ def depth(graph: ir.Graph) -> int:
     """Return the longest path of convolution and fully connected layers, as published network tables count it.
 
     A product of two values that both come from the inputs (attention) is no layer; a weight may pass through other
-    operators on its way (a transposition, a dequantization). A node with subgraphs is as deep as the deepest.
+    operators on its way (a transposition, a dequantization). Matrices that a front end brought along and that nobody
+    learns (a Fourier transform, mel bands) make no layer. A node with subgraphs is as deep as the deepest.
     """
     return max(_depths(graph, {}).values(), default=0)
 
@@ -45,10 +46,17 @@ def _depths(graph: ir.Graph, outer: dict[ir.Value, int]) -> dict[ir.Value, int]:
         if inner:
             here = max(here, *(max(_depths(g, far).values(), default=0) for g in inner))
         elif node.op_type in WEIGHTED and any(v is not None and v not in far for v in node.inputs[:4]):
-            here += 1
+            here += not any(v is not None and _fixed(v) for v in node.inputs[:2])
         for value in node.outputs:
             far[value] = here
     return far
+
+
+def _fixed(value: ir.Value) -> bool:
+    """Whether a matrix was put into the graph as a constant, not as something learnt."""
+    return (
+        value.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE) and value.metadata_props.get(ROLE) == Role.CONSTANT.value
+    )
 
 
 def _reads_input(graph: ir.Graph) -> bool:

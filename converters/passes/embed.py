@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from netferry.converters.passes.opset import to_opset
 from netferry.converters.preprocessing import prepare
+from netferry.converters.waveform import add_front_end, sound_input
 from netferry.errors import UnsupportedOption, UsageError, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Note
@@ -20,6 +21,8 @@ LEAST_OPSET = 18
 def embed_preprocessing(model: Model) -> Note:
     """Let the picture input take decoded pictures; its recipe becomes nodes, and the model's recipe a plain one.
 
+    A sound network whose file says how log-mel patches are made takes a waveform instead.
+
     The input keeps its name; pictures are RGB (grey where the network's are grey) of any size, unless the recipe does
     not resize. The opset is raised to 18 where it is lower.
 
@@ -27,6 +30,12 @@ def embed_preprocessing(model: Model) -> Note:
         UsageError: there is no picture input, or no recipe for it.
         UnsupportedOption: an interpolation that ONNX does not have.
     """
+    heard = sound_input(model)
+    if heard is not None:
+        if heard.inside:
+            raise UsageError(f"input {quoted(heard.name)} takes a waveform already")
+        add_front_end(model, heard.recipe)
+        return Note("folded", f"front end embedded: {quoted(model.inputs[0].name)} takes a waveform")
     found = next((v for v in model.graph.inputs if v.name in model.preprocessing), None)
     if found is None or found.shape is None or len(found.shape) != 4 or found.name is None:
         raise UsageError(

@@ -12,9 +12,10 @@ from typing import Any
 from netferry.errors import UnsupportedError, UsageError, quoted
 from netferry.schemas.model import Model, TensorInfo
 from netferry.schemas.preprocessing import Preprocessing
+from netferry.schemas.sound import SOUND_KEY, SoundRecipe, recipes_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_BATCH = re.compile(r"(time|sequence|steps|seq|length|frames|height|width)", re.IGNORECASE)
+_NO_BATCH = re.compile(r"(time|sequence|steps|seq|length|frames|height|width)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Contents:
     Attributes:
         name: what it is called in the stack.
         files: the ONNX file, called model.onnx, and weights beside it.
+        sound: how a waveform becomes patches; ``hears`` tells whether the network does that itself.
         picture: the model of the preprocessing, where it goes along as one of its own: its file, input and output.
         options: the stack's own: ``max_batch``, ``storage_uri``.
     """
@@ -36,16 +38,25 @@ class Contents:
     files: tuple[Path, ...]
     source: dict[str, Any] = field(default_factory=dict)
     netferry: str = ""
+    sound: dict[str, SoundRecipe] = field(default_factory=dict)
     picture: Picture | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def hears(self) -> dict[str, bool]:
+        """For every input of sound whether it is a waveform (else log-mel patches, which the caller makes)."""
+        ranks = {t.name: len(t.shape) for t in self.inputs if t.shape is not None}
+        return {name: ranks.get(name) == 1 for name in self.sound}
+
+    @property
     def batched(self) -> bool:
-        """Whether every input and output has a dynamic first dimension that is a batch, not a time."""
+        """Whether every input and output has a dynamic first dimension that is a batch, not a time or patches of it."""
+        if any(self.hears.values()):
+            return False
         shapes = [t.shape for t in (*self.inputs, *self.outputs)]
         firsts = [s[0] if s else 1 for s in shapes if s is not None]
         dynamic = len(firsts) == len(shapes) and all(not isinstance(d, int) for d in firsts)
-        return dynamic and not any(isinstance(d, str) and _BATCH.search(d) for d in firsts)
+        return dynamic and not any(isinstance(d, str) and _NO_BATCH.search(d) for d in firsts)
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ def contents_of(model: Model, name: str, files: tuple[Path, ...], netferry: str,
 
     return Contents(
         name, model.inputs, model.outputs, dict(model.labels), dict(model.preprocessing), files,
-        source=origin(model), netferry=netferry, **more,
+        source=origin(model), netferry=netferry, sound=recipes_of(model.ir.metadata_props.get(SOUND_KEY)), **more,
     )  # fmt: skip
 
 
@@ -108,6 +119,15 @@ def signature(
             raise UnsupportedError(f"cannot be handed to {stack}: its {what}", layer=tensor.name)
         rows.append((tensor, types[tensor.dtype], [d if isinstance(d, int) else -1 for d in tensor.shape]))
     return rows
+
+
+def sound_facts(contents: Contents) -> dict[str, Any]:
+    """Return for every input of sound what it takes, and how patches are made of a waveform."""
+    hears = contents.hears
+    return {
+        name: {"takes": "waveform" if hears[name] else "log-mel patches", **recipe.as_dict()}
+        for name, recipe in contents.sound.items()
+    }
 
 
 def as_json(document: Any) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 from netferry.converters.serving.contents import Contents, Unit, as_json
 from netferry.errors import UnsupportedOption
 from netferry.schemas.preprocessing import Preprocessing
+from netferry.schemas.sound import SoundRecipe
 
 RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "aligned": 2}
 """PIL.Image.Resampling, as the configuration files have it"""
@@ -34,8 +35,14 @@ def units(contents: Contents) -> list[Unit]:
         inside = taken is not None and taken.dtype == "uint8"
         files["preprocessor_config.json"] = as_json(_none(recipe) if inside else preprocessor(recipe, sides))
         break
+    for name, recipe in contents.sound.items():
+        config["sampling_rate"] = recipe.sample_rate
+        if contents.hears[name]:
+            files["preprocessor_config.json"] = as_json(_waveform(recipe))
+        break
     files["config.json"] = as_json(config)
-    files["README.md"] = _card(contents, bool(labels and contents.preprocessing)).encode()
+    task = "image-classification" if contents.preprocessing else "audio-classification" if contents.sound else None
+    files["README.md"] = _card(contents, task if labels else None).encode()
     return [Unit("", files)]
 
 
@@ -75,6 +82,14 @@ def preprocessor(recipe: Preprocessing, sides: tuple[int, int] | None) -> dict[s
     return out
 
 
+def _waveform(recipe: SoundRecipe) -> dict[str, Any]:
+    """The configuration for a network that takes samples and does everything inside: they go in as they are."""
+    return {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1, "sampling_rate": recipe.sample_rate,
+        "padding_value": 0.0, "do_normalize": False, "return_attention_mask": False,
+    }  # fmt: skip
+
+
 def _none(recipe: Preprocessing) -> dict[str, Any]:
     """The configuration for a network that takes decoded pictures and does everything inside."""
     steps = ("resize", "center_crop", "rescale", "normalize")
@@ -94,15 +109,21 @@ def _sides(recipe: Preprocessing, shape: tuple[int | str | None, ...] | None) ->
     return (height, width) if isinstance(height, int) and isinstance(width, int) else recipe.crop or recipe.size
 
 
-def _card(contents: Contents, pictures: bool) -> str:
-    task = "pipeline_tag: image-classification\n" if pictures else ""
+def _card(contents: Contents, task: str | None) -> str:
+    tag = "" if task is None else f"pipeline_tag: {task}\n"
+    facts = "".join(
+        f"\nInput `{name}` takes {'samples' if contents.hears[name] else 'log-mel patches of samples'} at "
+        f"{recipe.sample_rate} Hz, mono, -1 to 1; patches of {recipe.patch} frames x {recipe.bands} bands, "
+        f"{recipe.patch_hop * recipe.hop / recipe.sample_rate:g} s apart.\n"
+        for name, recipe in contents.sound.items()
+    )
     rows = "\n".join(
         f"| {kind} | `{t.name.replace('|', ' ').replace('`', ' ')}` | {t.dtype} | {list(t.shape or ())} |"
         for kind, tensors in (("input", contents.inputs), ("output", contents.outputs))
         for t in tensors
     )
     return (
-        f"---\nlibrary_name: onnx\n{task}tags:\n- onnx\n---\n\n# {contents.name}\n\n"
+        f"---\nlibrary_name: onnx\n{tag}tags:\n- onnx\n---\n\n# {contents.name}\n\n"
         f"Converted from {contents.source.get('format', 'ONNX')} by netferry {contents.netferry}.\n\n"
-        f"| | name | element type | shape |\n| --- | --- | --- | --- |\n{rows}\n"
+        f"| | name | element type | shape |\n| --- | --- | --- | --- |\n{rows}\n{facts}"
     )

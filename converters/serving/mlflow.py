@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from netferry.converters.serving.contents import Contents, Unit, label_lines, signature
+from netferry.converters.serving.contents import Contents, Unit, label_lines, signature, sound_facts
 
 TYPES = {
     "float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "str",
@@ -78,9 +78,10 @@ def units(contents: Contents) -> list[Unit]:
 
 
 def _facts(contents: Contents) -> dict[str, Any]:
-    """Preprocessing for whoever calls the model; a mean image stays in the ONNX file's own metadata."""
+    """Preprocessing for whoever calls the model, what it hears; a mean image stays in the ONNX file's own metadata."""
     recipes = {name: recipe.with_(mean_image=None).as_dict() for name, recipe in contents.preprocessing.items()}
-    return {"preprocessing": recipes} if recipes else {}
+    sound = sound_facts(contents)
+    return ({"preprocessing": recipes} if recipes else {}) | ({"sound": sound} if sound else {})
 
 
 def _schema(tensors: list[Any]) -> str:

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from netferry.converters.serving import huggingface, kserve, mlflow, triton
-from netferry.converters.serving.contents import Contents, Unit, as_json, label_lines
+from netferry.converters.serving.contents import Contents, Unit, as_json, label_lines, sound_facts
 from netferry.errors import UsageError
 
 
 def _plain(contents: Contents) -> list[Unit]:
-    """A folder for a server of one's own: the model, its labels, its preprocessing."""
+    """A folder for a server of one's own: the model, its labels, its preprocessing, or what it hears."""
     files: dict[str, bytes | Path] = {file.name: file for file in contents.files}
     for labels in contents.labels.values():
         files.setdefault("labels.txt", label_lines(labels))
     if contents.preprocessing:
         files["preprocessing.json"] = as_json({n: r.as_dict() for n, r in contents.preprocessing.items()})
+    if contents.sound:
+        files["sound.json"] = as_json(sound_facts(contents))
     return [Unit("", files)]
 
 

@@ -45,9 +45,9 @@ def package(
         to: triton, kserve, mlflow, huggingface or dir.
         name: what the model is called in the stack; the file's name by default.
         preprocessing: ``embed`` bakes it into the network, which then takes uint8 pictures (N x H x W x C, RGB or grey)
-            in any stack; ``ensemble``, for Triton, puts it in front as a model of its own. Both are an error where the
-            model carries no recipe. ``none`` leaves it to the caller; ``auto`` is an ensemble for Triton where that
-            goes, else none.
+            or, where it hears, a waveform, in any stack; ``ensemble``, for Triton and pictures, puts it in front as a
+            model of its own. Both are an error where the model carries no recipe. ``none`` leaves it to the caller;
+            ``auto`` is an ensemble for Triton where that goes, else none.
         max_batch: for Triton: the largest batch that it forms, 32 by default.
         storage_uri: for KServe: where the cluster finds the folder; ``out`` where that is a URL.
         overwrite: replace files that were edited, and use a folder that holds other files.
@@ -193,9 +193,17 @@ def _picture(model: Model, folder: Path, wanted: str, notes: list[str]) -> Pictu
     """The preprocessing as a model of its own; None where ``auto`` finds none, or none that ONNX can say."""
     from netferry.converters.preprocessing import preprocessing_model
     from netferry.converters.serving.contents import Picture
+    from netferry.converters.waveform import sound_input
     from netferry.schemas.ir import ir
 
     carried = [i for i in model.inputs if i.name in model.preprocessing and i.shape is not None and len(i.shape) == 4]
+    heard = sound_input(model)
+    if heard is not None:
+        if wanted == "ensemble":
+            raise UsageError("an ensemble prepares pictures, not sounds", hint="--preprocessing embed takes a waveform")
+        if not heard.inside:
+            notes.append("callers send log-mel patches; --preprocessing embed takes a waveform")
+        return None
     if not carried:
         if wanted == "ensemble":
             raise UsageError(

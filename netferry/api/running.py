@@ -102,7 +102,11 @@ def _carried_out(document: Mapping[str, Any], folder: Path, found: dict[str, Any
     source = {"file": source} if isinstance(source, str) else source
     options, checks = dict(document.get("options", {})), document.get("checks", {})
     reading = {name: options.pop(name) for name in list(options) if name in _READING}
-    reading |= {name: _placed(folder, source[name]) for name in ("format", "labels", "mean_file") if name in source}
+    reading |= {
+        name: _placed(folder, source[name])
+        for name in ("format", "labels", "mean_file", "postprocess")
+        if name in source
+    }
     if "format" in source:
         reading["format"] = source["format"]
     if "preprocessing" in options:
@@ -139,7 +143,7 @@ def _carried_out(document: Mapping[str, Any], folder: Path, found: dict[str, Any
 
 _READING = (
     "batch", "input_shapes", "init", "skip_missing", "stages", "level", "inputs_as_nchw", "outputs_as_nchw",
-    "right_padded_masks", "limits",
+    "right_padded_masks", "front_end", "decode_boxes", "score_threshold", "overlap", "limits",
 )  # fmt: skip
 
 

@@ -273,6 +273,11 @@ def converted(
     from netferry.schemas.report import Report
 
     started = time.perf_counter()
+    if verify and any(reading.get(name) is not None for name in ("front_end", "postprocess")):
+        raise UsageError(
+            "with a front end or postprocessing, inputs and outputs are not the source's: nothing can be verified",
+            hint="verify the network converted without them",
+        )
     model = load(source, weights, **reading)
     read = time.perf_counter()
     options = {

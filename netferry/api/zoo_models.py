@@ -95,6 +95,8 @@ def _complete(model: Model, entry: Entry, weights: Path | None) -> None:
     model.source = replace(model.source, files=files, details={**model.source.details, "zoo": entry.definition})
     if entry.labels is not None:
         model.labels = {model.outputs[-1].name: list(class_names(entry.labels))}
+    if entry.task == "embedding":
+        model.tasks = {model.outputs[-1].name: "values"}
     if entry.preprocessing is not None:
         size = list(entry.input[:2])
         model.preprocessing = {model.inputs[0].name: Preprocessing.from_dict({"size": size, **entry.preprocessing})}

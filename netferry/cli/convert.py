@@ -14,6 +14,7 @@ from netferry.cli.options import (
     DecodeBoxes,
     Disable,
     Format,
+    FrontEnd,
     HalfIo,
     Init,
     Inputs,
@@ -75,9 +76,7 @@ def convert(
     outputs: Outputs = None,
     no_weights: NoWeights = False,
     init: Init = None,
-    front_end: Annotated[
-        str | None, typer.Option(help="vggish or yamnet: a network of log-mel patches reads a waveform instead.")
-    ] = None,
+    front_end: FrontEnd = None,
     postprocess: Postprocess = None,
     skip_missing: SkipMissing = False,
     stage: Stage = None,

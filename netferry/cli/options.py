@@ -90,6 +90,9 @@ Arrays = Annotated[
     str, typer.Option("--arrays", help="Arrays are picture, or tensor (the network's input as it is); auto by type.")
 ]
 Disable = Annotated[list[str] | None, typer.Option("--disable", help="A pass to leave out of the optimization.")]
+FrontEnd = Annotated[
+    str | None, typer.Option(help="vggish or yamnet: a network of log-mel patches reads a waveform instead.")
+]
 Postprocess = Annotated[
     Location | None,
     typer.Option("--postprocess", help="vggish_pca_params.npz: VGGish's embedding through its PCA, to 8 bit.", **URL),

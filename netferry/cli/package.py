@@ -12,6 +12,7 @@ from netferry.cli.options import (
     URL,
     Crop,
     Format,
+    FrontEnd,
     Init,
     InputShape,
     InputsNchw,
@@ -23,6 +24,7 @@ from netferry.cli.options import (
     Order,
     OutputsNchw,
     Plugin,
+    Postprocess,
     Resize,
     Scale,
     Size,
@@ -43,8 +45,8 @@ def package(
     preprocessing: Annotated[
         str,
         typer.Option(
-            help="embed (inside the network, uint8 pictures in, any stack), ensemble (Triton: a model in front), none, "
-            "or auto: for Triton an ensemble where there is a recipe."
+            help="embed (inside the network: uint8 pictures or a waveform in, any stack), ensemble (Triton: a model in "
+            "front), none, or auto: for Triton an ensemble where there is a recipe."
         ),
     ] = "auto",
     max_batch: Annotated[int | None, typer.Option(help="Triton: the largest batch (32).", min=1)] = None,
@@ -67,6 +69,8 @@ def package(
     init: Init = None,
     inputs_as_nchw: InputsNchw = None,
     outputs_as_nchw: OutputsNchw = None,
+    front_end: FrontEnd = None,
+    postprocess: Postprocess = None,
     plugin: Plugin = None,
     limit: Limit = None,
     as_json: Json = False,
@@ -78,7 +82,7 @@ def package(
     from netferry import api
 
     reading = reading_options(format, input_shape, limit, batch, init, False, None, 0, plugin)
-    reading["labels"] = labels
+    reading.update(labels=labels, front_end=front_end, postprocess=postprocess)
     reading.update(keras_options(inputs_as_nchw, outputs_as_nchw, False))
     add_recipe(reading, model, weights or second, mean, scale, channel_order, resize, size, crop)
     result = api.package(

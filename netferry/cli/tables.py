@@ -91,9 +91,9 @@ def _bisected(found: dict[str, Any]) -> None:
 
 
 def predicted(result: dict[str, Any]) -> None:
-    """Print labels and scores per picture."""
+    """Print labels and scores per picture, or sound."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("picture", overflow="fold")
+    table.add_column("sound" if "timelines" in result else "picture", overflow="fold")
     table.add_column("label", overflow="fold")
     values = result.get("task") == "values"
     table.add_column("value" if values else "score", justify="right")
