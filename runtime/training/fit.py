@@ -112,7 +112,7 @@ class Fit(pl.LightningModule):
         """One batch; the last one of an iteration moves the parameters."""
         iteration, optimizer = batch["iteration"], self.optimizers()
         if not self._batch_sums:
-            torch.manual_seed(_seed(self.options.seed, iteration, self.global_rank))
+            _start_random_numbers(_seed(self.options.seed, iteration, self.global_rank))
             optimizer.zero_grad()  # type: ignore[union-attr]
         if len(batch["targets"]):
             x, targets, objective = batch["inputs"], batch["targets"], self.stretch.objective
@@ -221,6 +221,14 @@ class Fit(pl.LightningModule):
                 made = self._trunk[0](*inputs)
             inputs = [made] if isinstance(made, Tensor) else list(made)
         return self.stretch.objective.prepared(as_rows(self._run(*self.stretch.learner.arranged(inputs))))
+
+
+def _start_random_numbers(seed: int) -> None:
+    """What torch.manual_seed does; which, where no GPU is in use, spends 1.5 ms on remembering who called it."""
+    if torch.cuda.is_initialized():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def _seed(*numbers: int) -> int:
