@@ -22,7 +22,7 @@ def cut_out(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> None
     Raises:
         NetferryError: as :func:`netferry.schemas.subnetwork.cut`.
     """
-    from netferry.api.writing import at_opset
+    from netferry.api.opsets import at_opset
     from netferry.converters.passes.opset_types import annotate
     from netferry.schemas.subnetwork import cut
 

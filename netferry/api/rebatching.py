@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netferry.api.opsets import at_opset
 from netferry.api.reading import StrPath, load
-from netferry.api.writing import at_opset, save
+from netferry.api.writing import save
 from netferry.errors import CheckFailed
 from netferry.schemas.publish import temporary_folder
 
