@@ -111,6 +111,15 @@ def load_picture(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> list[Imag
             raise InputError("is a folder, not a picture")
         with path.open("rb") as file:
             return _from_file(file, max_pixels)
+    except InputError as error:
+        from netferry.runtime.data.files import SOUNDS
+
+        if path.suffix.lower() in SOUNDS:
+            hint = (
+                "the network reads pictures; one of log-mel patches hears after convert --front-end yamnet (or vggish)"
+            )
+            raise InputError(f"{error.reason}, but by its name a sound", hint=hint) from None
+        raise
     except FileNotFoundError:
         raise InputError("no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

@@ -149,7 +149,7 @@ def retrain(
 
 @app.command()
 def advise(
-    data: Annotated[Path, typer.Argument(help="Folder of pictures, one sub-folder per class.")],
+    data: Annotated[Path, typer.Argument(help="Folder of pictures or sounds, one sub-folder per class; or CSV.")],
     source: Annotated[Path, typer.Argument(help="The network.")],
     weights: Weights = None,
     mean: Mean = None,
@@ -165,7 +165,7 @@ def advise(
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
-    """Advise how to retrain a network on given pictures.
+    """Advise how to retrain a network on given pictures or sounds.
 
     Example: netferry advise fixtures/digits.csv digits.onnx
     """
@@ -178,7 +178,12 @@ def advise(
 
 def advised(result: dict[str, Any]) -> None:
     """Print the advice with its reasons."""
-    counts = f"{result['fewest']} to {result['most']} pictures in each of {len(result['classes'])} classes"
+    few, many = result["fewest"], result["most"]
+    counts = (
+        f"{few if few == many else f'{few} to {many}'} {result['kind']} in each of {len(result['classes'])} classes"
+    )
+    if "seconds" in result:
+        counts += f", {result['seconds']['shortest']:.1f} to {result['seconds']['longest']:.1f} s"
     typer.echo(f"{counts}; linear classifier on the features: {result['linear_accuracy']:.1%}")
     for number, row in enumerate(result["advice"], 1):
         typer.echo(f"{number}. {row['what']}\n   because {row['why']}")

@@ -230,3 +230,46 @@ def test_a_broken_sound_is_one_error(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no sound"):
         netferry.retrain(model, tmp_path / "in", tmp_path / "m.onnx", epochs=1)
     assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["patches", "waveform"])
+def test_advice_on_sounds(folder: Path, tmp_path: Path, inside: bool) -> None:
+    """The same with the front end in the graph and without; what it says of few, short and long sounds."""
+    model = network()
+    record(model, "patches", RECIPES["vggish"])
+    if inside:
+        add_front_end(model, RECIPES["vggish"])
+    netferry.save(model, tmp_path / "n.onnx", check="structure")
+    found = netferry.advise(folder, tmp_path / "n.onnx")
+    assert (found["kind"], found["sounds"], found["fewest"], found["head"]) == ("sounds", 30, 10, "fc2")
+    assert found["linear_accuracy"] >= 0.9 > found["chance"]
+    assert 0.2 <= found["certainty"] <= 1
+    assert 0.5 <= found["seconds"]["shortest"] < found["seconds"]["median"] < found["seconds"]["longest"] <= 3.0
+    assert "10 sounds in the smallest class, fewer than 20" in found["advice"][0]["why"]
+    assert found["advice"][0]["command"].startswith("netferry train-head")
+    kinds = {}
+    for seconds in (0.2, 31.0):
+        for name, hertz in (("low", 300), ("high", 5000)):
+            place = tmp_path / str(seconds) / name
+            place.mkdir(parents=True)
+            for n in range(2):
+                tone = 0.5 * np.sin(2 * np.pi * (hertz + n) * np.arange(round(RATE * seconds)) / RATE)
+                soundfile.write(place / f"{n}.wav", tone, RATE)
+        kinds[seconds] = netferry.advise(tmp_path / str(seconds), tmp_path / "n.onnx")["advice"][-1]["what"]
+    assert kinds == {0.2: "record longer sounds, or lay several behind each other",
+                     31.0: "cut the sounds to the parts that the label is about"}  # fmt: skip
+
+
+def test_advice_for_the_wrong_kind_of_data(folder: Path, tmp_path: Path) -> None:
+    """A network of pictures says how a network hears; a sound network reads no pictures."""
+    from tests.shared import REPOSITORY
+
+    fixtures = REPOSITORY / "fixtures"
+    with pytest.raises(InputError, match="by its name a sound") as caught:
+        netferry.advise(folder, fixtures / "digits.prototxt", weights=fixtures / "digits.caffemodel")
+    assert "--front-end" in str(caught.value.hint)
+    model = network()
+    record(model, "patches", RECIPES["vggish"])
+    netferry.save(model, tmp_path / "n.onnx", check="structure")
+    with pytest.raises(InputError, match="no sound"):
+        netferry.advise(fixtures / "digits.csv", tmp_path / "n.onnx")
