@@ -78,6 +78,16 @@ def _round_inputs(graph: Any, kinds: Mapping[str, int], rounded: Any) -> None:
         graph.node.append(node)
 
 
+def plain_options(ort: Any) -> Any:
+    """Options of a session that leaves the graph as it is; it runs a few times."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
 def run_rounded(model: Any, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Run a half-precision model on the processor with its roundings; outputs of the half type come as float32.
 
@@ -86,12 +96,10 @@ def run_rounded(model: Any, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nda
         CheckFailed: it does not run the graph.
     """
     ort = runtime()
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
     fed = {name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in feeds.items()}
     try:
-        session = ort.InferenceSession(emulated(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
+        data = emulated(model).SerializeToString()
+        session = ort.InferenceSession(data, plain_options(ort), providers=["CPUExecutionProvider"])
         names = [value.name for value in session.get_outputs()]
         return dict(zip(names, session.run(names, fed), strict=True))
     except Exception as error:  # onnxruntime's classes share no base of their own

@@ -7,9 +7,7 @@ If, Loop and Scan stays float32. Kernels are rounded so that their sums stay (``
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +17,7 @@ from netferry.converters.passes.editing import Budget, Edit, attr, fixed, set_at
 from netferry.converters.passes.fold import lift_constants
 from netferry.converters.passes.opset_schema import raw_schema
 from netferry.converters.passes.opset_types import annotate
+from netferry.converters.passes.precision_report import PrecisionReport
 from netferry.converters.passes.rounding import kernels_of, rounded
 from netferry.errors import UnsupportedOption, UsageError, quoted
 from netferry.schemas.ir import ir
@@ -41,39 +40,13 @@ KEPT = frozenset((
 _LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 3.3895313892515355e38}
 
 
-@dataclass
-class PrecisionReport:
-    """What was turned and what stayed, and why."""
-
-    precision: str
-    turned: Counter[str] = field(default_factory=Counter)
-    kept: dict[str, str] = field(default_factory=dict)
-    """layer: why it stays in float32"""
-    overflowing: dict[str, float] = field(default_factory=dict)
-    """weight: its largest magnitude, where that leaves the range"""
-    vanishing: dict[str, int] = field(default_factory=dict)
-    """weight: how many of its values become 0"""
-    casts: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "precision": self.precision,
-            "turned": dict(sorted(self.turned.items())),
-            "kept": self.kept,
-            "overflowing": self.overflowing,
-            "vanishing": self.vanishing,
-            "casts": self.casts,
-        }
-
-
 def to_precision(
     model: Model,
     precision: Literal["fp16", "bf16"],
     *,
     keep_io: bool = True,
     keep_operators: Iterable[str] = KEPT,
-    keep_layers: Iterable[str] = (),
+    keep_layers: Iterable[str] | Mapping[str, str] = (),
 ) -> PrecisionReport:
     """Turn the model's float32 values into half precision, in place.
 
@@ -82,10 +55,10 @@ def to_precision(
         precision: ``fp16`` or ``bf16``.
         keep_io: inputs and outputs stay float32.
         keep_operators: operators that stay float32.
-        keep_layers: layers that stay float32, for instance those that a comparison found to differ.
+        keep_layers: layers, or operators by type, that stay float32; a mapping says why, for the report.
 
     Raises:
-        UsageError: no such precision, or no such layer.
+        UsageError: no such precision, or no such layer or operator.
         Uninitialised: a weight has no values.
         UnsupportedOption: nothing can be turned (the opset is too old, or there is nothing in float32).
     """
@@ -93,15 +66,16 @@ def to_precision(
     if precision not in kinds:
         raise UsageError(f"precision is fp16 or bf16, not {quoted(precision)}")
     model.require_values()
-    layers = {layer_of(n)[0] for n in model.nodes()}
-    if unknown := sorted(set(keep_layers) - layers):
-        raise UsageError(f"no layer {quoted(unknown[0])}")
+    known = {name for n in model.nodes() for name in (layer_of(n)[0], n.op_type)}
+    if unknown := sorted(set(keep_layers) - known):
+        raise UsageError(f"no layer and no operator {quoted(unknown[0])}")
     annotate(model.ir)
     edit = Edit(model, "full", Budget(), model.opset)
     lift_constants(edit)
     edit.fresh()
     turn = _Turn(edit, kinds[precision], PrecisionReport(precision))
-    turn.choose(frozenset(keep_operators), frozenset(keep_layers))
+    why = dict(keep_layers) if isinstance(keep_layers, Mapping) else dict.fromkeys(keep_layers, "asked for")
+    turn.choose(frozenset(keep_operators), why)
     if not turn.low:
         raise UnsupportedOption(f"no operator of this model (opset {model.opset}) can work in {precision}")
     turn.rewrite(keep_io)
@@ -118,7 +92,7 @@ class _Turn:
 
     # which nodes -------------------------------------------------------------------------------------------------
 
-    def choose(self, operators: frozenset[str], layers: frozenset[str]) -> None:
+    def choose(self, operators: frozenset[str], layers: Mapping[str, str]) -> None:
         """Find the nodes that are turned."""
         graph = self.edit.model.graph
         for node in graph:
@@ -131,13 +105,14 @@ class _Turn:
             else:
                 self.report.kept[layer_of(node)[0] or node.op_type] = f"{node.op_type}: {reason}"
 
-    def _reason(self, node: ir.Node, operators: frozenset[str], layers: frozenset[str]) -> str | None:
+    def _reason(self, node: ir.Node, operators: frozenset[str], layers: Mapping[str, str]) -> str | None:
         if node.domain not in ("", "ai.onnx"):
             return "not a standard operator"
         if node.op_type in operators:
             return "needs the range or the precision of float32"
-        if layer_of(node)[0] in layers:
-            return "asked for"
+        for name in (layer_of(node)[0], node.op_type):
+            if name in layers:
+                return layers[name]
         if any(
             a.is_ref() or a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()
         ):
@@ -202,6 +177,7 @@ class _Turn:
         graph = self.edit.model.graph
         slots = {node: (self._turned_inputs(node), self._turned_outputs(node)) for node in self.low}
         halves: dict[ir.Value, None] = {}
+        before = {name: value.const_value for name, value in graph.initializers.items()}
         if not keep_io:
             for value in graph.inputs:
                 if value.dtype == ir.DataType.FLOAT and not value.is_initializer():
@@ -227,6 +203,21 @@ class _Turn:
         for value in list(graph.initializers.values()):
             if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
                 graph.initializers.pop(value.name or "")
+        self._tell(before)
+
+    def _tell(self, before: Mapping[str, ir.TensorProtocol | None]) -> None:
+        """What became of the weights, and which values are turned now."""
+        after = {name: value.const_value for name, value in self.edit.model.graph.initializers.items()}
+        sizes = {"before": 0, "after": 0, "float32": 0}
+        for side, tensors in (("before", before), ("after", after)):
+            for tensor in tensors.values():
+                if tensor is not None:
+                    sizes[side] += tensor.nbytes
+                    sizes["float32"] += tensor.nbytes if side == "after" and tensor.dtype == ir.DataType.FLOAT else 0
+        self.report.weight_bytes = sizes
+        for node in self.low:
+            name = layer_of(node)[0]
+            self.report.halves.update({v.name: name for v in node.outputs if v.name})
 
     def _attributes(self, node: ir.Node) -> None:
         if node.op_type == "ConstantOfShape":
@@ -259,6 +250,7 @@ class _Turn:
             made.metadata_props[ROLE] = role_of(value).value
             graph.register_initializer(made)
             self.casts[key] = made
+            self.report.made_of[name] = value.name or ""
         return self.casts[key]
 
     def _cast(self, value: ir.Value, to: ir.DataType, node: ir.Node) -> ir.Value:
@@ -279,6 +271,7 @@ class _Turn:
                 cast.metadata_props.update(node.metadata_props)
                 owner.insert_before(owner[0], cast)
             self.report.casts += 1
+            self.report.inserted.add(name)
             self.casts[key] = cast.outputs[0]
         return self.casts[key]
 
@@ -299,6 +292,7 @@ class _Turn:
             graph.insert_after(maker, end)
             graph.outputs[i] = end.outputs[0]
             self.report.casts += 1
+            self.report.inserted.add(name)
 
 
 def weight_of(tensor: ir.TensorProtocol) -> np.ndarray:

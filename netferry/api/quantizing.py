@@ -59,7 +59,7 @@ def quantize(
             first class may change. Else: the largest difference over the largest value.
         samples: how many items to calibrate with, drawn from the whole data.
         method: how the range of an activation is found: ``minmax``, ``entropy`` or ``percentile``.
-        keep_layers: layers that stay in float32.
+        keep_layers: layers, or operators by type, that stay in float32.
         output: the output with the scores, where there are several.
         batch_size: items in one run.
         seed: of the choice of items.
@@ -89,13 +89,11 @@ def quantize(
     if model.opset < LEAST_OPSET:
         model.notes.extend(to_opset(model, CANONICAL_OPSET))
     optimize(model, "full", disable=tuple(OUTSIDE))
-    layers = {layer_of(n)[0] for n in model.nodes()}
-    if unknown := [name for name in keep_layers if name not in layers]:
-        raise UsageError(f"no layer {quoted(unknown[0])}")
+    known = {name for n in model.nodes() for name in (layer_of(n)[0], n.op_type)}
+    if unknown := [name for name in keep_layers if name not in known]:
+        raise UsageError(f"no layer and no operator {quoted(unknown[0])}")
     _name_nodes(model.graph)
-    kept = [
-        n.name or "" for n in model.graph if n.op_type in KEPT or (keep_layers and layer_of(n)[0] in set(keep_layers))
-    ]
+    kept = [n.name or "" for n in model.graph if n.op_type in KEPT or {layer_of(n)[0], n.op_type} & set(keep_layers)]
     with temporary_folder() as folder:
         before = Path(folder) / "float.onnx"
         after = Path(folder) / "int8.onnx"

@@ -135,6 +135,7 @@ def convert(
     precision: str | None = None,
     half_io: bool = False,
     keep_layers: Sequence[str] = (),
+    max_error: float | None = None,
     disable: Sequence[str] = (),
     verify: bool = False,
     embed_preprocessing: bool = False,
@@ -147,7 +148,9 @@ def convert(
         optimize: ``safe`` or ``full`` makes the graph smaller; checked by runs before and after.
         precision: ``fp16`` or ``bf16``, checked by a run before and after with every rounding.
         half_io: with ``precision``, inputs and outputs too; they stay float32 by default.
-        keep_layers: with ``precision``, layers that stay float32.
+        keep_layers: with ``precision``, layers, or operators by type, that stay float32.
+        max_error: with ``precision``, the largest difference allowed, over an output's largest value (fp16: 0.002;
+            bf16: 0.02); where all in half precision is further off, layers stay in float32, found by measuring.
         disable: passes to leave out.
         report: write the machine-readable conversion report here.
         verify: run the source in its own framework too and write nothing where the results differ; the error names
@@ -173,7 +176,8 @@ def convert(
         document = converted(
             files.input(source), place, files.input(weights), report=kept, opset=opset, ir_version=ir_version,
             external_data=external_data, check=check, allow_placeholders=allow_placeholders, optimize=optimize,
-            precision=precision, half_io=half_io, keep_layers=keep_layers, disable=disable, verify=verify,
+            precision=precision, half_io=half_io, keep_layers=keep_layers, max_error=max_error,
+            disable=disable, verify=verify,
             embed_preprocessing=embed_preprocessing,
             reading=reading,
         )  # fmt: skip
@@ -199,6 +203,7 @@ def converted(
     precision: str | None = None,
     half_io: bool = False,
     keep_layers: Sequence[str] = (),
+    max_error: float | None = None,
     disable: Sequence[str] = (),
     verify: bool = False,
     embed_preprocessing: bool = False,
@@ -238,6 +243,7 @@ def converted(
         precision=precision,
         half_io=half_io,
         keep_layers=keep_layers,
+        max_error=max_error,
         disable=disable,
         check=check != "structure",
     )

@@ -26,6 +26,7 @@ from netferry.cli.options import (
     Level,
     Limit,
     Location,
+    MaxError,
     Mean,
     NoWeights,
     Order,
@@ -101,6 +102,7 @@ def convert(
     precision: Precision = None,
     half_io: HalfIo = False,
     keep_layer: KeepLayer = None,
+    max_error: MaxError = None,
     disable: Disable = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare with the source in its own framework before the file appears.")
@@ -137,6 +139,7 @@ def convert(
         precision=precision,
         half_io=half_io,
         keep_layers=tuple(keep_layer or ()),
+        max_error=max_error,
         disable=tuple(disable or ()),
         verify=verify,
         embed_preprocessing=embed_preprocessing,
@@ -154,6 +157,7 @@ def optimize(
     precision: Precision = None,
     half_io: HalfIo = False,
     keep_layer: KeepLayer = None,
+    max_error: MaxError = None,
     disable: Disable = None,
     opset: Annotated[int | None, typer.Option(help="11 to 26.", min=1)] = None,
     check: Annotated[str, typer.Option(help="structure, run, or auto.")] = "auto",
@@ -174,6 +178,7 @@ def optimize(
         precision=precision,
         half_io=half_io,
         keep_layers=tuple(keep_layer or ()),
+        max_error=max_error,
         disable=tuple(disable or ()),
     )
     show(result, as_json, "conversion.converted")

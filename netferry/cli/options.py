@@ -101,7 +101,14 @@ Precision = Annotated[
     str | None, typer.Option("--precision", help="fp16 or bf16; what needs float32 and the inputs and outputs keep it.")
 ]
 HalfIo = Annotated[bool, typer.Option("--half-io", help="With --precision: inputs and outputs too.")]
-KeepLayer = Annotated[list[str] | None, typer.Option("--keep-layer", help="A layer that stays in float32 (repeat).")]
+KeepLayer = Annotated[
+    list[str] | None,
+    typer.Option("--keep-layer", "--keep-float32", help="A layer, or an operator type, that stays float32 (repeat)."),
+]
+MaxError = Annotated[
+    float | None,
+    typer.Option("--max-error", help="With --precision: largest relative difference allowed (fp16 0.002, bf16 0.02)."),
+]
 Dim = Annotated[
     list[str] | None, typer.Option("--dim", help="NAME=NUMBER: size of a dynamic dimension, as in height=224.")
 ]

@@ -1,0 +1,224 @@
+"""A model run before and after a change, on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netferry.errors import CheckFailed, NetferryError
+from netferry.schemas.ir import ir
+from netferry.schemas.model import Model
+
+if TYPE_CHECKING:
+    from netferry.runtime.session import Port
+    from netferry.runtime.sides import OnnxSide
+
+_REFERENCE_WORK = 1e9
+"""multiply-adds of one run that are left to onnx.reference, which takes seconds for as many"""
+HINT = "--check structure leaves the runs out"
+
+
+class Rerun:
+    """Runs the original now, and what was made of it later; see :func:`rerun_of`.
+
+    Attributes:
+        by_reference: onnxruntime does not run the model, onnx.reference does.
+        why: what onnxruntime says, where it does not.
+    """
+
+    def __init__(
+        self, model: Model, save: Callable[[Model, Path], Any], folder: Path, kind: ir.DataType | None
+    ) -> None:
+        from netferry.runtime.sides import OnnxSide
+        from netferry.runtime.vocabulary import index_bounds
+
+        self._save, self._folder, self._kind = save, folder, kind
+        save(model, folder / "before.onnx")
+        side = self._before = OnnxSide(folder / "before.onnx")
+        if side.why is not None and (work := multiply_adds_of(model)) > _REFERENCE_WORK:
+            why = f"onnxruntime does not run it ({side.why})"
+            raise CheckFailed(f"{why}, and {work:.2g} multiply-adds are too many for onnx.reference")
+        self._inputs, self._model, self._highs = side.inputs, model, index_bounds(model.graph)
+        self.feeds = [self._feed(batch, seed) for batch, seed in ((1, 0), (2, 0), (2, 1))]
+        self.wanted = [self._outputs(side, feed) for feed in self.feeds[:2]]
+        self.why = side.why
+        self.by_reference = side.why is not None
+
+    def _feed(self, batch: int, seed: int) -> dict[str, np.ndarray]:
+        from netferry.runtime.verify import seeded_inputs
+
+        made = seeded_inputs(self._inputs, batch, seed, highs=self._highs)
+        feed = _pictures(self._model, self._inputs, made, seed)
+        if self._kind is None:
+            return feed
+        kind = self._kind.numpy()
+        return {n: v.astype(kind).astype(v.dtype) if v.dtype == np.float32 else v for n, v in feed.items()}
+
+    def _outputs(self, side: OnnxSide, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outcome = side.run([feed])[0]
+        if outcome.error is not None:
+            raise CheckFailed(outcome.error)
+        return outcome.outputs
+
+    def after(self, changed: Model) -> dict[str, dict[str, Any]]:
+        """Return per output how far a changed model is from the original, the worst over the inputs."""
+        from netferry.runtime.sides import OnnxSide
+
+        self._save(changed, self._folder / "after.onnx")
+        side = OnnxSide(self._folder / "after.onnx")
+        return _worst((self._outputs(side, feed), want) for feed, want in zip(self.feeds, self.wanted, strict=False))
+
+    # half precision ----------------------------------------------------------------------------------------------
+
+    def half(self, changed: Model, *, processor: bool) -> tuple[str, float]:
+        """Return the output of a half-precision model that is furthest off, and by how much of its largest value.
+
+        The model runs with every rounding, which onnxruntime's processor alone leaves out (onnx.reference does not).
+
+        Args:
+            processor: run it as onnxruntime's processor does too, where it can.
+        """
+        import onnx
+
+        from netferry.runtime.emulate import run_rounded
+        from netferry.runtime.sides import OnnxSide
+
+        path = self._folder / "after.onnx"
+        self._save(changed, path)
+        ways: list[Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]] = []
+        if not self.by_reference:
+            proto = onnx.load(path)
+            ways.append(lambda feed: run_rounded(proto, feed))
+        if processor or self.by_reference:
+            side = OnnxSide(path)
+            if self.by_reference or side.why is None:
+                ways.append(lambda feed: self._outputs(side, _of_types(feed, side.inputs)))
+        self._all_wanted()
+        rows = _worst((run(feed), want) for run in ways for feed, want in zip(self.feeds, self.wanted, strict=True))
+        if not rows:
+            return "", 0.0
+        name = max(rows, key=lambda name: rows[name]["max_rel"])
+        return name, float(rows[name]["max_rel"])
+
+    def switched(
+        self, changed: Model, weights: Mapping[str, np.ndarray], parts: Mapping[str, int], inserted: set[str]
+    ) -> Measure:
+        """Return what measures any mix of precisions of a half-precision model."""
+        import onnx
+
+        from netferry.runtime.switched import Switched
+
+        path = self._folder / "half.onnx"
+        self._save(changed, path)
+        self._all_wanted()
+        return Measure(Switched(onnx.load(path), weights, parts, inserted), self.feeds, self.wanted)
+
+    def _all_wanted(self) -> None:
+        for feed in self.feeds[len(self.wanted) :]:
+            self.wanted.append(self._outputs(self._before, feed))
+
+
+class Measure:
+    """How far mixes of precisions are from the original."""
+
+    def __init__(self, switched: Any, feeds: Sequence[Any], wanted: Sequence[Any]) -> None:
+        self._switched, self._feeds, self._wanted = switched, feeds, wanted
+
+    def alone(self, half: np.ndarray) -> float:
+        """On one input, with every rounding: infinite where the outputs are no numbers any more."""
+        return self._error(half, [0], (True,))
+
+    def apart(self, half: np.ndarray, *, inputs: int) -> float:
+        """On some of the inputs, with every rounding and with those of the weights alone."""
+        return self._error(half, range(inputs), (True, False))
+
+    def _error(self, half: np.ndarray, cases: Sequence[int], ways: Sequence[bool]) -> float:
+        rows = _worst(
+            (self._switched.run(self._feeds[n], half, rounding=rounding), self._wanted[n])
+            for n in cases
+            for rounding in ways
+        )
+        return max((float(row["max_rel"]) for row in rows.values()), default=0.0)
+
+
+def rerun_of(
+    model: Model, save: Callable[[Model, Path], Any], folder: Path, *, kind: ir.DataType | None = None
+) -> Rerun | None:
+    """Run a model; None where nothing can be run: no onnxruntime, or no values.
+
+    Where onnxruntime refuses the model (operators that it lacks), onnx.reference runs it, if it is small.
+
+    Args:
+        kind: float32 inputs get values that this type holds exactly: the inputs of what the model becomes.
+
+    Raises:
+        CheckFailed: neither runs it.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("onnxruntime") is None or model.placeholders() or model.uninitialised:
+        return None
+    try:
+        return Rerun(model, save, folder, kind)
+    except CheckFailed as error:
+        reason = f"the model cannot be run before it is changed: {error.reason}"
+        raise CheckFailed(reason, file=_file(model), hint=HINT) from error
+
+
+def multiply_adds_of(model: Model) -> int:
+    """Return the multiply-adds of a run at batch 1; what is unknown counts as none, dynamic sizes as 1."""
+    from netferry.schemas.costs import multiply_adds
+
+    def shape_of(value: ir.Value) -> tuple[int, ...] | None:
+        return None if value.shape is None else tuple(d if isinstance(d, int) else 1 for d in value.shape)
+
+    return sum(multiply_adds(node, shape_of) or 0 for node in model.graph)
+
+
+def _file(model: Model) -> str | None:
+    return model.source.files[0] if model.source.files else None
+
+
+def _worst(pairs: Any) -> dict[str, dict[str, Any]]:
+    from netferry.runtime.verify import compare
+
+    worst: dict[str, dict[str, Any]] = {}
+    for got, want in pairs:
+        for name, row in compare(got, want).items():
+            if name not in worst or not row["max_rel"] <= worst[name]["max_rel"]:
+                worst[name] = row
+    return worst
+
+
+def _of_types(feed: Mapping[str, np.ndarray], ports: Sequence[Port]) -> dict[str, np.ndarray]:
+    """Inputs in the types that a changed model takes."""
+    kinds = {port.name: port.numpy for port in ports}
+    return {n: v if kinds.get(n) is None else np.asarray(v).astype(kinds[n], copy=False) for n, v in feed.items()}
+
+
+def _pictures(model: Model, ports: Sequence[Port], feed: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """Values of inputs that take pictures, as their recipe makes them of random ones: in the range of real data."""
+    from netferry.runtime.preprocess import preprocess
+    from netferry.schemas.preprocessing import COLORS
+
+    for port in ports:
+        recipe = model.preprocessing.get(port.name)
+        values = feed[port.name]
+        if recipe is None or values.ndim != 4 or values.dtype.kind != "f":
+            continue
+        height, width = values.shape[1:3] if recipe.layout == "NHWC" else values.shape[2:4]
+        shape = (height, width) if COLORS[recipe.color] == 1 else (height, width, 3)
+        rng = np.random.default_rng(seed)
+        try:
+            made = [
+                preprocess(rng.integers(0, 256, shape, dtype=np.uint8), recipe, (height, width))
+                for _ in range(len(values))
+            ]
+        except NetferryError:
+            continue  # a recipe that fits other pictures
+        if made[0].shape == values.shape[1:]:
+            feed[port.name] = np.stack(made).astype(values.dtype)
+    return feed
