@@ -164,7 +164,7 @@ def test_all_switched_is_the_half_graph_and_none_is_the_original(precision: str,
 
 def test_a_part_takes_rounded_values_from_one_in_float32(tmp_path: Path) -> None:
     """Only the third layer in half precision: its input, weight and result are rounded, nothing else."""
-    session, half, full, _ = switched(tmp_path, "bf16")
+    session, _half, _full, _ = switched(tmp_path, "bf16")
     feeds = {"x": np.random.default_rng(2).random((4, SMALL), np.float32)}
     got = session.run(feeds, np.array([False, False, True]))["y"]
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(tmp_path / "m.onnx").graph.initializer}
