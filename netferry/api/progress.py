@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.launching import first_process
-from netferry.errors import MissingExtra
+from netferry.errors import MissingExtra, UsageError, quoted
 
 if TYPE_CHECKING:
     from netferry.api.retraining_job import Job
@@ -31,7 +33,7 @@ def following(job: Job) -> Iterator[tuple[Callable[..., None], Callable[[int], N
     per_epoch = _per_epoch(job, targets)
     title = f"{job.target.name}: {job.sets.name}"
     with _bar(job, per_epoch * job.options.epochs) as bar:
-        loggers = _loggers(job) if first_process() else []
+        loggers = _loggers(job) if first_process() else {}
         sent = [0]
 
         def notify(run: RunFolder, standing: Standing) -> None:
@@ -43,13 +45,18 @@ def following(job: Job) -> Iterator[tuple[Callable[..., None], Callable[[int], N
                 draw_progress(run.rows, run.path / "progress.png", metric, per_epoch, title=title)
                 run.timed("plot", time.monotonic() - started)
             for row in run.rows[sent[0] :]:
-                for logger in loggers:
+                for name, logger in list(loggers.items()):
                     numbers = {k: float(v) for k, v in row.items() if v is not None and k != "iteration"}
-                    logger.log_metrics(numbers, step=int(row["iteration"] or 0))
+                    try:
+                        logger.log_metrics(numbers, step=int(row["iteration"] or 0))
+                    except Exception as error:  # somebody else's server may go away; the training goes on
+                        del loggers[name]
+                        text = f"the logger {name} failed at iteration {row['iteration']}"
+                        job.notes.append(f"{text} and was left out from there on: {quoted(error)[1:-1]}")
             sent[0] = len(run.rows)
 
         yield notify, None if bar is None else bar.tick
-        for logger in loggers:
+        for logger in loggers.values():
             logger.finalize("success")
 
 
@@ -91,19 +98,26 @@ def _bar(job: Job, total: int) -> Iterator[_Bar | None]:
         yield _Bar(progress, total)
 
 
-def _loggers(job: Job) -> list[Any]:
-    """Lightning's loggers by name; each is given the same rows as history.csv."""
-    made: list[Any] = []
+def _loggers(job: Job) -> dict[str, Any]:
+    """Lightning's loggers by name; each is given the same rows as history.csv.
+
+    MLflow's goes to the server that MLFLOW_TRACKING_URI names, else into a database in the run's folder.
+
+    Raises:
+        MissingExtra: a logger's package is not installed.
+        UsageError: it cannot start: no such server, nobody is logged in.
+    """
+    made: dict[str, Any] = {}
     for name in job.options.loggers:
         import importlib
 
         from netferry.runtime.training.trainer import quiet
 
         module = importlib.import_module("lightning.pytorch.loggers")
-        folder = str(job.folder / name)
+        folder = (job.folder / name).absolute()
         options: dict[str, Any] = {
             "tensorboard": {"save_dir": folder, "name": "", "version": ""},
-            "mlflow": {"experiment_name": job.target.stem, "tracking_uri": f"file:{folder}"},
+            "mlflow": {"experiment_name": job.target.stem, **_mlflow_place(folder)},
             "wandb": {"project": job.target.stem, "save_dir": folder},
         }[name]
         kind = {"tensorboard": "TensorBoardLogger", "mlflow": "MLFlowLogger", "wandb": "WandbLogger"}[name]
@@ -116,5 +130,16 @@ def _loggers(job: Job) -> list[Any]:
             if name != "tensorboard":  # these two bring many packages, so no extra has them
                 missing.hint = f"pip install {name}"
             raise missing from None
-        made.append(logger)
+        except Exception as error:
+            hint = "MLFLOW_TRACKING_URI, WANDB_MODE and the like are read by the logger itself"
+            raise UsageError(f"the logger {name} cannot start: {quoted(error)[1:-1]}", hint=hint) from error
+        made[name] = logger
     return made
+
+
+def _mlflow_place(folder: Path) -> dict[str, str]:
+    """MLflow 3 keeps no runs in plain folders any more."""
+    if known := os.environ.get("MLFLOW_TRACKING_URI"):
+        return {"tracking_uri": known}
+    folder.mkdir(parents=True, exist_ok=True)
+    return {"tracking_uri": f"sqlite:///{folder / 'mlflow.db'}", "artifact_location": (folder / "artifacts").as_uri()}

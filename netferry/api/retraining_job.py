@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,8 @@ class Job:
     opset: int | None
     front_end: tuple[SoundRecipe, str] | None = None
     """recipe and input of a sound network's front end, which is off while it learns; no name where there was none"""
+    notes: list[str] = field(default_factory=list)
+    """what happened on the way that the report should tell"""
 
     def prepared(self) -> Model:
         """The network with its new head, and what is to learn."""

@@ -87,7 +87,7 @@ def document(
         "mistakes": found["mistakes"],
         "learning": rows,
         "checks": written.get("checks", []),
-        "notes": [n.message if n.layer is None else f"{n.layer}: {n.message}" for n in model.notes],
+        "notes": [n.message if n.layer is None else f"{n.layer}: {n.message}" for n in model.notes] + job.notes,
         "hashes": {f: _sha256(Path(f)) for f in [*job.model.source.files, str(job.target)] if Path(f).is_file()},
         "versions": versions(),
     }  # fmt: skip

@@ -139,6 +139,46 @@ def test_a_logger_that_is_not_there(drawn: Path, tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "mine.onnx").exists()
 
 
+def test_a_logger_that_cannot_start(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lightning.pytorch.loggers as loggers
+
+    def refused(**options: Any) -> None:
+        raise RuntimeError(f"nobody listens at {options['tracking_uri']}")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:9")
+    monkeypatch.setattr(loggers, "MLFlowLogger", refused)
+    with pytest.raises(UsageError, match="the logger mlflow cannot start: nobody listens at http://localhost:9"):
+        retrain(drawn, tmp_path / "mine.onnx", loggers=("mlflow",))
+    assert not (tmp_path / "mine.onnx").exists()
+
+
+def test_a_logger_that_fails_on_the_way_is_left_out(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lightning.pytorch.loggers as loggers
+
+    class Fading:
+        def __init__(self, **options: Any) -> None:
+            self.seen = 0
+            assert options["tracking_uri"] == f"sqlite:///{tmp_path / 'mine-run' / 'mlflow' / 'mlflow.db'}"
+
+        def log_hyperparams(self, _: Any) -> None: ...
+
+        def log_metrics(self, _: Any, step: int) -> None:
+            self.seen += 1
+            if self.seen > 3:
+                raise ConnectionError(f"gone at {step}")
+
+        def finalize(self, _: str) -> None:
+            raise AssertionError("it is not asked any more")
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(loggers, "MLFlowLogger", Fading)
+    report = retrain(drawn, tmp_path / "mine.onnx", loggers=("mlflow",))
+    assert report["training"]["iterations"] == 9
+    assert report["notes"] == ["the logger mlflow failed at iteration 4 and was left out from there on: gone at 4"]
+
+
 def test_no_such_logger(drawn: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="tensorboard, mlflow, wandb"):
         retrain(drawn, tmp_path / "mine.onnx", loggers=("paper",))
