@@ -66,7 +66,7 @@ class Framework:
                 raise UnsafeFile(quoted(result["refused"], 600)[1:-1], file=files[0])
             if "failed" in result:
                 reason = f"its own framework does not run it: {quoted(result['failed'], 600)[1:-1]}"
-                raise UnsupportedError(reason, file=files[0])
+                raise UnsupportedError(reason, file=files[0], hint=result.get("hint"))
             object.__setattr__(self, "name", str(result["framework"]))
             with np.load(folder / "outputs.npz", allow_pickle=False) as made:
                 return [_outcome(n, case, result, made, tap) for n, case in enumerate(result["cases"])]

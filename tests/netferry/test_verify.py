@@ -305,6 +305,18 @@ def test_darknet_settings_that_opencv_passes_over_are_refused(tmp_path: Path) ->
     assert "--decode-boxes" in (error.value.hint or "")
 
 
+def test_darknet_sections_that_opencv_does_not_know(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="needs OpenCV 4")
+    cfg, weights, target = tmp_path / "n.cfg", tmp_path / "n.weights", tmp_path / "n.onnx"
+    cfg.write_text("[net]\nbatch=1\ninputs=3\n\n[rnn]\noutput=2\nhidden=2\n\n[softmax]\n")
+    values = np.random.default_rng(0).normal(size=2 * (3 + 1) + 2 * (2 + 1) * 2)
+    weights.write_bytes(struct.pack("<3iQ", 0, 2, 0, 1) + values.astype("<f4").tobytes())
+    netferry.convert(cfg, target, weights)
+    with pytest.raises(UnsupportedError, match=r"OpenCV reads no section \[rnn\]") as error:
+        netferry.verify(cfg, target, weights)
+    assert "convolutional" in (error.value.hint or "")
+
+
 def test_darknet_without_opencv(tmp_path: Path) -> None:
     cfg, weights, target = darknet_net(tmp_path, YOLO)
     python = tmp_path / "python"
