@@ -165,7 +165,10 @@ def _copied(given: Path, part: Path, entry: Entry, first: str | None, check: Cal
     if entry.checksum is not None:
         algorithm, _, hexes = entry.checksum.partition(":")
         if digest(given, algorithm) != hexes:
-            raise CheckFailed(f"does not have the published {algorithm} of {entry.name}'s weights", file=given)
+            hint = f"netferry zoo build {entry.name} --weights FILE takes any weights that fit the network"
+            raise CheckFailed(
+                f"does not have the published {algorithm} of {entry.name}'s weights", file=given, hint=hint
+            )
         vouched += f", published {algorithm}"
     elif first is not None and digest(given, "sha256") != first:
         raise CheckFailed("is another file than the one that was pulled first", file=given, hint=_OTHER)

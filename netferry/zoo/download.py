@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import time
 import urllib.error
 import urllib.parse
@@ -133,7 +134,8 @@ def _fetch(url: str, part: Path, wanted: Wanted, timeout: float, progress: Progr
         final = 400 <= error.code < 500 and error.code not in (408, 425, 429)
         raise _Bad(f"the server says {error.code} {error.reason}", final=final) from None
     except urllib.error.URLError as error:
-        raise _Bad(f"cannot be reached: {error.reason}") from None
+        unknown = isinstance(error.reason, socket.gaierror) and error.reason.errno == socket.EAI_NONAME
+        raise _Bad(f"cannot be reached: {error.reason}", final=unknown) from None
     except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise _Bad(f"the connection broke: {type(error).__name__}: {error}") from None
 
