@@ -224,9 +224,10 @@ class Classifier:
             )
         return scores
 
-    def probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, bool]:
+    def probabilities(self, scores: np.ndarray, apply: bool | None = None) -> tuple[np.ndarray, bool]:
         """The scores, or their softmax where they are none; whether it was applied.
 
+        ``apply`` decides that in the place of the values, for parts of what was looked at as a whole.
         A single score is the probability of class 1 of two, as a sigmoid gives it. Labels that may all be there have
         their own probabilities, and values are no probabilities.
         """
@@ -238,7 +239,8 @@ class Classifier:
             return (np.hstack([1 - scores, scores]) if self.labels and len(self.labels) == 2 else scores), False
         # scores of 0 to 1 that do not sum to one are each its own: a sigmoid's, several may be there
         bounded = not (scores < 0).any() and not (scores > 1).any()
-        apply = not bounded if self.softmax is None else self.softmax
+        if apply is None:
+            apply = not bounded if self.softmax is None else self.softmax
         if not apply:
             return scores, False
         e = np.exp(scores - scores.max(1, keepdims=True))

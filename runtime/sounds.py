@@ -205,6 +205,17 @@ def spectrogram_picture(source: Any) -> Image.Image:
     return Image.fromarray(colors).resize((320, 192), Image.Resampling.BILINEAR)
 
 
+def patch_edges(count: int, length: float, recipe: SoundRecipe) -> np.ndarray:
+    """Return where patches begin and end in a drawing, in seconds: count + 1 numbers.
+
+    Each is as wide as the step to the next one, so that patches that overlap do not hide each other; the last reaches
+    to the end of what it hears of a sound of ``length`` seconds.
+    """
+    starts = [recipe.start(n) for n in range(count + 1)]
+    heard = min(length, starts[-2] + recipe.least / recipe.sample_rate)
+    return np.array([*starts[:-1], max(starts[-1], heard)])
+
+
 def draw_timeline(
     waveform: np.ndarray, scores: np.ndarray, names: list[str], recipe: SoundRecipe, *, title: str, most: int = 10
 ) -> Figure:
@@ -222,7 +233,6 @@ def draw_timeline(
 
     chosen = np.argsort(-scores.mean(0), kind="stable")[:most]
     length = len(waveform) / recipe.sample_rate
-    seconds = recipe.patch_hop * recipe.hop / recipe.sample_rate
 
     @styled
     def draw() -> Figure:
@@ -233,12 +243,11 @@ def draw_timeline(
         above.imshow(mel.T, origin="lower", aspect="auto", extent=(0, frames, 0, recipe.bands), cmap=SEQUENTIAL)
         above.set_ylabel("mel band")
         above.set_title(short(title, 80))
-        # a patch is drawn as wide as the step to the next one, so that patches that overlap do not hide each other
-        end = len(scores) * seconds
-        shown = below.imshow(
-            scores[:, chosen].T, aspect="auto", extent=(0, end, len(chosen) - 0.5, -0.5), cmap=SEQUENTIAL, vmin=0,
-            vmax=max(1.0, float(scores.max())), interpolation="nearest",
+        shown = below.pcolormesh(
+            patch_edges(len(scores), length, recipe), np.arange(len(chosen) + 1) - 0.5, scores[:, chosen].T,
+            cmap=SEQUENTIAL, vmin=min(0.0, float(scores.min())), vmax=max(1.0, float(scores.max())),
         )  # fmt: skip
+        below.invert_yaxis()
         below.set_yticks(range(len(chosen)), [short(names[i], 30) for i in chosen])
         below.set_xlabel("seconds")
         below.set_xlim(0, max(length, frames))

@@ -40,7 +40,7 @@ def timelines(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the best answers of every patch per item, and draw spectrogram and scores where ``annotate`` says.
 
-    Several sounds are drawn into a file each, ``NAME-SOUND.png``.
+    Several sounds are drawn into a file each, ``NAME-SOUND.png``, or ``NAME-FOLDER-SOUND.png`` where names are equal.
 
     Args:
         patches: for each of ``found`` the scores of its patches; None for what is no sound, or could not be read.
@@ -55,7 +55,9 @@ def timelines(
     recipe = classifier.feed.sound[1]
     out: dict[str, list[dict[str, Any]]] = {}
     items = [(p, scores) for p, scores in zip(found, patches, strict=True) if scores is not None]
-    for prediction, scores in items:
+    places = _places([prediction.item for prediction, _ in items], annotate)
+    for prediction, raw in items:
+        scores, _ = classifier.probabilities(raw, prediction.softmax)  # as the sound's own answer was made
         names = classifier.labels or [f"class {i}" for i in range(scores.shape[1])]
         out[prediction.item] = [
             {"start": recipe.start(n), "top": [_answer(names, row, i) for i in (-row).argsort(kind="stable")[:top]]}
@@ -65,11 +67,24 @@ def timelines(
             from netferry.runtime.plots import write_figure
 
             waveform = read_sound(prediction.source, recipe.sample_rate)
-            place = Path(annotate)
-            if len(items) > 1:
-                place = place.with_name(f"{place.stem}-{Path(prediction.item).stem}{place.suffix}")
-            write_figure(draw_timeline(waveform, scores, names, recipe, title=Path(prediction.item).name), place)
+            figure = draw_timeline(waveform, scores, names, recipe, title=Path(prediction.item).name)
+            write_figure(figure, places[prediction.item])
     return out
+
+
+def _places(items: Sequence[str], annotate: StrPath | None) -> dict[str, Path]:
+    """The drawing of each sound: as named for one alone, else ``NAME-SOUND``, its folder or number added if needed."""
+    if annotate is None:
+        return {}
+    whole = Path(annotate)
+    if len(items) == 1:
+        return {items[0]: whole}
+    ends = [Path(item).stem for item in items]
+    if len(set(ends)) < len(ends):
+        ends = [f"{Path(item).parent.name}-{end}" for item, end in zip(items, ends, strict=True)]
+    if len(set(ends)) < len(ends):
+        ends = [f"{n}-{end}" for n, end in enumerate(ends)]
+    return {item: whole.with_name(f"{whole.stem}-{end}{whole.suffix}") for item, end in zip(items, ends, strict=True)}
 
 
 def _answer(names: Sequence[str], row: Any, index: int) -> dict[str, Any]:

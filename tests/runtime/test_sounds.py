@@ -13,7 +13,7 @@ import netferry
 from netferry.converters.waveform import add_front_end
 from netferry.errors import InputError, NetferryError, UsageError
 from netferry.runtime.session import Session
-from netferry.runtime.sounds import draw_timeline, read_sound, run_sound, spectrogram
+from netferry.runtime.sounds import draw_timeline, patch_edges, read_sound, run_sound, spectrogram
 from netferry.schemas.graph import CANONICAL_IR, Builder
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Source
@@ -30,7 +30,7 @@ def tone(hertz: float, seconds: float, rate: int = RATE) -> np.ndarray:
     return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
-def band_network(path: Path, recipe: str = "yamnet") -> Path:
+def band_network(path: Path, recipe: str = "yamnet", softmax: bool = True) -> Path:
     """A network that tells which third of the mel bands is the loudest: the sound's pitch."""
     b = Builder("pitch")
     x = b.input("patches", ("n", 96, 64))
@@ -40,7 +40,8 @@ def band_network(path: Path, recipe: str = "yamnet") -> Path:
     with b.layer("pool", "Mean"):
         mean = b.op("ReduceMean", x, b.const([1]), keepdims=0)
     with b.layer("prob", "Softmax"):
-        y = b.op("Softmax", b.op("MatMul", mean, b.const(thirds)), axis=-1)
+        y = b.op("MatMul", mean, b.const(thirds))
+        y = b.op("Softmax", y, axis=-1) if softmax else y
     b.output(y, "scores")
     b.finish()
     model = Model(ir.Model(b.graph, ir_version=CANONICAL_IR), source=Source("onnx"), labels={"scores": NAMES})
@@ -183,3 +184,41 @@ def test_the_timeline_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
     figure = draw_timeline(sweep, np.zeros((13, 3), np.float32), NAMES, RECIPES["yamnet"], title="sweep")
     assert [t.get_text() for t in figure.axes[1].get_yticklabels()] == NAMES
+
+
+def test_patches_answer_as_the_sound_does(tmp_path: Path) -> None:
+    """Of a network without a softmax at its end both are probabilities."""
+    sounds = folder_of_sounds(tmp_path / "in")
+    with_softmax = netferry.predict(band_network(tmp_path / "p.onnx"), [sounds], top=3)
+    found = netferry.predict(band_network(tmp_path / "n.onnx", softmax=False), [sounds], top=3)
+    assert all(row["softmax"] for row in found["predictions"])
+    for item, patches in found["timelines"].items():
+        for got, wanted in zip(patches, with_softmax["timelines"][item], strict=True):
+            assert [a["label"] for a in got["top"]] == [a["label"] for a in wanted["top"]]
+            assert [a["score"] for a in got["top"]] == pytest.approx([a["score"] for a in wanted["top"]], abs=1e-5)
+
+
+def test_a_drawing_for_every_sound(tmp_path: Path) -> None:
+    """Also where sounds of several folders have one name."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    sounds = folder_of_sounds(tmp_path / "in")
+    files = [sounds / "high" / "0.wav", sounds / "low" / "0.wav", sounds / "low" / "1.wav"]
+    netferry.predict(band_network(tmp_path / "net.onnx"), files, annotate=tmp_path / "t.png")
+    assert sorted(p.name for p in tmp_path.glob("t*.png")) == ["t-high-0.png", "t-low-0.png", "t-low-1.png"]
+    netferry.predict(tmp_path / "net.onnx", files[1:], annotate=tmp_path / "u.png")
+    assert sorted(p.name for p in tmp_path.glob("u*.png")) == ["u-0.png", "u-1.png"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "seconds", "wanted"),
+    [
+        pytest.param("yamnet", 1.2, [0, 0.48, 1.2], id="to-the-end"),
+        pytest.param("yamnet", 0.5, [0, 0.5], id="short"),
+        pytest.param("vggish", 2.7, [0, 0.96, 1.935], id="what-nobody-hears"),
+        pytest.param("vggish", 0.5, [0, 0.96], id="filled-up"),
+    ],
+)
+def test_where_patches_are_drawn(recipe: str, seconds: float, wanted: list[float]) -> None:
+    made = RECIPES[recipe]
+    count = made.patches(round(seconds * RATE))
+    assert patch_edges(count, seconds, made) == pytest.approx(wanted)
