@@ -36,7 +36,7 @@ def write_source(module: fx.GraphModule, folder: Path, name: str, about: list[st
     text = code.text()
     ast.parse(text, CODE)  # a syntax error here is a bug of ours
     (folder / CODE).write_text(text, encoding="utf-8")
-    write_tensors(code.weights, folder / WEIGHTS)
+    write_tensors(code.held.weights, folder / WEIGHTS)
     return [folder / CODE, folder / WEIGHTS]
 
 
