@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from netferry.converters.options import Limits
 from netferry.errors import InputError, LimitExceeded, MalformedFile
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-_WINDOW = 1 << 16
+_WINDOW = 1 << 12
+"""bytes read at a time: weights between the fields are jumped over, so more would be read for nothing"""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One field of a message: a varint has ``value``, all others the byte range ``start``..``end``."""
 
     number: int
@@ -85,6 +84,9 @@ class ProtoFile:
 
     def varint(self, at: int, end: int) -> tuple[int, int]:
         """Return (value, offset after it)."""
+        offset = at - self._start
+        if at < end and 0 <= offset < len(self._window) and (byte := self._window[offset]) < 0x80:
+            return byte, at + 1
         value = 0
         for shift in range(0, 70, 7):
             if at >= end:

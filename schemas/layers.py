@@ -38,6 +38,7 @@ class Role(StrEnum):
     """never changed: shapes, axes, factors"""
 
 
+_ROLES = {role.value: role for role in Role}
 _STATE_SLOTS = {("BatchNormalization", 3), ("BatchNormalization", 4)}
 _LEARNABLE_SLOTS = {
     ("Conv", 1), ("Conv", 2), ("ConvTranspose", 1), ("ConvTranspose", 2), ("Gemm", 1), ("Gemm", 2),
@@ -51,6 +52,7 @@ _ONES = {*((op, 1) for op in (*_NORMS, "RMSNormalization")), ("BatchNormalizatio
 _ZEROS = {*((op, 2) for op in (*_NORMS, "Conv", "ConvTranspose", "Gemm")), ("BatchNormalization", 3), ("LSTM", 3),
           ("GRU", 3), ("RNN", 3)}  # fmt: skip
 _MOVERS = {"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Concat", "Cast", "Flatten"}
+_INT = {int}
 _PARAMETER_NAME = re.compile(r"\.(\w+_)?(weight|bias)$")
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
 
@@ -58,11 +60,13 @@ _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataTy
 def role_of(value: ir.Value) -> Role:
     """Return an initializer's role: as recorded, else from the operator slots that use it."""
     recorded = value.metadata_props.get(ROLE)
-    return role_by_use(value) if recorded is None else Role(recorded)
+    return role_by_use(value) if recorded is None else _ROLES.get(recorded) or Role(recorded)
 
 
-def role_by_use(value: ir.Value) -> Role:
+def role_by_use(value: ir.Value, source: ir.Value | None = None) -> Role:
     """Return an initializer's role as the operator slots that use it tell, whatever is recorded.
+
+    ``source`` has the type and shape, where ``value`` is another name for it.
 
     A floating-point weight slot means learnable, a running-statistics slot state; what only moves elements on the way
     there (Transpose, Slice, Concat …) is looked through. A float of rank two or more that MatMul, Gather or Einsum
@@ -72,11 +76,12 @@ def role_by_use(value: ir.Value) -> Role:
     slots = _slots(value, 6)
     if slots & _STATE_SLOTS:
         return Role.STATE
-    if value.dtype not in _FLOATS:
+    typed = source or value
+    if typed.dtype not in _FLOATS:
         return Role.CONSTANT
     if slots & _LEARNABLE_SLOTS:
         return Role.LEARNABLE
-    rank = len(value.shape) if value.shape is not None else 0
+    rank = len(typed.shape) if typed.shape is not None else 0
     if rank >= 2 and any(op in ("MatMul", "Gather", "Einsum") for op, _ in slots):
         return Role.LEARNABLE
     if rank == 1 and any(_adds_to_product(use) for use in value.uses()):
@@ -145,7 +150,13 @@ class LayerRow:
 
 def static_shape(value: ir.Value) -> tuple[int, ...]:
     """Return the shape of an initializer, which is always static."""
-    return () if value.shape is None else tuple(value.shape.numpy())
+    return () if value.shape is None else sizes(value.shape)
+
+
+def sizes(shape: ir.Shape) -> tuple[int, ...]:
+    """Return the dimensions of a static shape; onnx_ir's ``numpy()`` tells the same, and takes longer."""
+    dims: tuple[Any, ...] = shape.dims
+    return dims if set(map(type, dims)) <= _INT else tuple(shape.numpy())
 
 
 def count(value: ir.Value) -> int:

@@ -3,11 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import onnx
 
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import proto_nodes
+
+
+@dataclass
+class Parts:
+    """What a message consists of, found in one walk: several readers look at all of it, and each access costs."""
+
+    graphs: list[onnx.GraphProto]
+    nodes: list[onnx.NodeProto]
+    attributes: list[onnx.AttributeProto]
+    tensors: list[tuple[onnx.TensorProto, str]]
+    """tensors that attributes hold, with the name of their node"""
+
+    @classmethod
+    def of(cls, proto: onnx.ModelProto) -> Parts:
+        """Walk over a model, its subgraphs and functions."""
+        found = cls([proto.graph], [], [], [])
+        pending: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
+        while pending:
+            for node in pending.pop().node:
+                found.nodes.append(node)
+                for attribute in node.attribute:
+                    found.attributes.append(attribute)
+                    if attribute.HasField("g"):
+                        pending.append(attribute.g)
+                        found.graphs.append(attribute.g)
+                    if graphs := attribute.graphs:
+                        pending.extend(graphs)
+                        found.graphs.extend(graphs)
+                    if attribute.HasField("t"):
+                        found.tensors.append((attribute.t, node.name))
+                    if tensors := attribute.tensors:
+                        found.tensors.extend((tensor, node.name) for tensor in tensors)
+        return found
 
 
 def all_proto_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
@@ -18,14 +52,6 @@ def all_proto_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
             if attribute.HasField("g"):
                 yield attribute.g
             yield from attribute.graphs
-
-
-def tensors_of(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
-    """The tensors that the attributes of a node hold."""
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
 
 
 def has_map(kind: onnx.TypeProto) -> bool:

@@ -7,11 +7,12 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from io import FileIO
+from typing import Self
 
 import numpy as np
 
-from netferry.errors import Uninitialised, quoted
+from netferry.errors import MalformedFile, Uninitialised, quoted
 from netferry.schemas.ir import ir
 
 _UNINITIALISED = "netferry.uninitialised"
@@ -143,7 +144,9 @@ def array_of(value: ir.Value | ir.TensorProtocol | None) -> np.ndarray | None:
     if isinstance(tensor, ir.ExternalTensor):
         if tensor.dtype in _AS_STORED:
             array = np.empty(tuple(tensor.shape.numpy()), tensor.dtype.numpy())
-            if read_into(tensor, array):
+            with TensorFiles() as files:
+                whole = files.read_into(tensor, array)
+            if whole:
                 return array
         array = np.array(tensor.numpy())
         tensor.release()
@@ -151,25 +154,47 @@ def array_of(value: ir.Value | ir.TensorProtocol | None) -> np.ndarray | None:
     return tensor.numpy()
 
 
-def read_into(tensor: ir.ExternalTensor, out: np.ndarray) -> bool:
-    """Read the values of a tensor in a file into an array of its size, in one go and without mapping the file.
+class TensorFiles:
+    """Reads tensors from files; the file of the last one stays open for the next."""
 
-    Returns False, with ``out`` in disorder, where that cannot be: the way through onnx_ir tells why.
-    """
-    if tensor.dtype not in _AS_STORED or sys.byteorder != "little" or not out.flags.c_contiguous:
-        return False
-    todo: memoryview[int] = out.reshape(-1).view(np.uint8).data
-    try:
-        with open(tensor.path, "rb", buffering=0) as file:
+    def __init__(self) -> None:
+        self._path: str | None = None
+        self._file: FileIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._path = self._file = None
+
+    def _opened(self, path: str) -> FileIO:
+        if self._file is None or path != self._path:
+            self.__exit__()
+            self._file, self._path = FileIO(path), path
+        return self._file
+
+    def read_into(self, tensor: ir.ExternalTensor, out: np.ndarray) -> bool:
+        """Read the values of a tensor in a file into an array of its size, in one go and without mapping the file.
+
+        Returns False, with ``out`` in disorder, where that cannot be: the way through onnx_ir tells why.
+        """
+        if tensor.dtype not in _AS_STORED or sys.byteorder != "little" or not out.flags.c_contiguous:
+            return False
+        todo = (out if out.dtype == np.uint8 and out.ndim == 1 else out.reshape(-1).view(np.uint8)).data
+        try:
+            file = self._opened(tensor.path)
             file.seek(tensor.offset or 0)
-            while todo:
-                count = file.readinto(todo)
+            left = todo.nbytes
+            while left:
+                count = file.readinto(todo[-left:])
                 if not count:
                     return False
-                todo = todo[count:]
-    except OSError:
-        return False
-    return True
+                left -= count
+        except OSError:
+            return False
+        return True
 
 
 def sample_of(value: ir.Value | ir.TensorProtocol | None, most: int) -> np.ndarray | None:
@@ -189,11 +214,10 @@ def sample_of(value: ir.Value | ir.TensorProtocol | None, most: int) -> np.ndarr
     return sample
 
 
-def check_in_file(path: str | os.PathLike[str], offset: int, nbytes: int, what: str) -> None:
-    """Raise :class:`MalformedFile` unless ``nbytes`` bytes lie at ``offset`` of the file."""
-    from netferry.errors import MalformedFile
-
-    size = Path(path).stat().st_size
+def check_in_file(path: str | os.PathLike[str], offset: int, nbytes: int, what: str, size: int | None = None) -> None:
+    """Raise :class:`MalformedFile` unless ``nbytes`` bytes lie at ``offset`` of the file of ``size`` bytes."""
+    if size is None:
+        size = os.stat(path).st_size
     if offset < 0 or nbytes < 0 or offset + nbytes > size:
         raise MalformedFile(
             f"{quoted(what)} claims {nbytes} bytes at {offset}, the file has {size}", file=path, offset=offset

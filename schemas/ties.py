@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from netferry.errors import quoted
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role, layer_of, role_by_use, static_shape
+from netferry.schemas.layers import Role, layer_of, role_by_use
 from netferry.schemas.tensors import sample_of
 
 _SAMPLE = 4096
@@ -52,10 +52,7 @@ def shared_parameters(graph: ir.Graph) -> list[Shared]:
         source, made = node.inputs[0], node.outputs[0]
         if not source.is_initializer() or made.is_graph_output() or source.const_value is None or not made.name:
             continue
-        if made.dtype is None and source.dtype is not None:
-            made.dtype = source.dtype
-        made.shape = ir.Shape(list(static_shape(source))) if made.shape is None else made.shape
-        role = role_by_use(made)
+        role = role_by_use(made, source)
         if role == Role.CONSTANT:
             continue
         if source not in tied:
@@ -64,7 +61,7 @@ def shared_parameters(graph: ir.Graph) -> list[Shared]:
         generated = "::" in made.name  # a name that TorchScript gives to what it computed itself
         found.append(Shared(node, source, role, tied[source] and generated))
     named = {s.node.outputs[0] for s in found if "::" not in s.name}
-    return [replace(s, tied=s.tied and not _beside_copy(s, named)) for s in found]
+    return [replace(s, tied=False) if s.tied and _beside_copy(s, named) else s for s in found]
 
 
 def _beside_copy(shared: Shared, named: set[ir.Value]) -> bool:
@@ -102,8 +99,8 @@ def told(shared: list[Shared]) -> list[str]:
     """What was recognised, in words; one line for ties and one for copies."""
     out: list[str] = []
     for tied, words in ((True, "tied to the parameter that they share"), (False, "equal copies, which train apart")):
-        names = [quoted(s.name) for s in shared if s.tied == tied]
+        names = [s.name for s in shared if s.tied == tied]
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            out.append(f"shared through Identity and taken for {words}: {', '.join(names[:5])}{more}")
+            out.append(f"shared through Identity and taken for {words}: {', '.join(map(quoted, names[:5]))}{more}")
     return out

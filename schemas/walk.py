@@ -13,9 +13,10 @@ def bodies_of(node: ir.Node) -> list[ir.Graph]:
     """The graphs that the attributes of a node hold."""
     found: list[ir.Graph] = []
     for attribute in node.attributes.data.values():
-        if attribute.type == _GRAPH and not attribute.is_ref():
+        kind = attribute.type
+        if kind is _GRAPH and not attribute.is_ref():
             found.append(attribute.as_graph())
-        elif attribute.type == _GRAPHS and not attribute.is_ref():
+        elif kind is _GRAPHS and not attribute.is_ref():
             found.extend(attribute.as_graphs())
     return found
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from netferry.errors import InputError, MalformedFile, UnsafeFile, quoted
 from netferry.schemas.ir import ir
+from netferry.schemas.layers import sizes
 from netferry.schemas.tensors import byte_size, check_in_file, file_tensor
 
 
@@ -28,6 +29,7 @@ class DataFiles:
         self.path = path
         self._roots = {os.path.realpath(path.parent), os.path.dirname(os.path.realpath(path))}
         self._found: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
 
     @property
     def files(self) -> list[str]:
@@ -75,19 +77,22 @@ class DataFiles:
     def slice(self, raw: ir.ExternalTensor, path: str) -> ir.TensorProtocol:
         """Return ``raw`` with its values in the file ``path``, where the bytes are there."""
         name, offset = raw.name or "", raw.offset or 0
-        shape = [int(d) for d in raw.shape.numpy()]
+        shape = sizes(raw.shape)
         if raw.dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
             raise MalformedFile(f"{raw.dtype.name} values cannot lie outside", file=self.path, layer=name)
         nbytes = byte_size(raw.dtype, shape)
         if raw.length is not None and raw.length != nbytes:
-            reason = f"shape {shape} of {raw.dtype.name} takes {nbytes} bytes, the file has {raw.length}"
+            reason = f"shape {list(shape)} of {raw.dtype.name} takes {nbytes} bytes, the file has {raw.length}"
             raise MalformedFile(reason, file=self.path, layer=name)
-        check_in_file(path, offset, nbytes, name)
+        if path not in self._sizes:
+            self._sizes[path] = os.stat(path).st_size
+        check_in_file(path, offset, nbytes, name, self._sizes[path])
         if nbytes == 0:  # no file can be mapped in a stretch of no bytes
             empty = ir.tensor(np.zeros(shape, raw.dtype.numpy()), raw.dtype, name, raw.doc_string)
             empty.metadata_props.update(raw.metadata_props)
             return empty
         tensor = file_tensor(path, offset, raw.dtype, shape, name)
         tensor.doc_string = raw.doc_string
-        tensor.metadata_props.update(raw.metadata_props)
+        if raw.metadata_props:
+            tensor.metadata_props.update(raw.metadata_props)
         return tensor

@@ -63,8 +63,8 @@ def group(model: Model) -> None:
 
 def _has_texts(graph: ir.Graph) -> bool:
     """Whether all names are texts: onnx_ir keeps those that are not UTF-8 as bytes."""
-    values = (v for node in graph for v in (*node.inputs, *node.outputs) if v is not None)
-    return all(isinstance(one.name, (str, type(None))) for one in (*graph, *values))
+    kinds = {type(v.name) for node in graph for v in (node, *node.inputs, *node.outputs) if v is not None}
+    return kinds <= {str, type(None)}
 
 
 def _groups(
@@ -232,11 +232,10 @@ def _kind(nodes: list[ir.Node], scopes: dict[ir.Node, Scope], holders: set[str])
     kind = kinds.pop() if len(kinds) == 1 and len(scopes) == len(nodes) else None
     if kind is not None:
         return kind
-    for op in _WEIGHTED:
-        for node in nodes:
-            if node.op_type == op and any(parameter_name(v) for v in node.inputs[:2]):
-                return op
     ops = {n.op_type for n in nodes}
+    for op in _WEIGHTED:
+        if op in ops and any(parameter_name(v) for n in nodes if n.op_type == op for v in n.inputs[:2]):
+            return op
     if ops == {"Mul", "Add"}:
         return "Scale"
     return next((whole for parts, whole in _WHOLES if parts <= ops), nodes[-1].op_type)

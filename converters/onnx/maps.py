@@ -5,7 +5,7 @@ A value of such a type has none in the graph; ``meta`` holds the message, which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx
 
@@ -19,9 +19,12 @@ _TYPE = "netferry.map_type"
 Kept = dict[tuple[int, ...], dict[str, bytes]]
 
 
-def take_map_types_out(proto: onnx.ModelProto) -> Kept:
-    """Remove types with maps in them from a message and return them by graph and name of the value."""
+def take_map_types_out(proto: onnx.ModelProto, graphs: Iterable[onnx.GraphProto]) -> Kept:
+    """Remove types with maps in them from a message of these graphs and return them by graph and name of the value."""
     kept: Kept = {}
+    holders: list[onnx.GraphProto | onnx.FunctionProto] = [*graphs, *proto.functions]
+    if not any(has_map(value.type) for holder in holders for value in described(holder)):
+        return kept
     for place, graph in proto_places(proto):
         for value in described(graph):
             if has_map(value.type):

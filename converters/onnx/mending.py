@@ -14,22 +14,22 @@ import onnx.shape_inference
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import read_by
-from netferry.schemas.messages import all_proto_graphs, tensors_of
-from netferry.schemas.metadata import all_graphs, proto_nodes
+from netferry.schemas.messages import Parts
+from netferry.schemas.metadata import all_graphs
 from netferry.schemas.model import Note
 
 _KNOWN = {"location", "offset", "length", "checksum"}
 """what an entry of external data may say (onnx.proto)"""
 
 
-def mend_message(proto: onnx.ModelProto) -> list[Note]:
+def mend_message(proto: onnx.ModelProto, parts: Parts) -> list[Note]:
     """Mend names, shapes of outputs and external data in place; returns what was done.
 
     Raises:
         MalformedFile: an entry of external data is there twice.
     """
     notes: list[Note] = []
-    for graph in all_proto_graphs(proto):
+    for graph in parts.graphs:
         if not graph.name:
             graph.name = "graph"
         notes += _distinct(graph.node)
@@ -37,9 +37,8 @@ def mend_message(proto: onnx.ModelProto) -> list[Note]:
             _only_known(tensor)
     for function in proto.functions:
         notes += _distinct(function.node)
-    for node in proto_nodes(proto):
-        for tensor in tensors_of(node):
-            _only_known(tensor)
+    for tensor, _ in parts.tensors:
+        _only_known(tensor)
     _shape_outputs(proto)
     return notes
 
@@ -66,7 +65,10 @@ def mend_order(model: ir.Model) -> list[Note]:
 def _distinct(nodes: Iterable[onnx.NodeProto]) -> list[Note]:
     """Give nodes of one name names of their own."""
     nodes = list(nodes)
-    taken = {node.name for node in nodes}
+    names = [node.name for node in nodes]
+    taken = set(names)
+    if len(taken) + max(0, names.count("") - 1) == len(names):
+        return []
     seen: set[str] = set()
     changed = 0
     for node in nodes:
@@ -85,15 +87,14 @@ def _distinct(nodes: Iterable[onnx.NodeProto]) -> list[Note]:
 
 
 def _only_known(tensor: onnx.TensorProto) -> None:
-    entries = list(tensor.external_data)
-    if not entries:
-        return
-    keys = [e.key for e in entries if e.key in _KNOWN]
+    all_keys = [e.key for e in tensor.external_data]
+    keys = [key for key in all_keys if key in _KNOWN]
     if len(set(keys)) != len(keys):
         raise MalformedFile("an entry of external data is there twice", layer=tensor.name)
-    if len(keys) != len(entries):
+    if len(keys) != len(all_keys):
+        entries = [e for e in tensor.external_data if e.key in _KNOWN]
         del tensor.external_data[:]
-        tensor.external_data.extend(e for e in entries if e.key in _KNOWN)
+        tensor.external_data.extend(entries)
 
 
 def _shape_outputs(proto: onnx.ModelProto) -> None:

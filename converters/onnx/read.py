@@ -70,12 +70,13 @@ def _read(path: Path, options: ReadOptions) -> Model:
     except (UnicodeDecodeError, ValueError) as error:
         raise MalformedFile(f"not an ONNX model: {error}") from None
     del structure
-    check_message(proto, options.limits)
-    complete_types(proto)
-    notes = mend_message(proto)
-    sparse, maps = take_out(proto), take_map_types_out(proto)
+    parts = check_message(proto, options.limits)
+    complete_types(parts.attributes)
+    notes = mend_message(proto, parts)
+    sparse, maps = take_out(proto, parts.attributes), take_map_types_out(proto, parts.graphs)
     graph = _deserialized(proto)
-    keep(graph, proto, sparse)
+    keep(graph, proto, parts.graphs, sparse)
+    del parts
     keep_map_types(graph, maps)
     check_declared(graph, sparse_names(graph))
     notes += mend_order(graph)

@@ -13,8 +13,8 @@ from netferry.converters.onnx.node_sound import check_nodes
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, UnsupportedOpset, quoted
 from netferry.schemas.ir import ir
-from netferry.schemas.messages import all_proto_graphs, tensors_of
-from netferry.schemas.metadata import all_nodes, proto_nodes
+from netferry.schemas.messages import Parts
+from netferry.schemas.metadata import all_nodes
 from netferry.schemas.tensors import byte_size
 
 _INT32_TYPES = {
@@ -23,12 +23,13 @@ _INT32_TYPES = {
     "FLOAT6E3M2",
 }  # fmt: skip
 """types whose values lie in int32_data where they are not raw (comment of onnx.proto)"""
+_TYPES = {int(dtype): dtype for dtype in ir.DataType}
 _PACKED = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}
 """elements per entry of int32_data"""
 
 
-def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
-    """Raise where the message is ambiguous, contradictory or beyond the limits.
+def check_message(proto: onnx.ModelProto, limits: Limits) -> Parts:
+    """Raise where the message is ambiguous, contradictory or beyond the limits; returns what it consists of.
 
     Raises:
         MalformedFile: no graph, no IR version, a name or domain twice, values that do not fit their shape, nodes
@@ -37,8 +38,8 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
     """
     if not proto.HasField("graph"):
         raise MalformedFile("not an ONNX model: it has no graph")
-    graphs, nodes = list(all_proto_graphs(proto)), list(proto_nodes(proto))
-    _check_text(proto, graphs, nodes)
+    parts = Parts.of(proto)
+    _check_text(proto, parts)
     if not proto.HasField("ir_version") or proto.ir_version < 1:
         raise MalformedFile("not an ONNX model: it has no IR version")
     if proto.ir_version >= 3 and not proto.opset_import:
@@ -54,7 +55,7 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
         (domain for domain, _ in {(o.domain or "ai.onnx", o.version) for o in proto.opset_import}), "the operator set"
     )
     _once((f"{f.domain}.{f.name}:{getattr(f, 'overload', '')}" for f in proto.functions), "the function")
-    for graph in graphs:
+    for graph in parts.graphs:
         names = [t.name for t in graph.initializer] + [t.values.name for t in graph.sparse_initializer]
         _once(names, "the initializer")
         if "" in names:
@@ -62,42 +63,41 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> None:
         _once((v.name for v in graph.input), "the input")
         for tensor in graph.initializer:
             _check_tensor(tensor, limits)
-    for node in nodes:
-        for tensor in tensors_of(node):
-            _check_tensor(tensor, limits, node.name)
+    for tensor, node in parts.tensors:
+        _check_tensor(tensor, limits, node)
     check_nodes(proto)
     _check_expansion(proto, limits)
+    return parts
 
 
-def _check_text(proto: onnx.ModelProto, graphs: list[onnx.GraphProto], nodes: list[onnx.NodeProto]) -> None:
+def _check_text(proto: onnx.ModelProto, parts: Parts) -> None:
     """Raise where a name is not UTF-8, as onnx.proto demands: protobuf then gives bytes for text."""
-    for text in _texts(proto, graphs, nodes):
-        if not isinstance(text, str):
-            raise MalformedFile(f"a name or text is not UTF-8: {quoted(repr(text))}")
+    texts = _texts(proto, parts)
+    if set(map(type, texts)) != {str}:
+        text = next(t for t in texts if not isinstance(t, str))
+        raise MalformedFile(f"a name or text is not UTF-8: {quoted(repr(text))}")
 
 
-def _texts(proto: onnx.ModelProto, graphs: list[onnx.GraphProto], nodes: list[onnx.NodeProto]) -> Iterator[object]:
-    yield from (proto.producer_name, proto.producer_version, proto.domain, proto.doc_string)
-    for opset in proto.opset_import:
-        yield opset.domain
+def _texts(proto: onnx.ModelProto, parts: Parts) -> list[object]:
+    found: list[object] = [proto.producer_name, proto.producer_version, proto.domain, proto.doc_string]
+    found += [opset.domain for opset in proto.opset_import]
     for function in proto.functions:
-        yield from (function.name, function.domain, function.doc_string, *function.input, *function.output)
-        yield from function.attribute
-        yield from _described(function.value_info)
-    for holder in (proto, proto.graph, *proto.functions):
-        for entry in holder.metadata_props:
-            yield from (entry.key, entry.value)
-    for graph in graphs:
-        yield from (graph.name, graph.doc_string)
-        for tensor in graph.initializer:
-            yield from (tensor.name, tensor.doc_string)
-        yield from _described([*graph.input, *graph.output, *graph.value_info])
-    for node in nodes:
-        yield from (node.name, node.op_type, node.domain, node.doc_string, *node.input, *node.output)
-        for attribute in node.attribute:
-            yield from (attribute.name, attribute.ref_attr_name)
-        for entry in node.metadata_props:
-            yield from (entry.key, entry.value)
+        found += (function.name, function.domain, function.doc_string, *function.input, *function.output)
+        found += function.attribute
+        found += _described(function.value_info)
+    for holder in (proto, proto.graph, *proto.functions, *parts.nodes):
+        if entries := holder.metadata_props:
+            found += [text for entry in entries for text in (entry.key, entry.value)]
+    for graph in parts.graphs:
+        found += (graph.name, graph.doc_string)
+        found += [text for tensor in graph.initializer for text in (tensor.name, tensor.doc_string)]
+        found += _described([*graph.input, *graph.output, *graph.value_info])
+    for node in parts.nodes:
+        found += (node.name, node.op_type, node.domain, node.doc_string)
+        found += node.input
+        found += node.output
+    found += [text for attribute in parts.attributes for text in (attribute.name, attribute.ref_attr_name)]
+    return found
 
 
 def _described(values: Iterable[onnx.ValueInfoProto]) -> Iterator[object]:
@@ -116,13 +116,12 @@ def _once(names: Iterable[str], what: str) -> None:
 
 def _check_tensor(tensor: onnx.TensorProto, limits: Limits, node: str | None = None) -> None:
     where = tensor.name or node
-    try:
-        dtype = ir.DataType(tensor.data_type)
-    except ValueError:
-        raise MalformedFile(f"unknown element type {tensor.data_type}", layer=where) from None
-    if len(tensor.dims) > limits.rank:
-        raise LimitExceeded(f"a tensor of {len(tensor.dims)} axes (limit rank={limits.rank})", layer=where)
-    for dim in tensor.dims:
+    dtype, dims = _TYPES.get(tensor.data_type), list(tensor.dims)
+    if dtype is None:
+        raise MalformedFile(f"unknown element type {tensor.data_type}", layer=where)
+    if len(dims) > limits.rank:
+        raise LimitExceeded(f"a tensor of {len(dims)} axes (limit rank={limits.rank})", layer=where)
+    for dim in dims:
         if dim < 0:
             raise MalformedFile(f"a tensor with dimension {dim}", layer=where)
         if dim > limits.dim:
@@ -133,15 +132,15 @@ def _check_tensor(tensor: onnx.TensorProto, limits: Limits, node: str | None = N
         raise UnsupportedError("a tensor in segments", layer=where)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return
-    count = math.prod(tensor.dims)
+    count = math.prod(dims)
     if tensor.HasField("raw_data"):
-        has, needs, unit = len(tensor.raw_data), byte_size(dtype, list(tensor.dims)), "bytes"
+        has, needs, unit = len(tensor.raw_data), byte_size(dtype, dims), "bytes"
         if dtype == ir.DataType.STRING:
             raise MalformedFile("a string tensor with raw data", layer=where)
     else:
         has, needs, unit = *_entries(tensor, dtype, count), "values"
     if has != needs:
-        raise MalformedFile(f"shape {list(tensor.dims)} needs {needs} {unit}, the file has {has}", layer=where)
+        raise MalformedFile(f"shape {dims} needs {needs} {unit}, the file has {has}", layer=where)
 
 
 def _entries(tensor: onnx.TensorProto, dtype: ir.DataType, count: int) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx
 import onnx.checker
 
@@ -15,9 +17,11 @@ _SPARSE = (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS
 Kept = dict[tuple[int, ...], list[tuple[int, bytes]]]
 
 
-def take_out(proto: onnx.ModelProto) -> Kept:
-    """Remove the sparse attributes from a message and return them by the place of their node."""
+def take_out(proto: onnx.ModelProto, attributes: Iterable[onnx.AttributeProto]) -> Kept:
+    """Remove the sparse ones of the attributes of a message and return them by the place of their node."""
     kept: Kept = {}
+    if not any(attribute.type in _SPARSE for attribute in attributes):
+        return kept
     for place, node in proto_node_places(proto):
         for i in reversed(range(len(node.attribute))):
             if node.attribute[i].type in _SPARSE:
@@ -26,12 +30,14 @@ def take_out(proto: onnx.ModelProto) -> Kept:
     return kept
 
 
-def keep(model: ir.Model, proto: onnx.ModelProto, kept: Kept) -> int:
+def keep(model: ir.Model, proto: onnx.ModelProto, graphs: Iterable[onnx.GraphProto], kept: Kept) -> int:
     """Hang the sparse tensors of ``proto`` on the graph and the nodes made from it; returns how many there are.
 
     A sparse initializer is a dense value for those who use it: it gets its type and shape.
     """
     count = 0
+    if not kept and not any(graph.sparse_initializer for graph in graphs):
+        return count
     for (_, message), (_, graph) in zip(proto_places(proto), ir_places(model), strict=True):
         if isinstance(message, onnx.GraphProto) and message.sparse_initializer and isinstance(graph, ir.Graph):
             graph.meta[_INITIALIZERS] = [t.SerializeToString() for t in message.sparse_initializer]

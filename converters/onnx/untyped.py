@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import onnx
+from collections.abc import Iterable
 
-from netferry.schemas.metadata import proto_nodes
+import onnx
 
 _KIND = onnx.AttributeProto
 _FIELDS = {
@@ -13,12 +13,11 @@ _FIELDS = {
 }  # fmt: skip
 
 
-def complete_types(proto: onnx.ModelProto) -> None:
+def complete_types(attributes: Iterable[onnx.AttributeProto]) -> None:
     """Set the type of attributes that have none but hold a value."""
-    for node in proto_nodes(proto):
-        for attribute in node.attribute:
-            if attribute.type != onnx.AttributeProto.UNDEFINED or attribute.ref_attr_name:
-                continue
-            held = {field.name for field, _ in attribute.ListFields()} & set(_FIELDS)
-            if len(held) == 1:
-                attribute.type = _FIELDS[held.pop()]
+    for attribute in attributes:
+        if attribute.type != _KIND.UNDEFINED or attribute.ref_attr_name:
+            continue
+        held = {field.name for field, _ in attribute.ListFields()} & set(_FIELDS)
+        if len(held) == 1:
+            attribute.type = _FIELDS[held.pop()]

@@ -103,10 +103,21 @@ class OnnxFile(ProtoFile):
         if not raw or raw[0][2] - raw[0][1] < BIG:
             return None
         field, first, after = raw[0]
-        stub = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)
-        for key, value in (("location", token), ("offset", str(first)), ("length", str(after - first))):
-            stub.external_data.add(key=key, value=value)
-        return [(start, field), (after, end), stub.SerializeToString()]
+        return [(start, field), (after, end), _claim(token, first, after - first)]
+
+
+def _claim(token: str, offset: int, length: int) -> bytes:
+    """The fields of a tensor that say where its values lie; as ``onnx.TensorProto`` would write them."""
+    entries = [
+        _bytes(1, key) + _bytes(2, value.encode())
+        for key, value in ((b"location", token), (b"offset", str(offset)), (b"length", str(length)))
+    ]
+    location = varint(_DATA_LOCATION << 3 | VARINT) + varint(onnx.TensorProto.EXTERNAL)
+    return b"".join(_bytes(_EXTERNAL_DATA, entry) for entry in entries) + location
+
+
+def _bytes(number: int, value: bytes) -> bytes:
+    return varint(number << 3 | BYTES) + varint(len(value)) + value
 
 
 # writing -------------------------------------------------------------------------------------------------------
