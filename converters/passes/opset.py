@@ -92,18 +92,31 @@ def to_opset(model: Model, target: int, *, restore: bool = True) -> list[Note]:
 
 
 def _convert(model: ir.Model, target: int) -> list[tuple[str, str, str, int]]:
-    annotate(model)
     failures = []
-    for root in [model.graph, *model.functions.values()]:
-        journey = _Journey(root)
-        journey.carry(list(nodes_of(root)), _version(root), target)
-        failures += journey.failures
+    roots = [model.graph, *model.functions.values()]
+    journeys = [root for root in roots if not _holds(list(nodes_of(root)), _version(root), target)]
+    if journeys:
+        annotate(model)
+    for root in roots:
+        if root in journeys:
+            journey = _Journey(root)
+            journey.carry(list(nodes_of(root)), _version(root), target)
+            failures += journey.failures
         root.opset_imports.pop("ai.onnx", None)
         root.opset_imports[""] = target
     if model.ir_version < _FREE_INITIALIZERS and target > _LISTED_UP_TO and not failures:
         for value in [v for v in model.graph.inputs if v.is_initializer()]:
             model.graph.inputs.remove(value)  # listed because the format demanded it, not for callers to set
     return failures
+
+
+def _holds(nodes: Sequence[ir.Node], source: int, target: int) -> bool:
+    """Whether nodes that are valid at ``source`` are valid at a higher ``target`` as they stand, and say the same."""
+    nodes = [n for n in nodes if n.domain in ("", "ai.onnx")]
+    if not RUNS_FROM <= source <= target or any(level_of(node, source) != source for node in nodes):
+        return False
+    steps = range(source + 1, target + 1)
+    return not any(changed(op, v) and not _only_wider(op, v) for op in {n.op_type for n in nodes} for v in steps)
 
 
 class _Journey:

@@ -28,17 +28,19 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
     """
     require_torch()
     from netferry.converters.passes.opset import to_opset
+    from netferry.converters.passes.opset_types import annotate
     from netferry.runtime.torch.build import LOWEST_OPSET, build
-    from netferry.runtime.torch.ties import separate_copies
+    from netferry.runtime.torch.ranks import complete_ranks
+    from netferry.runtime.torch.ties import copied_apart
     from netferry.schemas.collection import collection_paused
-    from netferry.schemas.copying import copied
     from netferry.schemas.model import Model as Copy
 
     with collection_paused():
-        raised = Copy(copied(model.ir), source=model.source)
-        separate_copies(raised.graph)  # first: what is left has fewer nodes to raise
+        raised = Copy(copied_apart(model.ir), source=model.source)
         if raised.opset < LOWEST_OPSET:
             to_opset(raised, LOWEST_OPSET, restore=False)
+        if not complete_ranks(raised.graph):
+            annotate(raised.ir)
         return build(raised, frozen_statistics=frozen_statistics)
 
 

@@ -6,9 +6,20 @@ to the others through Identity. They were parameters of their own, and have to t
 
 from __future__ import annotations
 
+from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import ROLE, Role
 from netferry.schemas.ties import shared_parameters
+
+
+def copied_apart(model: ir.Model) -> ir.Model:
+    """Return a copy of a model in which such copies (see :func:`separate_copies`) have initializers of their own."""
+    apart = {
+        s.node: (s.source.const_value, {ROLE: s.role.value})
+        for s in shared_parameters(model.graph)
+        if not s.tied and s.source.const_value is not None
+    }
+    return copied(model, apart)
 
 
 def separate_copies(graph: ir.Graph) -> list[str]:
