@@ -61,7 +61,10 @@ def build(model: Model, *, frozen_statistics: bool = False) -> Network:
         value.metadata_props.setdefault(ROLE, role_by_use(value).value)
     store = Store()
     builder = GraphBuilder(model.graph, store, frozen_statistics=frozen_statistics)
-    module = builder.build([v for v in model.graph.inputs if v.name not in model.graph.initializers])
+    try:
+        module = builder.build([v for v in model.graph.inputs if v.name not in model.graph.initializers])
+    finally:
+        store.close()
     if builder.failures:
         raise UnsupportedLayer(builder.failures, file=model.source.files[0] if model.source.files else None)
     module.meta[PLACES] = dict(store.places)
@@ -88,9 +91,7 @@ class GraphBuilder(Calls):
         if self.outer is None and self.failures:
             return Network(nn.Module(), fx.Graph())
         name = identifier(self.source.name or "network")
-        module = Network(self.root, self.graph, name[:1].upper() + name[1:])
-        module.graph.lint()
-        return module
+        return Network(self.root, self.graph, name[:1].upper() + name[1:])
 
     def _make_plans(self) -> None:
         """Find all modules first, those of bodies included, so that ties are known before any weight is packed."""
@@ -115,19 +116,18 @@ class GraphBuilder(Calls):
             for value in node.inputs:
                 if value is not None and value.is_initializer() and value not in bound:
                     self.store.want(value, PLAIN)
-
-    def _planned(self, node: ir.Node) -> Plan | None:
-        """The module of a node; none where its weights have to stay as they are."""
-        found = self.plans.get(node)
-        return None if found is None or any(v in self.store.raw for v, _, _ in found.bindings) else found
+        raw = self.store.raw  # weights that have to stay as they are: functions take them
+        for node in [n for n, found in self.plans.items() if raw and any(v in raw for v, _, _ in found.bindings)]:
+            del self.plans[node]
 
     def _node(self, node: ir.Node) -> None:
-        if node in self.skipped and self._planned(self.skipped[node]) is not None:
+        planned = self.skipped.get(node)
+        if planned is not None and planned in self.plans:
             if node.op_type == "Add":
-                self.held[node.outputs[0]] = self.held[self.skipped[node].outputs[0]]
+                self.held[node.outputs[0]] = self.held[planned.outputs[0]]
             return
         try:
-            if any(self.lookup(v).kind == "lost" for v in node.inputs if v is not None and self._reads(node, v)):
+            if self.failures and self._reads_lost(node):
                 self._lose(node)
                 return
             self._make(node)
@@ -135,10 +135,16 @@ class GraphBuilder(Calls):
             self.failures.append((layer_of(node)[0] or node.op_type, node.op_type, str(error)))
             self._lose(node)
 
-    def _reads(self, node: ir.Node, value: ir.Value) -> bool:
-        """Whether a node reads a value itself: a module reads its weights from the store."""
-        found = self._planned(node)
-        return found is None or not (value in [v for v, _, _ in found.bindings] or value.producer() in self.skipped)
+    def _reads_lost(self, node: ir.Node) -> bool:
+        """Whether a node reads what could not be made; a module reads its weights from the store."""
+        found = self.plans.get(node)
+        held = [] if found is None else [v for v, _, _ in found.bindings]
+        for value in node.inputs:
+            if value is None or (found is not None and (value in held or value.producer() in self.skipped)):
+                continue
+            if self.lookup(value).kind == "lost":
+                return True
+        return False
 
     def _lose(self, node: ir.Node) -> None:
         for value in node.outputs:
@@ -149,7 +155,7 @@ class GraphBuilder(Calls):
             raise Unsupported(f"domain {node.domain} has no torch counterpart")
         if node.op_type == "Constant":
             self._constant_node(node)
-        elif (found := self._planned(node)) is not None:
+        elif (found := self.plans.get(node)) is not None:
             self._module(node, found)
         elif node.op_type in CONTROL:
             control_node(self, node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,11 @@ def torch_values(array: Any) -> torch.Tensor:
         if array.dtype.name == "bfloat16":
             return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16).clone()
         raise TypeError(f"{array.dtype} has no counterpart in torch")
-    made = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)  # torch's memory is aligned
+    made = torch.empty(array.shape, dtype=_torch_type(array.dtype))  # torch's memory is aligned
     np.copyto(made.numpy(), array)
     return made
+
+
+@functools.cache
+def _torch_type(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype

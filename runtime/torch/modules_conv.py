@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from netferry.runtime.torch.facts import attribute, given, initializer
@@ -12,6 +10,8 @@ from netferry.runtime.torch.packing import PLAIN
 from netferry.runtime.torch.plans import Bindings, Plan, bare, bindings_key
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import static_shape
+
+_PLACE = ("kernel_size", "stride", "padding", "dilation")
 
 
 def same_or_pads(node: ir.Node, kernel: tuple[int, ...], strides: list[int], dilations: list[int]) -> list[int] | str:
@@ -32,9 +32,9 @@ def conv(node: ir.Node) -> Plan | None:
         return None
     shape = static_shape(weight)
     n = len(shape) - 2
-    if n not in (1, 2, 3):
-        return None
     kernel, group = shape[2:], attribute(node, "group", 1)
+    if n not in (1, 2, 3) or group < 1 or shape[0] % group:
+        return None
     strides, dilations = attribute(node, "strides", [1] * n), attribute(node, "dilations", [1] * n)
     pads = same_or_pads(node, kernel, strides, dilations)
     before = None
@@ -46,12 +46,14 @@ def conv(node: ir.Node) -> Plan | None:
     else:
         before = ("pad_sides", {"pads": pads})
     kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[n - 1]
-    settings: Any = (shape[1] * group, shape[0], tuple(kernel), tuple(strides), padding, tuple(dilations), group)
-    has_bias = bias is not None
+    sizes = {"in_channels": shape[1] * group, "out_channels": shape[0], "groups": group}
+    place = (tuple(kernel), tuple(strides), padding, tuple(dilations))
+    settings = dict(zip(_PLACE, place, strict=True), bias=bias is not None)
     bindings: Bindings = [(weight, PLAIN, ["weight"])]
     if bias is not None:
         bindings.append((bias, PLAIN, ["bias"]))
-    return Plan(lambda: bare(kind, *settings, has_bias), bindings, ("Conv", *settings, *bindings_key(bindings)), before)
+    key = ("Conv", *sizes.values(), *place, *bindings_key(bindings))
+    return Plan(lambda: bare(kind, settings, **sizes), bindings, key, before)
 
 
 def conv_transpose(node: ir.Node) -> Plan | None:
@@ -60,9 +62,11 @@ def conv_transpose(node: ir.Node) -> Plan | None:
         return None
     shape = static_shape(weight)
     n = len(shape) - 2
+    kernel, group = shape[2:], attribute(node, "group", 1)
     if n not in (1, 2, 3) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
-    kernel, group = shape[2:], attribute(node, "group", 1)
+    if group < 1 or shape[0] % group:
+        return None
     strides, dilations = attribute(node, "strides", [1] * n), attribute(node, "dilations", [1] * n)
     pads, extra = attribute(node, "pads", [0] * (2 * n)), attribute(node, "output_padding", [0] * n)
     if attribute(node, "auto_pad", "NOTSET") == "VALID":
@@ -73,13 +77,11 @@ def conv_transpose(node: ir.Node) -> Plan | None:
     if any(p > (k - 1) * d for p, k, d in zip(pads[:n], kernel, dilations, strict=True)):
         return None
     kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[n - 1]
-    settings: Any = (shape[0], shape[1] * group, tuple(kernel), tuple(strides), tuple(pads[:n]), tuple(extra), group)
-    has_bias = bias is not None
+    sizes = {"in_channels": shape[0], "out_channels": shape[1] * group, "groups": group}
+    place = (tuple(kernel), tuple(strides), tuple(pads[:n]), tuple(dilations))
+    settings = dict(zip(_PLACE, place, strict=True), output_padding=tuple(extra), bias=bias is not None)
     bindings: Bindings = [(weight, PLAIN, ["weight"])]
     if bias is not None:
         bindings.append((bias, PLAIN, ["bias"]))
-    return Plan(
-        lambda: bare(kind, *settings, has_bias, tuple(dilations)),
-        bindings,
-        ("ConvTranspose", *settings, *dilations, *bindings_key(bindings)),
-    )
+    key = ("ConvTranspose", *sizes.values(), *place, *extra, *bindings_key(bindings))
+    return Plan(lambda: bare(kind, settings, **sizes), bindings, key)

@@ -19,10 +19,9 @@ def _linear(weight: ir.Value, packing: Packing, bias: ir.Value | None, absorbs: 
     bindings: Bindings = [(weight, packing, ["weight"])]
     if bias is not None:
         bindings.append((bias, FLAT if len(static_shape(bias)) != 1 else PLAIN, ["bias"]))
-    has_bias = bias is not None
-    return Plan(
-        lambda: bare(nn.Linear, inside, out, has_bias), bindings, ("Linear", *bindings_key(bindings)), absorbs=absorbs
-    )
+    settings, sizes = {"bias": bias is not None}, {"in_features": inside, "out_features": out}
+    key = ("Linear", *bindings_key(bindings))
+    return Plan(lambda: bare(nn.Linear, settings, **sizes), bindings, key, absorbs=absorbs)
 
 
 def gemm(node: ir.Node) -> Plan | None:
@@ -77,9 +76,9 @@ def embedding(node: ir.Node) -> Plan | None:
     if len(shape) != 2 or initializer(node, 1) is not None:
         return None
     bindings: Bindings = [(weight, PLAIN, ["weight"])]
-    settings = (shape[0], shape[1])
+    settings = {"num_embeddings": shape[0], "embedding_dim": shape[1]}
     before = ("positions", {"size": shape[0]})
-    return Plan(lambda: bare(nn.Embedding, *settings), bindings, ("Embedding", *bindings_key(bindings)), before)
+    return Plan(lambda: bare(nn.Embedding, settings), bindings, ("Embedding", *bindings_key(bindings)), before)
 
 
 def prelu(node: ir.Node) -> Plan | None:
@@ -93,4 +92,4 @@ def prelu(node: ir.Node) -> Plan | None:
     if count != 1 and not per_channel:
         return None
     bindings: Bindings = [(slope, FLAT, ["weight"])]
-    return Plan(lambda: bare(nn.PReLU, count), bindings, ("PReLU", *bindings_key(bindings)))
+    return Plan(lambda: bare(nn.PReLU, {}, num_parameters=count), bindings, ("PReLU", *bindings_key(bindings)))

@@ -25,8 +25,9 @@ def batch_norm(node: ir.Node) -> Plan | None:
     channels = math.prod(static_shape(values[0]))  # type: ignore[arg-type]
     names = ["weight", "bias", "running_mean", "running_var"]
     bindings: Bindings = [(v, PLAIN, [n]) for v, n in zip(values, names, strict=True) if v is not None]
-    settings = (channels, number(node, "epsilon", 1e-5), round(1 - number(node, "momentum", 0.9), 7))
-    return Plan(lambda: bare(kind, *settings), bindings, ("BatchNorm", *settings, *bindings_key(bindings)))
+    settings = {"eps": number(node, "epsilon", 1e-5), "momentum": round(1 - number(node, "momentum", 0.9), 7)}
+    key = ("BatchNorm", channels, *settings.values(), *bindings_key(bindings))
+    return Plan(lambda: bare(kind, settings, num_features=channels), bindings, key)
 
 
 def instance_norm(node: ir.Node) -> Plan | None:
@@ -35,10 +36,9 @@ def instance_norm(node: ir.Node) -> Plan | None:
     if scale is None or bias is None or kind is None:
         return None
     bindings: Bindings = [(scale, PLAIN, ["weight"]), (bias, PLAIN, ["bias"])]
-    settings = (static_shape(scale)[0], number(node, "epsilon", 1e-5))
-    return Plan(
-        lambda: bare(kind, *settings, affine=True), bindings, ("InstanceNorm", *settings, *bindings_key(bindings))
-    )
+    channels, settings = static_shape(scale)[0], {"eps": number(node, "epsilon", 1e-5), "affine": True}
+    key = ("InstanceNorm", channels, *settings.values(), *bindings_key(bindings))
+    return Plan(lambda: bare(kind, settings, num_features=channels), bindings, key)
 
 
 def group_norm(node: ir.Node) -> Plan | None:
@@ -46,8 +46,12 @@ def group_norm(node: ir.Node) -> Plan | None:
     if scale is None or bias is None:
         return None
     bindings: Bindings = [(scale, PLAIN, ["weight"]), (bias, PLAIN, ["bias"])]
-    settings = (attribute(node, "num_groups", 1), static_shape(scale)[0], number(node, "epsilon", 1e-5))
-    return Plan(lambda: bare(nn.GroupNorm, *settings), bindings, ("GroupNorm", *settings, *bindings_key(bindings)))
+    groups, channels = attribute(node, "num_groups", 1), static_shape(scale)[0]
+    if groups < 1 or channels % groups:
+        return None
+    settings = {"num_groups": groups, "num_channels": channels, "eps": number(node, "epsilon", 1e-5)}
+    key = ("GroupNorm", *settings.values(), *bindings_key(bindings))
+    return Plan(lambda: bare(nn.GroupNorm, settings), bindings, key)
 
 
 def layer_norm(node: ir.Node) -> Plan | None:
@@ -63,12 +67,11 @@ def layer_norm(node: ir.Node) -> Plan | None:
     bindings: Bindings = [(scale, PLAIN, ["weight"])]
     if bias is not None:
         bindings.append((bias, PLAIN, ["bias"]))
-    settings, has_bias = (tuple(shape), number(node, "epsilon", 1e-5)), bias is not None
-    return Plan(
-        lambda: bare(nn.LayerNorm, *settings, bias=has_bias),
-        bindings,
-        ("LayerNorm", *settings, *bindings_key(bindings)),
-    )
+    settings = {
+        "normalized_shape": tuple(shape), "eps": number(node, "epsilon", 1e-5), "bias": bias is not None,
+    }  # fmt: skip
+    key = ("LayerNorm", *settings.values(), *bindings_key(bindings))
+    return Plan(lambda: bare(nn.LayerNorm, settings), bindings, key)
 
 
 class FrozenStatistics:

@@ -10,7 +10,7 @@ from torch import nn
 from netferry.runtime.torch.computed_bias import computed
 from netferry.runtime.torch.facts import attribute, given, initializer
 from netferry.runtime.torch.packing import PLAIN, Packing, gate_biases, gates, parts
-from netferry.runtime.torch.plans import Bindings, Plan, bare, bindings_key
+from netferry.runtime.torch.plans import Bindings, Plan, bindings_key, recurrent_module
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import static_shape
 
@@ -52,8 +52,9 @@ def recurrent(node: ir.Node) -> Plan | None:
     all_of_them = [weight, state, *([] if bias is None else [bias])]
     bindings = [b for one in all_of_them for b in one.bindings]
     settings = {"batch_first": batch_first, "bidirectional": directions == 2, "bias": bias is not None, **extra}
+    sizes = {"input_size": weight.width, "hidden_size": state.width}
     return Plan(
-        lambda: bare(kind, weight.width, state.width, **settings),
+        lambda: recurrent_module(kind, {**sizes, **settings}),
         bindings,
         (op, direction, *settings.values(), *bindings_key(bindings)),
         hidden=[n for one in all_of_them for n in one.hidden],

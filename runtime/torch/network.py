@@ -11,8 +11,13 @@ class Network(fx.GraphModule):
     """An ``fx.GraphModule`` whose constants are not part of the ``state_dict``: torch forgets that when it copies."""
 
     def __init__(self, root: nn.Module, graph: fx.Graph, class_name: str = "Network") -> None:
-        super().__init__(root, graph, class_name)
-        keep_out_of_state(root, self)
+        super().__init__(nn.Module(), fx.Graph(), class_name)
+        # what the root holds becomes ours as it is: fx would go down the path of every target, and make holders anew
+        self._modules.update(root._modules)
+        self._parameters.update(root._parameters)
+        self._buffers.update(root._buffers)
+        self._non_persistent_buffers_set |= root._non_persistent_buffers_set
+        self.graph = graph
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
         copied: Any = super().__deepcopy__(memo)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from netferry.runtime.torch.packing import Packing
@@ -35,17 +37,40 @@ class Plan:
     """for recurrent layers: directions, batch_first, backward, memory"""
 
 
-def bare(kind: Callable[..., nn.Module], *settings: Any, **named: Any) -> nn.Module:
-    """Make a module without drawing random weights: they get their values from the model."""
-    module = _undrawn(kind)(*settings, **named, device="cpu")
-    module.__class__ = kind
-    return module
+def bare(kind: type[nn.Module], settings: Mapping[str, Any], **sizes: int) -> nn.Module:
+    """Make a module without memory for weights: they get their values from the model.
+
+    A constructor of torch draws random weights and sets each attribute through ``nn.Module.__setattr__``, which takes
+    longer than all else that is done for a layer. So one module of a kind is made, on torch's meta device, and the
+    others are copies of it: what a module of the same settings holds.
+
+    Args:
+        kind: a class of torch.nn whose parameters and running statistics are all bound afterwards.
+        settings: keywords of its constructor.
+        sizes: keywords of its constructor that, but for the shapes of parameters, only become attributes of that name.
+    """
+    first = _first_of(kind, tuple(settings.items()), tuple(sizes))
+    made = kind.__new__(kind)
+    held = {name: value.copy() if type(value) in _CONTAINERS else value for name, value in first.__dict__.items()}
+    held.update(sizes)
+    for name, buffer in held["_buffers"].items():
+        if buffer is not None and not buffer.dim():  # num_batches_tracked, which no model holds
+            held["_buffers"][name] = torch.zeros((), dtype=buffer.dtype)
+    made.__dict__.update(held)
+    return made
 
 
-@functools.cache
-def _undrawn(kind: Any) -> Any:
-    """The class without its ``reset_parameters``: memory that nobody wrote to costs next to nothing."""
-    return type(kind.__name__, (kind,), {"reset_parameters": lambda self: None})
+_CONTAINERS = (dict, OrderedDict, set, list)
+
+
+@functools.lru_cache(1024)
+def _first_of(kind: type[nn.Module], settings: tuple[tuple[str, Any], ...], sizes: tuple[str, ...]) -> nn.Module:
+    return kind(**dict(settings), **dict.fromkeys(sizes, 1), device="meta")
+
+
+def recurrent_module(kind: type[nn.RNNBase], settings: Mapping[str, Any]) -> nn.RNNBase:
+    """A recurrent layer without memory for weights; it keeps them in a second place, so each is made by itself."""
+    return kind(**settings, device="meta")
 
 
 def bindings_key(bindings: Bindings) -> tuple[Any, ...]:

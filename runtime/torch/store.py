@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,11 @@ from netferry.runtime.torch.facts import torch_values
 from netferry.runtime.torch.naming import Paths
 from netferry.runtime.torch.packing import PLAIN, Packing
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role, role_of
-from netferry.schemas.tensors import array_of, filler_of, read_into
+from netferry.schemas.layers import Role, role_of, sizes, static_shape
+from netferry.schemas.tensors import TensorFiles, array_of, filler_of
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where an initializer of the graph lies in the module: parameters or buffers by path, and the way back."""
 
     initializer: str
@@ -38,6 +37,11 @@ class Store:
         """initializers that two modules want in different packings: they stay as they are, functions take them"""
         self._held: dict[tuple[ir.Value, str], list[Tensor]] = {}
         self._packings: dict[ir.Value, str] = {}
+        self._files = TensorFiles()
+
+    def close(self) -> None:
+        """Close the file that weights were read from."""
+        self._files.__exit__()
 
     def want(self, value: ir.Value, packing: Packing) -> None:
         """Announce a use; unequal packings of one learnable make it raw."""
@@ -47,46 +51,45 @@ class Store:
     def tensors(self, value: ir.Value, packing: Packing = PLAIN) -> list[Tensor]:
         """The parameters (or tensors, for what does not learn) of an initializer, the same ones each time."""
         key = (value, packing.key)
-        if key not in self._held:
-            parts = [p.contiguous() for p in packing.unpack(_values(value))]
-            learns = role_of(value) == Role.LEARNABLE and parts[0].dtype.is_floating_point
-            self._held[key] = [nn.Parameter(p) if learns else p for p in parts]
-        return self._held[key]
+        if (held := self._held.get(key)) is None:
+            whole = self._values(value)
+            parts = [whole] if packing is PLAIN else [p.contiguous() for p in packing.unpack(whole)]
+            learns = role_of(value) is Role.LEARNABLE and whole.dtype.is_floating_point
+            held = self._held[key] = [nn.Parameter(p) if learns else p for p in parts]
+        return held
 
     def put(self, module: nn.Module, path: str, value: ir.Value, packing: Packing, names: list[str]) -> None:
         """Give a module its parameters; state becomes a buffer, constants a buffer that is not saved."""
         role = role_of(value)
+        parameters, buffers = module._parameters, module._buffers
         for name, tensor in zip(names, self.tensors(value, packing), strict=True):
             if isinstance(tensor, nn.Parameter):
                 if isinstance(module, nn.RNNBase):  # keeps a list of its weights beside them
                     setattr(module, name, tensor)
                 else:
-                    module._parameters[name] = tensor
-            elif name in module._buffers:
-                module._buffers[name] = tensor
+                    parameters[name] = tensor
+            elif name in buffers:
+                buffers[name] = tensor
             else:
-                if name in module._parameters:
-                    del module._parameters[name]
+                parameters.pop(name, None)
                 module.register_buffer(name, tensor, persistent=role == Role.STATE)
         prefix = f"{path}." if path else ""
         self.record(value, packing, [prefix + name for name in names])
 
     def record(self, value: ir.Value, packing: Packing, paths: list[str]) -> None:
         """Remember where an initializer lies; the first place stands for all that share it."""
-        role = role_of(value)
-        if role != Role.CONSTANT and value.name and value.name not in self.places:
-            shape = () if value.shape is None else tuple(value.shape.numpy())
-            self.places[value.name] = Place(value.name, role, shape, packing, tuple(paths))
+        name = value.name
+        if name and name not in self.places and (role := role_of(value)) is not Role.CONSTANT:
+            self.places[name] = Place(name, role, static_shape(value), packing, tuple(paths))
 
-
-def _values(value: ir.Value) -> Tensor:
-    """The values of an initializer in memory of torch's own, read from their file in one go where they lie in one."""
-    held = value.const_value
-    if isinstance(held, ir.ExternalTensor) and filler_of(held) is None and int(held.dtype) in TORCH_OF:
-        made = torch.empty(tuple(held.shape.numpy()), dtype=TORCH_OF[int(held.dtype)])
-        if read_into(held, made.view(-1).view(torch.uint8).numpy()):
-            return made
-    array = array_of(value)
-    if array is None:
-        raise Uninitialised(f"parameter {value.name!r} has no values")
-    return torch_values(array)
+    def _values(self, value: ir.Value) -> Tensor:
+        """The values of an initializer in memory of torch's own; those in a file are read in one go."""
+        held = value.const_value
+        if isinstance(held, ir.ExternalTensor) and (kind := TORCH_OF.get(int(held.dtype))) and filler_of(held) is None:
+            made = torch.empty(sizes(held.shape), dtype=kind)
+            if self._files.read_into(held, made.view(-1).view(torch.uint8).numpy()):
+                return made
+        array = array_of(value)
+        if array is None:
+            raise Uninitialised(f"parameter {value.name!r} has no values")
+        return torch_values(array)

@@ -205,7 +205,7 @@ class Values:
 
     def add_module(self, parts: list[str], module: nn.Module) -> str:
         """Put a module under a path of its own; returns the path inside this graph."""
-        path = self.store.paths.take([*path_parts(self.prefix), *parts])
+        path = self.store.paths.take([*path_parts(self.prefix), *parts] if self.prefix else parts)
         local = path[len(self.prefix) + 1 :] if self.prefix else path
         self.container(local.rpartition(".")[0]).add_module(local.rpartition(".")[2], module)
         return local
