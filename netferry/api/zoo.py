@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,8 @@ def show(name: str | None = None, *, cache: StrPath | None = None) -> Any:
     if name is None:
         return [e.as_dict() for e in entries().values()]
     found, here = entry(name), Cache(cache)
-    return found.as_dict() | {"cached": [known for each in found.variants if (known := here.find(each))]}
+    files = (*found.variants, *((found.postprocess,) if found.postprocess else ()))
+    return found.as_dict() | {"cached": [known for each in files if (known := here.find(each))]}
 
 
 def load(
@@ -77,7 +78,8 @@ def load(
         mirrors: other places for them, see :func:`pull`.
         front_end: let a sound network read a waveform: what makes its log-mel patches becomes part of the graph.
             (Without it the file still says how they are made, and netferry makes them of sound files.)
-        postprocess: see :func:`netferry.api.load`.
+        postprocess: see :func:`netferry.api.load`; ``"published"`` for the file of the network's official home, which
+            comes into the cache as the weights do.
 
     Raises:
         UsageError: there is no such network.
@@ -97,12 +99,15 @@ def load(
         model = with_weights(found, Path(weights))
     if num_classes is not None:
         model = model.with_head(num_classes, seed=seed)
-    _finish(model, found, front_end, postprocess)
+    _finish(model, found, front_end, postprocess, {"cache": cache, "mirrors": mirrors})
     return model
 
 
-def _finish(model: Model, entry: Entry, front_end: bool, postprocess: StrPath | None) -> None:
+def _finish(
+    model: Model, entry: Entry, front_end: bool, postprocess: StrPath | None, pulling: Mapping[str, Any]
+) -> None:
     """The parts in front of and behind a sound network."""
+    from netferry.api.remote import Transfers
     from netferry.api.sounds import add_front_end
     from netferry.converters.pca import add_postprocess, read_pca
     from netferry.converters.waveform import record
@@ -115,7 +120,24 @@ def _finish(model: Model, entry: Entry, front_end: bool, postprocess: StrPath | 
             raise UsageError(f"{entry.name} reads no sounds, there is no front end for it")
         add_front_end(model, entry.front_end)
     if postprocess is not None:
-        add_postprocess(model, read_pca(Path(postprocess)))
+        with Transfers() as files:
+            published = str(postprocess) == PUBLISHED
+            given = _second_file(entry, **pulling) if published else files.input(postprocess)
+            add_postprocess(model, read_pca(Path(given)))
+
+
+def _second_file(entry: Entry, cache: StrPath | None, mirrors: Sequence[str], **more: Any) -> str:
+    """The published file of what comes behind a network, in the cache; mirrors that are folders have it too."""
+    from netferry.converters.pca import read_pca
+    from netferry.zoo.cache import Cache
+
+    def readable(path: Path) -> None:
+        read_pca(path)
+
+    if entry.postprocess is None:
+        raise UsageError(f"nothing is published that comes behind {entry.name}")
+    folders = [mirror for mirror in mirrors if mirror.endswith("/")]
+    return Cache(cache).bring(entry.postprocess, mirrors=folders, check=readable, **more)["file"]
 
 
 def build(
@@ -143,7 +165,7 @@ def build(
     Returns:
         What :func:`netferry.api.save` returns, with the catalogue's row as ``network``.
     """
-    if weights is not None and str(weights) == PUBLISHED:
+    if PUBLISHED in (str(weights), str(postprocess)):
         raise UsageError("build works offline", hint=f"netferry zoo pull {name} -o {target} fetches published weights")
     model = load(name, num_classes, weights, seed=seed, variant=variant, front_end=front_end, postprocess=postprocess)
     made = {"seed": seed} if weights is None else {"weights": str(weights)}
@@ -172,7 +194,8 @@ def pull(
         cache: folder, instead of the platform's (``NETFERRY_CACHE`` names another one too).
         mirrors: addresses that serve the same file, tried before the official one; one that ends in ``/`` is a folder.
         file: weights fetched by hand, taken instead of a download.
-        output: write the network with them as ONNX here; with ``front_end`` and ``postprocess`` as in :func:`load`.
+        output: write the network with them as ONNX here.
+        front_end, postprocess: see :func:`load`; ``"published"`` is fetched without ``output``, too.
         check: read the network with its weights before they count as pulled.
         refresh: fetch again what is in the cache. Without it, weights of which nobody publishes a checksum are refused
             where they are others than those that came first.
@@ -192,10 +215,13 @@ def pull(
     result = _brought(
         name, variant, cache, {"mirrors": mirrors, "file": file, "progress": progress, "refresh": refresh}, check
     )
+    pulling = {"cache": cache, "mirrors": mirrors, "progress": progress, "refresh": refresh}
+    if str(postprocess) == PUBLISHED:
+        result["postprocess"] = postprocess = _second_file(entry(name), **pulling)
     if output is not None:
         found = entry(name, result["variant"])
         model = with_weights(found, Path(result["file"]))
-        _finish(model, found, front_end, postprocess)
+        _finish(model, found, front_end, postprocess, pulling)
         result["written"] = save(model, output)
     return result
 

@@ -143,11 +143,12 @@ def shown(row: dict[str, Any]) -> None:
     """Print one network's row, a line per fact."""
     from netferry.cli.tables import listed as table
 
-    facts = {key: value for key, value in row.items() if key not in ("variants", "cached")}
+    facts = {key: value for key, value in row.items() if key not in ("variants", "cached", "postprocess")}
     facts = {k: v for k, v in facts.items() if not k.startswith("published_") or v != row[k.removeprefix("published_")]}
     for other in row["variants"][1:]:
         differs = {k: v for k, v in other.items() if k in facts and k != "variant" and v != row[k]}
         facts |= {f"{other['variant']}: {key}": value for key, value in differs.items()}
+    facts |= {f"postprocess: {key}": value for key, value in (row["postprocess"] or {}).items()}
     for known in row["cached"]:
         facts[f"pulled ({known['variant']})"] = f"{known['file']}, checked by {known['checked_by']}"
     rows = [{"fact": key, "value": _said(value)} for key, value in facts.items() if value not in (None, "", [])]
@@ -180,6 +181,8 @@ def pulled(result: dict[str, Any]) -> None:
 
     where = "was in the cache" if result["from_cache"] else f"from {result['source']}"
     OUT.print(f"[bold]{plain(result['file'])}[/bold]  {result['bytes'] / 1e6:.1f} MB  {plain(where)}")
+    if "postprocess" in result:
+        OUT.print(f"[bold]{plain(result['postprocess'])}[/bold]")
     OUT.print(f"sha256 {result['sha256']}  checked by {plain(result['checked_by'])}")
     for reason in result.get("passed_over", ()):
         OUT.print(f"[dim]could not be had as {plain(reason)}[/dim]")

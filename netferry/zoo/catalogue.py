@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 import urllib.parse
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ class Entry:
         variant: the name of this publication: the format, or its key in ``others``.
         definition: the name of the definition that the package carries.
         others: the same network as published in other formats.
+        postprocess: the published file of what comes behind the network (VGGish's PCA).
     """
 
     name: str
@@ -60,6 +62,7 @@ class Entry:
     variant: str = ""
     definition: str = ""
     others: dict[str, Entry] = field(default_factory=dict)
+    postprocess: Entry | None = None
 
     @property
     def variants(self) -> tuple[Entry, ...]:
@@ -98,6 +101,7 @@ class Entry:
             "front_end": self.front_end,
             **self.published(),
             "variants": [each.published() for each in self.variants],
+            "postprocess": None if self.postprocess is None else self.postprocess.file_facts(),
             "by_hand": self.way_by_hand,
             "notes": self.notes,
         }
@@ -112,12 +116,18 @@ class Entry:
             "size_bytes": self.parameters * 4 if self.bytes is None else self.bytes,
             "preprocessing": self.preprocessing,
             "home": self.home,
+            **self.file_facts(),
+            "licence": self.licence,
+        }
+
+    def file_facts(self) -> dict[str, Any]:
+        """What is known of the file."""
+        return {
             "url": self.url,
             "also": list(self.also),
             "checksum": self.checksum,
             "checksum_from": self.checksum_from
             or "nobody publishes one: the server's digest, reading the file, and what was pulled first stand in",
-            "licence": self.licence,
         }
 
 
@@ -131,6 +141,7 @@ def entries() -> dict[str, Entry]:
 
 def _entry(name: str, row: dict[str, Any]) -> Entry:
     variants: dict[str, dict[str, Any]] = row.pop("variants", {})
+    behind: dict[str, Any] | None = row.pop("postprocess", None)
     known = {**row, "name": name, "input": tuple(row["input"]), "also": tuple(row.get("also", ()))}
     main = Entry(**known, variant=row["format"], definition=name)
     theirs = {"url": None, "also": (), "file": None, "bytes": None, "checksum": None, "checksum_from": None}
@@ -138,21 +149,31 @@ def _entry(name: str, row: dict[str, Any]) -> Entry:
         key: replace(main, **{**theirs, **other, "variant": key, "definition": f"{name}-{key}"})
         for key, other in variants.items()
     }
-    return replace(main, others=others)
+    second = None if behind is None else replace(main, **{**theirs, **behind, "variant": "postprocess"})
+    return replace(main, others=others, postprocess=second)
+
+
+def _plain(name: str) -> str:
+    """A network's name without case and marks: ResNet-50 is resnet50."""
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def entry(name: str, variant: str | None = None) -> Entry:
     """Return one network.
 
     Args:
+        name: as in the catalogue; case, hyphens and the like do not matter.
         variant: which of its publications; the first by default.
 
     Raises:
         UsageError: there is none of that name.
     """
-    found = entries().get(name.lower())
+    found = next((each for key, each in entries().items() if _plain(key) == _plain(name)), None)
     if found is None:
-        raise UsageError(f"the zoo has no network {quoted(name)}", hint=f"there are {', '.join(entries())}")
+        near = difflib.get_close_matches(_plain(name), {_plain(key): key for key in entries()}, 3, 0.7)
+        close = [key for key in entries() if _plain(key) in near]
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(entries())}"
+        raise UsageError(f"the zoo has no network {quoted(name)}", hint=hint)
     if variant is None:
         return found
     for each in found.variants:

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 import netferry
+from netferry.errors import UsageError
 from netferry.schemas.layers import Role
 from netferry.schemas.model import Model
 from netferry.schemas.tensors import array_of
@@ -197,6 +198,23 @@ def test_inspect_gives_the_published_counts(row: Entry) -> None:
     counted = totals["learnables"] + (totals["state"] if row.format == "keras" else 0)
     assert (counted, totals["depth"]) == COUNTED[row.definition]
     assert set(COUNTED) == {each.definition for each in PUBLISHED}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [("ResNet-50", "resnet50"), ("mobilenet_v2", "mobilenetv2"), ("googlenet places365", "googlenet-places365")],
+)
+def test_names_in_other_spellings(asked: str, found: str) -> None:
+    assert entry(asked).name == found
+
+
+def test_names_that_are_nearly_right() -> None:
+    with pytest.raises(UsageError) as caught:
+        entry("resnet5")
+    assert "resnet50" in str(caught.value.hint)
+    with pytest.raises(UsageError) as caught:
+        entry("transformer")
+    assert "yamnet" in str(caught.value.hint)
 
 
 def test_squeezenet_is_counted_as_published() -> None:

@@ -22,6 +22,7 @@ from netferry.schemas.ir import ir
 from netferry.zoo.cache import Cache, cache_folder
 from netferry.zoo.catalogue import Entry, entry
 from tests.converters.darknet.running import packed
+from tests.converters.test_pca import written as write_pca
 from tests.zoo.flaky import FAULTS, Flaky, serving
 
 FLOAT = ir.DataType.FLOAT
@@ -367,6 +368,38 @@ def test_the_next_variant_is_taken_where_the_first_cannot_be_had(
             pull("squeezenet", cache=tmp_path / "empty", check=False)
     with pytest.raises(UsageError, match="variant"):
         netferry.zoo.pull("squeezenet", cache=tmp_path, variant="torch")
+
+
+def test_the_second_file_of_vggish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The PCA's parameters: published ones come into the cache as weights do, others from anywhere."""
+    write_pca(tmp_path / "pca.npz")
+    params = (tmp_path / "pca.npz").read_bytes()
+    row = entry("vggish")
+    assert row.postprocess is not None
+    with serving(params) as server:
+        folder = server.url.rsplit("/", 1)[0] + "/"
+        second = replace(row.postprocess, checksum=f"sha256:{hashlib.sha256(params).hexdigest()}")
+        row = replace(row, checksum=None, postprocess=second)
+        monkeypatch.setattr("netferry.zoo.catalogue.entries", lambda: {"vggish": row})
+        model = netferry.zoo.load("vggish", postprocess="published", cache=tmp_path / "c", mirrors=[folder])
+        assert [(o.name, o.dtype, o.shape) for o in model.outputs] == [("postprocess", "uint8", ("batch", 128))]
+        assert [r["path"] for r in server.requests] == ["/vggish_pca_params.npz"]
+        shown = netferry.zoo.show("vggish", cache=tmp_path / "c")
+        assert [(k["variant"], k["checked_by"]) for k in shown["cached"]] == [("postprocess", "published sha256")]
+        pulled = netferry.zoo.pull(
+            "vggish", postprocess="published", cache=tmp_path / "c", mirrors=[folder], check=False
+        )
+        assert Path(pulled["postprocess"]).read_bytes() == params
+        assert Path(pulled["file"]).name == "vggish_model.ckpt"
+    elsewhere = netferry.zoo.load("vggish", postprocess=(tmp_path / "pca.npz").as_uri())
+    assert elsewhere.outputs[0].dtype == "uint8"
+    with pytest.raises(UsageError, match="offline"):
+        netferry.zoo.build("vggish", tmp_path / "v.onnx", postprocess="published")
+
+
+def test_nothing_comes_behind_other_networks(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="squeezenet"):
+        netferry.zoo.load("squeezenet", postprocess="published", cache=tmp_path)
 
 
 def test_weights_of_another_network_never_count(tmp_path: Path) -> None:
