@@ -191,22 +191,28 @@ def sheet_of(
     rows = -(-len(pictures) // columns)
     footer = 34 if left_out else 0
     width = gap + columns * (_CELL + gap)
-    sheet = Image.new("RGB", (width, gap + rows * (_CELL + caption + gap) + footer), _GROUND)
+    images = [
+        None if said is None else _fitted(viewed(picture), _CELL, _CELL, _CELL)
+        for picture, said in zip(pictures, captions, strict=True)
+    ]
+    tall = [_CELL if image is None else image.height for image in images]
+    heights = [max(tall[row * columns : (row + 1) * columns]) for row in range(rows)]  # spectrograms are flat
+    tops = [gap + sum(heights[:row]) + row * (caption + gap) for row in range(rows + 1)]
+    sheet = Image.new("RGB", (width, tops[-1] + footer), _GROUND)
     draw = ImageDraw.Draw(sheet)
-    for number, (picture, said) in enumerate(zip(pictures, captions, strict=True)):
+    for number, (image, said) in enumerate(zip(images, captions, strict=True)):
         x = gap + number % columns * (_CELL + gap)
-        y = gap + number // columns * (_CELL + caption + gap)
+        bottom = tops[number // columns] + heights[number // columns]
         ink = _INK
-        if said is None:
-            draw.rectangle((x, y, x + _CELL - 1, y + _CELL - 1), (235, 235, 235))
+        if image is None or said is None:
+            draw.rectangle((x, bottom - _CELL, x + _CELL - 1, bottom - 1), (235, 235, 235))
             lines, ink = ["cannot be read"], _RED
         else:
-            image = _fitted(viewed(picture), _CELL, _CELL, _CELL)
-            sheet.paste(image, (x + (_CELL - image.width) // 2, y + _CELL - image.height))
+            sheet.paste(image, (x + (_CELL - image.width) // 2, bottom - image.height))
             lines = _wrapped(said, font, _CELL, 2)
         for row, line in enumerate(lines):
-            draw.text((x, y + _CELL + 5 + 22 * row), line, ink, font)
-        draw.text((x, y + _CELL + 7 + 22 * len(lines)), _wrapped(leaves[number], small, _CELL, 1)[0], _PALE, small)
+            draw.text((x, bottom + 5 + 22 * row), line, ink, font)
+        draw.text((x, bottom + 7 + 22 * len(lines)), _wrapped(leaves[number], small, _CELL, 1)[0], _PALE, small)
     if left_out:
         draw.text((gap, sheet.height - footer), f"the first {len(pictures)}; {left_out} more left out", _PALE, font)
     return sheet

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import load as load_file
-from netferry.errors import CheckFailed, UnknownFormat
+from netferry.errors import CheckFailed, FormatError, NetferryError, UnknownFormat, WeightsError
 
 if TYPE_CHECKING:
     from netferry.schemas.model import Model
@@ -63,7 +63,14 @@ def with_weights(entry: Entry, weights: Path) -> Model:
             _hold(model)
     else:
         with definition_file(entry.definition) as path:
-            model = load_file(path, weights)
+            try:
+                model = load_file(path, weights)
+            except NetferryError as error:
+                if error.file in (None, str(path), str(weights)):  # the definition is ours, and right
+                    error.file = str(weights)
+                    if isinstance(error, (FormatError, WeightsError)):
+                        error.hint = f"the file holds no weights of {entry.name}, or not all"
+                raise
             if model.uninitialised:
                 raise CheckFailed(f"the weights lack {len(model.uninitialised)} of {entry.name}'s", file=weights)
     _complete(model, entry, weights)

@@ -422,6 +422,18 @@ def test_a_file_by_hand(tmp_path: Path) -> None:
     assert (again["from_cache"], again["source"]) == (True, str(right))
 
 
+@pytest.mark.parametrize(("content", "error"), [(None, "no such file"), (b"\0" * 4000, "need")], ids=["none", "short"])
+def test_errors_name_the_file_that_was_given(tmp_path: Path, content: bytes | None, error: str) -> None:
+    """Not the definition, which lies in a temporary folder."""
+    given = tmp_path / "mine.weights"
+    if content is not None:
+        given.write_bytes(content)
+    with pytest.raises(NetferryError, match=error) as caught:
+        netferry.zoo.load("darknet19", weights=given)
+    assert caught.value.file == str(given)
+    assert (content is None) != ("no weights of darknet19" in str(caught.value.hint))
+
+
 def test_a_file_by_hand_tells_the_variant_by_its_format(tmp_path: Path) -> None:
     """Each is held against the checksum that is published of its own kind."""
     caffe, keras = tmp_path / "r.caffemodel", tmp_path / "r.h5"
