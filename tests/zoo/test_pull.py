@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import json
 import random
 import subprocess
 import sys
+import urllib.parse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import netferry
 from netferry.errors import CheckFailed, DownloadFailed, NetferryError, UsageError
 from netferry.schemas.ir import ir
 from netferry.zoo.cache import Cache, cache_folder
-from netferry.zoo.catalogue import Entry, entry
+from netferry.zoo.catalogue import Entry, entries, entry
 from tests.converters.darknet.running import packed
 from tests.converters.test_pca import written as write_pca
 from tests.zoo.flaky import FAULTS, Flaky, serving
@@ -54,6 +56,32 @@ def good(folder: Path) -> None:
             assert json.loads(record.read_text())["sha256"] == SHA
     for file in folder.rglob("*.bin"):
         assert file.read_bytes() == CONTENT
+
+
+FILES = [each for row in entries().values() for each in (*row.variants, row.postprocess) if each is not None]
+
+
+@pytest.mark.parametrize("row", FILES, ids=lambda row: f"{row.name}-{row.variant}")
+def test_the_catalogue_of_files(row: Entry) -> None:
+    """Addresses of the web, checksums of the right length, each file under a name of its own."""
+    assert all(urllib.parse.urlsplit(address).scheme in ("http", "https") for address in row.addresses)
+    assert len({*row.addresses}) == len(row.addresses) > 0
+    assert sum((each.name, each.file_name) == (row.name, row.file_name) for each in FILES) == 1
+    assert (row.checksum is None) == (row.checksum_from is None)
+    if row.checksum is not None:
+        algorithm, _, hexes = row.checksum.partition(":")
+        assert len(bytes.fromhex(hexes)) == hashlib.new(algorithm, usedforsecurity=False).digest_size
+
+
+def test_checksums_of_keras_are_those_in_its_source() -> None:
+    found = importlib.util.find_spec("keras")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("keras is not installed")
+    folder = Path(found.submodule_search_locations[0]) / "src" / "applications"
+    sources = "\n".join(file.read_text("utf-8") for file in folder.glob("*.py"))
+    rows = [row for row in FILES if row.checksum_from == "Keras"]
+    assert len(rows) == 9
+    assert all(row.checksum and row.checksum.removeprefix("md5:") in sources for row in rows)
 
 
 @pytest.mark.parametrize("seed", range(100))
