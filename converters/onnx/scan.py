@@ -8,17 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
+import onnx.defs
 from google.protobuf.message import DecodeError
 
 from netferry.converters.onnx.wire import OnnxFile
 from netferry.converters.options import Limits
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.findings import ODD_SIZE, Finding, Severity, odd_size, reference
+from netferry.schemas.metadata import proto_nodes
 
 _KNOWN = {
     "": "ai.onnx", "ai.onnx": "ai.onnx", "ai.onnx.ml": "ai.onnx.ml", "ai.onnx.preview.training": "training",
     "ai.onnx.training": "training",
 }  # fmt: skip
+_GONE = {
+    "Affine", "ConstantFill", "Crop", "DynamicSlice", "FC", "GRUUnit", "GivenTensorFill", "ImageScaler",
+    "ParametricSoftplus", "Scale", "ScaledTanh",
+}  # fmt: skip
+"""experimental operators of 2017, which converters/passes/opset_up_removed.py says in operators of today"""
 _RUNTIMES = ("com.microsoft", "org.pytorch", "pkg.onnxscript", "com.ms", "onnxscript", "netferry")
 
 
@@ -58,6 +65,11 @@ def _domains(model: onnx.ModelProto, own: set[str]) -> Iterator[Finding]:
         else:
             message = f"{count} operators of the unknown domain {quoted(domain)}: a runtime needs a library for them"
             yield Finding(Severity.WARNING, "domain", message)
+    for node in proto_nodes(model):
+        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type) and node.op_type not in _GONE:
+            yield Finding(
+                Severity.WARNING, "unknown", f"ONNX has no operator {quoted(node.op_type)}", node.name or None
+            )
 
 
 def _graph(

@@ -70,6 +70,35 @@ def onnx_file(
     return make
 
 
+def onnx_graph(*nodes: onnx.NodeProto) -> Callable[[Path], Path]:
+    """An ONNX model of these nodes, the last of which makes y."""
+
+    def make(folder: Path) -> Path:
+        x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in "xy")
+        graph = helper.make_graph(list(nodes), "g", [x], [y])
+        (folder / "net.onnx").write_bytes(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+        )
+        (folder / "w.bin").write_bytes(bytes(8))
+        return folder / "net.onnx"
+
+    return make
+
+
+def lying_outside(location: str) -> TensorProto:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def branch(node: onnx.NodeProto, depth: int = 1) -> onnx.NodeProto:
+    """The node inside branches, ``depth`` of them in each other."""
+    for _ in range(depth):
+        graph = helper.make_graph([node], "b", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])])
+        node = helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=graph if depth == 1 else None)
+    return node
+
+
 def stored(content: bytes, name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         (folder / name).write_bytes(content)
@@ -113,6 +142,21 @@ CASES: dict[str, tuple[Callable[[Path], Path], str, str | None]] = {
     "onnx-data-outside": (onnx_file(location="../w.bin"), "dangerous", "outside"),
     "onnx-data-absolute": (onnx_file(location="/etc/passwd"), "dangerous", "outside"),
     "onnx-huge": (onnx_file(location="w.bin", dims=(2**31, 4)), "dangerous", "damaged"),
+    "onnx-size-of-a-setting": (
+        onnx_graph(helper.make_node("Conv", ["x"], ["y"], pads=[0, 1 << 40])), "suspicious", "size",
+    ),
+    "onnx-unknown-operator": (onnx_graph(helper.make_node("Warp", ["x"], ["y"])), "suspicious", "unknown"),
+    "onnx-gone-operator": (onnx_graph(helper.make_node("ScaledTanh", ["x"], ["y"])), "clean", None),
+    "onnx-python-in-a-branch": (
+        onnx_graph(branch(helper.make_node("PyOp", ["x"], ["y"]))), "dangerous", "code",
+    ),
+    "onnx-data-outside-in-a-constant": (
+        onnx_graph(helper.make_node("Constant", [], ["y"], value=lying_outside("../w.bin"))), "dangerous", "outside",
+    ),
+    "onnx-data-inside-in-a-branch": (
+        onnx_graph(branch(helper.make_node("Constant", [], ["y"], value=lying_outside("w.bin")))),
+        "clean", "external-data",
+    ),
     "onnx-damaged": (stored(b"\x08\x0a\xff\xff\xff", "net.onnx"), "dangerous", "damaged"),
     "pickle": (stored(pickle.dumps({}), "net.pkl"), "dangerous", "code"),
     "torch-zip": (torch_zip, "dangerous", "code"),

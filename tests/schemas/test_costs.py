@@ -61,6 +61,23 @@ def model_of(text: str, opset: int = 21) -> Model:
             (float[2,3] s, float[2,3] t) => (u, v) { m = MatMul(t, w) u = Add(s, m) v = Identity(u) }>(h, x) }""",
             9 * (2 * 3 * 3), id="scan",
         ),
+        pytest.param(
+            """g (bool c, float[2,3] x, float[3,3] w) => (y) <int64 n = {5}> { y = Loop<body = b
+            (int64 i, bool c1, float[2,3] s) => (c2, t) { t = MatMul(s, w) c2 = Identity(c1) }>(n, c, x) }""",
+            5 * (2 * 3 * 3), id="loop",
+        ),
+        pytest.param(
+            """g (int64 n, bool c, float[2,3] x, float[3,3] w) => (y) { y = Loop<body = b
+            (int64 i, bool c1, float[2,3] s) => (c2, t) { t = MatMul(s, w) c2 = Identity(c1) }>(n, c, x) }""",
+            None, id="loop-of-unknown-length",
+        ),
+        pytest.param(
+            'g (float[2,3,4] x) => (y) { y = Einsum<equation="bij->bji">(x) }', 0, id="einsum-that-only-moves"
+        ),
+        pytest.param(
+            'g (float[2,3,4] x, float[4,5] w) => (y) { y = Einsum<equation="...i,ij->...j">(x, w) }',
+            None, id="einsum-with-dots",
+        ),
         pytest.param("g (float[2,3] x) => (y) { y = Relu(x) }", 0, id="elementwise"),
         pytest.param("g (float[N,M] x, float[7,5] w) => (y) { y = MatMul(x, w) }", None, id="unknown-size"),
     ],
@@ -69,6 +86,30 @@ def test_multiply_adds(text: str, expected: int | None) -> None:
     model = model_of(text)
     shapes, _ = sizes_at(model, {})
     assert [multiply_adds(node, shapes.get) for node in model.graph] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            "(float[2,3,5,4] q, float[2,3,7,4] k, float[2,3,7,6] v) => (y) { y = Attention(q, k, v) }",
+            2 * 3 * (5 * 7 * 4 + 5 * 7 * 6), id="attention",
+        ),
+        pytest.param(
+            """(float[2,5,12] q, float[2,7,12] k, float[2,7,18] v) => (y)
+            { y = Attention<q_num_heads=3, kv_num_heads=3>(q, k, v) }""",
+            2 * 3 * (5 * 7 * 4 + 5 * 7 * 6), id="attention-of-packed-heads",
+        ),
+        pytest.param(
+            """(float[2,5,24] q, float[2,7,12] k, float[2,7,18] v) => (y)
+            { y = Attention<q_num_heads=6, kv_num_heads=3>(q, k, v) }""",
+            2 * 6 * (5 * 7 * 4 + 5 * 7 * 6), id="attention-of-grouped-queries",
+        ),
+    ],
+)  # fmt: skip
+def test_multiply_adds_of_attention(text: str, expected: int) -> None:
+    (node,) = model_of(f"g {text}", 23).graph
+    assert multiply_adds(node, lambda value: None if value.shape is None else tuple(value.shape)) == expected
 
 
 def test_other_domains_are_unknown() -> None:
