@@ -15,8 +15,8 @@ def check_nodes(proto: onnx.ModelProto) -> None:
     """Raise where a node contradicts itself, its branches or the function that it calls.
 
     Raises:
-        MalformedFile: an attribute twice; one that refers to a function's where there is none; more inputs or outputs
-            than the function has; branches of an If that do not give what it gives; a convolution whose weights do
+        MalformedFile: an attribute twice; one that refers to a function's where there is none; a Constant of no value
+            or two; more inputs or outputs than the function has; branches of an If that do not give what it gives; a convolution whose weights do
             not fit its settings.
     """
     bodies = {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
@@ -63,6 +63,14 @@ def _check_call(node: onnx.NodeProto, body: onnx.FunctionProto) -> None:
             )
 
 
+def _check_constant(node: onnx.NodeProto, _weights: dict[str, list[int]]) -> None:
+    if len(node.attribute) != 1:
+        raise MalformedFile(
+            f"a Constant has one attribute, its value; this one has {len(node.attribute)}",
+            layer=node.name or (node.output[0] if node.output else None),
+        )
+
+
 def _check_branches(node: onnx.NodeProto, _weights: dict[str, list[int]]) -> None:
     for attribute in node.attribute:
         if attribute.HasField("g") and len(attribute.g.output) != len(node.output):
@@ -90,6 +98,7 @@ def _check_convolution(node: onnx.NodeProto, weights: dict[str, list[int]]) -> N
 
 
 _OPERATORS: dict[str, Callable[[onnx.NodeProto, dict[str, list[int]]], None]] = {
+    "Constant": _check_constant,
     "If": _check_branches,
     "Conv": _check_convolution,
     "ConvTranspose": _check_convolution,

@@ -131,6 +131,8 @@ def _check_tensor(tensor: onnx.TensorProto, limits: Limits, node: str | None = N
     if tensor.HasField("segment"):
         raise UnsupportedError("a tensor in segments", layer=where)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if tensor.HasField("raw_data"):
+            raise MalformedFile("its values lie in another file and in this one", layer=where)
         return
     count = math.prod(dims)
     if tensor.HasField("raw_data"):

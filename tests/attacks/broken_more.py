@@ -215,7 +215,62 @@ def _conv(shape: list[Any] | None = None, **settings: Any) -> Make:
     return model(change)
 
 
+def added(*arguments: Any, **settings: Any) -> Make:
+    """The linear network with one more node."""
+    return model(lambda m: m.graph.node.append(helper.make_node(*arguments, **settings)))
+
+
+def instead(*arguments: Any, **settings: Any) -> Make:
+    """The linear network with another node in the place of its Relu."""
+    return model(lambda m: m.graph.node[2].CopyFrom(helper.make_node(*arguments, **settings)))
+
+
+def _raw_and_elsewhere(m: onnx.ModelProto) -> None:
+    tensor = m.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="net.onnx")
+
+
+def _element_type(number: int) -> Callable[[onnx.ModelProto], None]:
+    def change(m: onnx.ModelProto) -> None:
+        m.graph.input[0].type.tensor_type.elem_type = number
+
+    return change
+
+
+def _attribute_type_lies(m: onnx.ModelProto) -> None:
+    node = helper.make_node("Softmax", ["s"], ["y"], axis=1)
+    node.attribute[0].type = onnx.AttributeProto.FLOATS
+    m.graph.node[2].CopyFrom(node)
+
+
+def _function_like_an_operator(m: onnx.ModelProto) -> None:
+    body = [helper.make_node("Neg", ["a"], ["c"])]
+    m.functions.append(helper.make_function("", "Relu", ["a"], ["c"], body, [helper.make_opsetid("", 17)]))
+
+
+_BRANCH = helper.make_graph([helper.make_node("Relu", ["s"], ["t"])], "t", [], [unusual_onnx.info("t", None)])
 CASES |= {
+    "onnx-constant-of-nothing": added("Constant", [], ["k"]),
+    "onnx-constant-of-two-values": added("Constant", [], ["k"], value_int=1, value_float=1.0),
+    "onnx-values-here-and-elsewhere": model(_raw_and_elsewhere),
+    "onnx-input-of-type-99": model(_element_type(99)),
+    "onnx-input-of-type-undefined": model(_element_type(0)),
+    "onnx-type-of-an-attribute-lies": model(_attribute_type_lies),
+    "onnx-function-like-an-operator": model(_function_like_an_operator),
+    "onnx-ir-version-negative": model(lambda m: setattr(m, "ir_version", -1)),
+    "onnx-if-without-else": instead("If", ["b"], ["y"], then_branch=_BRANCH),
+    "onnx-loop-without-body": instead("Loop", ["", ""], ["y"]),
+    "onnx-loop-body-of-too-few": instead("Loop", ["", "", "s"], ["y"], body=_BRANCH),
+    "onnx-scan-of-77-inputs": instead("Scan", ["s"], ["y"], body=_BRANCH, num_scan_inputs=77),
+    "onnx-cast-to-nothing": instead("Cast", ["s"], ["y"]),
+    "onnx-operator-without-name": instead("", ["s"], ["y"]),
+    "onnx-node-without-outputs": added("Relu", ["y"], []),
+    "onnx-output-twice": model(lambda m: m.graph.output.append(m.graph.output[0])),
+    "onnx-output-of-nobody": model(lambda m: m.graph.output.append(unusual_onnx.info("nobody", [1]))),
+    "onnx-input-twice": model(lambda m: m.graph.input.append(m.graph.input[0])),
+    "onnx-input-that-is-made": model(lambda m: m.graph.input.append(unusual_onnx.info("h", ["N", 4]))),
+    "onnx-einsum-of-10000-axes": instead("Einsum", ["s"], ["y"], equation="i" * 10_000 + "->i"),
     "onnx-function-calls-itself": model(_recursion),
     "onnx-functions-call-each-other": model(_mutual_recursion),
     "onnx-function-calls-itself-in-a-branch": model(_recursion_in_a_branch),
