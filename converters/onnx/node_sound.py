@@ -16,8 +16,8 @@ def check_nodes(proto: onnx.ModelProto) -> None:
 
     Raises:
         MalformedFile: an attribute twice; one that refers to a function's where there is none; a Constant of no value
-            or two; more inputs or outputs than the function has; branches of an If that do not give what it gives; a convolution whose weights do
-            not fit its settings.
+            or two; more inputs or outputs than the function has; branches of an If that do not give what it gives; a
+            convolution whose weights do not fit its settings.
     """
     bodies = {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
     for holder in (proto.graph, *proto.functions):

@@ -40,9 +40,9 @@ def test_a_placeholder_is_replaced() -> None:
 def test_only_placeholders_are_replaced_and_all_of_their_outputs() -> None:
     model = unread()
     with pytest.raises(UsageError, match="no placeholder of layer 'relu'"):
-        model.replace("relu", lambda b, node: node.inputs[0])
+        model.replace("relu", lambda b, node: b.op("Relu", node.inputs[0]))
     with pytest.raises(UsageError, match="has 1 outputs, 2 were given"):
-        model.replace("cube", lambda b, node: (node.inputs[0], node.inputs[0]))
+        model.replace("cube", lambda b, node: tuple(b.op("Relu", node.inputs[0]) for _ in "ab"))
 
 
 def test_it_says_what_it_is() -> None:
