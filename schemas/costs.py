@@ -163,11 +163,9 @@ _RULES: dict[str, Callable[[ir.Node, ShapeOf], int]] = {
 def value_bytes(value: ir.Value, shape_of: ShapeOf) -> int | None:
     """Return the bytes of a tensor value; None where its type or a dimension is unknown."""
     shape = shape_of(value)
-    if (
-        value.dtype in (None, ir.DataType.STRING, ir.DataType.UNDEFINED)
-        or shape is None
-        or any(d is None for d in shape)
-    ):
+    if value.dtype is None or value.dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
+        return None
+    if shape is None or any(d is None for d in shape):
         return None
     return -(-math.prod(d for d in shape if d is not None) * value.dtype.bitwidth // 8)
 
