@@ -34,7 +34,7 @@ def test_a_placeholder_is_replaced() -> None:
     assert [row.name for row in model.layers] == ["x", "cube", "relu"]
     x = np.array([[-2, 0.5, 3]], np.float32)
     (y,) = onnx.reference.ReferenceEvaluator(ir.to_proto(model.ir)).run(None, {"x": x})
-    np.testing.assert_allclose(y, np.maximum(x**3, 0), rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(y), np.maximum(x**3, 0), rtol=1e-6)
 
 
 def test_only_placeholders_are_replaced_and_all_of_their_outputs() -> None:
