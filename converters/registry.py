@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from netferry.errors import UsageError, quoted
+
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -23,14 +25,14 @@ class Registry(Generic[F]):
         """Decorator: register a function as the reader of layer ``types``.
 
         Raises:
-            ValueError: a type has a reader already.
+            UsageError: a type has a reader already: of netferry, or of a plug-in.
         """
 
         def register(function: F) -> F:
             for kind in types:
                 if kind in self._readers:
-                    other = self._readers[kind]
-                    raise ValueError(f"{self.format} layer {kind!r} has a reader already: {other.__module__}")
+                    both = f"{self._readers[kind].__module__} and {function.__module__}"
+                    raise UsageError(f"{self.format} layer {quoted(kind)} has two readers: of {both}")
                 self._readers[kind] = function
             return function
 

@@ -60,7 +60,7 @@ def layer(*types: str, weights: Sequence[str] | Slots = (), mask: str = "drop") 
     """Decorator: register a function as the reader of Keras layers ``types`` (class names of any generation).
 
     Raises:
-        ValueError: a type has a reader already.
+        UsageError: a type has a reader already.
     """
 
     def register(function: Reader) -> Reader:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import netferry
-from netferry.converters.waveform import add_front_end, front_end_model
+from netferry.converters.waveform import add_front_end, front_end_model, record, remove_front_end
 from netferry.errors import MalformedFile, UsageError
 from netferry.runtime.session import Session
 from netferry.schemas.graph import CANONICAL_IR, Builder
@@ -120,6 +120,41 @@ def test_in_front_of_a_network(tmp_path: Path, shape: tuple[int | str, ...], nam
     got = Session(tmp_path / "n.onnx", "cpu").run({"waveform": waveform})["scores"]
     wanted = reference(waveform, RECIPES[name].offset, RECIPES[name].patch_hop, RECIPES[name].pad)
     np.testing.assert_allclose(got, wanted.mean((1, 2)), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [("n", 96, 64), ("n", 1, 96, 64), ("n", 96, 64, 1)], ids=str)
+@pytest.mark.parametrize("stored", [False, True], ids=["in-memory", "from-a-file"])
+def test_taken_off_again(tmp_path: Path, shape: tuple[int | str, ...], stored: bool) -> None:
+    recipe, model = RECIPES["vggish"], network(shape)
+    add_front_end(model, recipe)
+    if stored:
+        netferry.save(model, tmp_path / "n.onnx")
+        model = netferry.load(tmp_path / "n.onnx")
+    assert remove_front_end(model) == (recipe, "waveform")
+    (info,) = model.inputs
+    assert info.shape is not None
+    assert info.shape[1:] == shape[1:]
+    assert "front_end" not in {row.name for row in model.layers}
+    netferry.save(model, tmp_path / "patches.onnx")
+    x = np.random.default_rng(1).standard_normal((2, *(int(d) for d in shape[1:]))).astype(np.float32)
+    got = Session(tmp_path / "patches.onnx", "cpu").run({info.name: x})["scores"]
+    np.testing.assert_allclose(got, x.reshape(2, -1).mean(1), atol=1e-5)
+    assert remove_front_end(model) == (recipe, "")  # it says that it reads patches, and by which recipe
+
+
+def test_only_what_was_put_on_is_taken_off() -> None:
+    assert remove_front_end(network(("n", 96, 64))) is None
+    model = network(("samples",))
+    record(model, "patches", RECIPES["vggish"])
+    with pytest.raises(UsageError, match="none that can be taken off"):
+        remove_front_end(model)
+
+
+def test_a_front_end_needs_one_input() -> None:
+    model = network(("n", 96, 64))
+    model.graph.inputs.append(ir.Value(name="more", shape=ir.Shape([1]), type=ir.TensorType(ir.DataType.FLOAT)))
+    with pytest.raises(UsageError, match="one input, this has 2"):
+        add_front_end(model, RECIPES["vggish"])
 
 
 @pytest.mark.parametrize("shape", [("n", 64, 96), ("n", 3, 96, 64), (4, 96, 64), ("n", 10)], ids=str)
