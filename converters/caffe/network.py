@@ -10,7 +10,7 @@ from netferry.converters.caffe.blobs import Blob
 from netferry.converters.caffe.deploy import Net
 from netferry.converters.caffe.inputs import NetInput
 from netferry.converters.caffe.prototxt import Message
-from netferry.converters.caffe.registry import Declined, Layer, NeedsFixedBatch, registry
+from netferry.converters.caffe.registry import FILLED, Declined, Layer, NeedsFixedBatch, registry
 from netferry.converters.caffe.wire import StoredLayer
 from netferry.converters.options import ReadOptions
 from netferry.errors import MalformedFile, NetferryError, UnsupportedLayer, WeightsError, quoted
@@ -281,12 +281,14 @@ class _Assembly:
         """Name the layers of the weights file that the net lacks: legal in Caffe, worth knowing.
 
         Raises:
-            WeightsError: the net lacks all of them. Caffe would go on with what the fillers say; that is never meant.
+            WeightsError: the net lacks all of them and needs some. Caffe would go on with what the fillers say; that is
+                never meant.
         """
         names = {m.text("name") for m in self.net.layers} | {i.layer for i in self.net.inputs}
         held = [stored.name for stored in self.stored.values() if stored.blobs]
         foreign = [name for name in held if name not in names]
-        if held and len(foreign) == len(held) and not self.options.skip_missing:
+        filled = any(note.message.endswith(FILLED) for note in self.notes)
+        if held and filled and len(foreign) == len(held) and not self.options.skip_missing:
             raise WeightsError(
                 f"the net has none of the {len(held)} layers in the weights file, the first of which is "
                 f"{quoted(held[0])}",

@@ -33,6 +33,9 @@ Reader = Callable[..., "ir.Value | tuple[ir.Value, ...]"]
 registry: Registry[Reader] = Registry("caffe")
 layer = registry.layer
 
+FILLED = "is not in the weights file: its filler gives the values"
+"""what a note says of a parameter"""
+
 
 class NeedsFixedBatch(NetferryError):
     """A layer cannot be said with a dynamic batch; the importer then fixes it as the prototxt declares."""
@@ -154,7 +157,7 @@ class Layer:
         self, name: str, shape: tuple[int, ...], filler: dict[str, object] | None, default: float | None
     ) -> ir.TensorProtocol:
         if self.has_weights_file:
-            self.note("assumed", f"{name} is not in the weights file: its filler gives the values")
+            self.note("assumed", f"{name} {FILLED}")
         if filler is None and default is not None:
             filler = {"type": "constant", "value": default}
         elif filler is not None and filler["type"] not in ("constant", "bilinear"):
