@@ -8,7 +8,7 @@ as GPUs form them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -78,29 +78,59 @@ def _round_inputs(graph: Any, kinds: Mapping[str, int], rounded: Any) -> None:
         graph.node.append(node)
 
 
-def plain_options(ort: Any) -> Any:
-    """Options of a session that leaves the graph as it is; it runs a few times."""
+Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def as_it_is(model: Any, *, by_reference: bool = False) -> Run:
+    """Return what runs a float32 ``onnx.ModelProto`` node by node, without onnxruntime's optimizations.
+
+    Args:
+        by_reference: let onnx.reference run it.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+        CheckFailed: the graph is refused; also when it is run.
+    """
+    if by_reference:
+        from netferry.runtime.sides import Reference
+
+        return Reference(model.SerializeToString(), None, CheckFailed("onnxruntime does not run the model")).run
+    ort = runtime()
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's classes share no base of their own
+        raise CheckFailed(f"the rounded graph does not load: {' '.join(str(error).split())[:300]}") from error
+    names = [value.name for value in session.get_outputs()]
+
+    def run(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        except Exception as error:
+            raise CheckFailed(f"the rounded graph does not run: {' '.join(str(error).split())[:300]}") from error
+
+    return run
+
+
+def rounding(model: Any, *, by_reference: bool = False) -> Run:
+    """Return what runs a half-precision model with its roundings; outputs of the half type come as float32.
+
+    Raises:
+        MissingExtra, CheckFailed: as :func:`as_it_is`.
+    """
+    run = as_it_is(emulated(model), by_reference=by_reference)
+    return lambda feeds: run(in_float32(feeds))
+
+
+def in_float32(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inputs of a graph that was of half precision and is one of float32 now."""
+    return {n: v.astype(np.float32) if getattr(v, "dtype", None) == np.float16 else v for n, v in feeds.items()}
 
 
 def run_rounded(model: Any, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run a half-precision model on the processor with its roundings; outputs of the half type come as float32.
-
-    Raises:
-        MissingExtra: onnxruntime is not installed.
-        CheckFailed: it does not run the graph.
-    """
-    ort = runtime()
-    fed = {name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in feeds.items()}
-    try:
-        data = emulated(model).SerializeToString()
-        session = ort.InferenceSession(data, plain_options(ort), providers=["CPUExecutionProvider"])
-        names = [value.name for value in session.get_outputs()]
-        return dict(zip(names, session.run(names, fed), strict=True))
-    except Exception as error:  # onnxruntime's classes share no base of their own
-        raise CheckFailed(f"the rounded graph does not run: {' '.join(str(error).split())[:300]}") from error
+    """Run a half-precision model once with its roundings; see :func:`rounding`."""
+    return rounding(model)(feeds)

@@ -28,12 +28,19 @@ _NO_MEMORY = ("Failed to allocate memory", "out of memory", "OUT_OF_MEMORY", "ba
 """what onnxruntime's allocators (BFC arena, CUDA, the C++ library) say"""
 
 
+def numpy_type(kind: str) -> np.dtype[Any] | None:
+    """The numpy type of an element type by ONNX's name, or None where numpy has none."""
+    known = _DTYPES.get(kind)
+    return None if known is None else np.dtype(known)
+
+
 @dataclass(frozen=True)
 class Port:
     """An input or output of a session.
 
     ``dtype`` is ONNX's name of the element type (``float``, ``int64``); a whole type like ``seq(tensor(float))`` where
-    it is no tensor. In ``shape`` a string is a dynamic dimension, None an unknown one.
+    it is no tensor. In ``shape`` (of a tensor; of those that a sequence holds, where that is known) a string is a
+    dynamic dimension, None an unknown one.
     """
 
     name: str
@@ -43,8 +50,7 @@ class Port:
     @property
     def numpy(self) -> np.dtype[Any] | None:
         """The numpy type, or None where numpy has none."""
-        known = _DTYPES.get(self.dtype)
-        return None if known is None else np.dtype(known)
+        return numpy_type(self.dtype)
 
     def __str__(self) -> str:
         dims = ", ".join("?" if d is None else str(d) for d in self.shape)
@@ -171,7 +177,7 @@ class Session:
         for name in wanted:
             if name not in known:
                 raise UsageError(f"no output {quoted(name)} (there are {_listed(known)})", file=self.file)
-        arrays = {name: np.asarray(array, order="C") for name, array in feeds.items()}  # keeps scalars
+        arrays = {n: np.asarray(v, order="C") if isinstance(v, np.ndarray) else v for n, v in feeds.items()}
         try:
             runner = self._session if self._bindings is None else self._bindings
             results = runner.run(wanted, arrays)

@@ -12,6 +12,7 @@ import numpy as np
 
 from netferry.errors import CheckFailed, MissingExtra, UsageError, quoted
 from netferry.runtime.session import Port, Session
+from netferry.runtime.values import beyond_numpy, element_of, shown
 from netferry.runtime.verify import plain
 
 
@@ -40,6 +41,7 @@ class OnnxSide:
         model: path of the file, or its bytes.
         weights_folder: where the external weights of a model given as bytes lie.
         taps: names of values that a tapped run gives as well; needs bytes.
+        reference: let onnx's reference stand in.
 
     Raises:
         InputError, MalformedFile: as :class:`netferry.runtime.session.Session`.
@@ -55,17 +57,23 @@ class OnnxSide:
         model: str | os.PathLike[str] | bytes,
         weights_folder: str | os.PathLike[str] | None = None,
         taps: Sequence[str] = (),
+        *,
+        reference: bool = True,
     ) -> None:
         self.why: str | None = None
         self._taps = list(taps)
         source = with_outputs(model, taps) if taps and isinstance(model, bytes) else model
-        self._runner: Session | _Reference
+        self._runner: Session | Reference
         try:
             self._runner = Session(source, "cpu", weights_folder=weights_folder, once=True)
             self.name = f"onnxruntime {_version('onnxruntime')}"
+            if strange := [p for p in (*self._runner.inputs, *self._runner.outputs) if beyond_numpy(p.dtype)]:
+                raise CheckFailed(f"onnxruntime's Python passes no {element_of(strange[0].dtype)} ({strange[0]})")
         except (CheckFailed, MissingExtra) as error:
+            if not reference:
+                raise
             self.why = error.reason
-            self._runner = _Reference(source, weights_folder, error)
+            self._runner = Reference(source, weights_folder, error)
             self.name = f"onnx.reference {_version('onnx')}"
         self.inputs = self._runner.inputs
         self.outputs = tuple(p for p in self._runner.outputs if p.name not in self._taps)
@@ -81,13 +89,13 @@ class OnnxSide:
         try:
             made = self._runner.run(feeds, wanted)
         except (CheckFailed, UsageError) as error:
-            fed = ", ".join(f"{quoted(n)} {list(v.shape)}" for n, v in feeds.items())
+            fed = ", ".join(f"{quoted(n)} {shown(v)}" for n, v in feeds.items())
             return Outcome({}, error=f"{error.reason}; fed with {fed}")
         taps = {n: [np.asarray(made[n])] for n in self._taps if isinstance(made.get(n), np.ndarray)} if tap else {}
         return Outcome({p.name: plain(made[p.name]) for p in self.outputs}, taps=taps)
 
 
-class _Reference:
+class Reference:
     """onnx's reference evaluator with the face of a session."""
 
     def __init__(
@@ -139,12 +147,15 @@ def with_outputs(model: bytes, names: Sequence[str]) -> bytes:
 def _port(value: Any) -> Port:
     import onnx
 
-    kind = value.type.WhichOneof("value")
-    if kind != "tensor_type":
-        return Port(value.name, str(kind), ())
-    number = value.type.tensor_type.elem_type
-    name = onnx.TensorProto.DataType.Name(number).lower()
-    dims = value.type.tensor_type.shape.dim
+    from netferry.schemas.messages import map_text
+
+    held = value.type
+    while (kind := held.WhichOneof("value")) in ("sequence_type", "optional_type"):
+        held = getattr(held, kind).elem_type
+    name = map_text(value.type)
+    if value.type.WhichOneof("value") == "tensor_type":
+        name = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+    dims = held.tensor_type.shape.dim
     shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in dims)
     return Port(value.name, name, shape)
 

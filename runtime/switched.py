@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.errors import CheckFailed
-from netferry.runtime.devices import runtime
-from netferry.runtime.emulate import plain_options
+from netferry.runtime.emulate import as_it_is, in_float32
 
 _FLAGS, _ROUNDING = "netferry:half", "netferry:rounding"
 LEAST_OPSET = 9
@@ -29,6 +27,7 @@ class Switched:
         weights: float32 values by the name of the half weight.
         parts: number of the part that makes a value, by name; a node that is in none keeps its precision.
         inserted: what Casts between the precisions give: they do nothing here.
+        by_reference: let onnx.reference run it.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -36,15 +35,15 @@ class Switched:
     """
 
     def __init__(
-        self, half: Any, weights: Mapping[str, np.ndarray], parts: Mapping[str, int], inserted: set[str]
+        self,
+        half: Any,
+        weights: Mapping[str, np.ndarray],
+        parts: Mapping[str, int],
+        inserted: set[str],
+        *,
+        by_reference: bool = False,
     ) -> None:
-        graph = _Switching(half, weights, parts, inserted).graph
-        ort = runtime()
-        try:
-            data = graph.SerializeToString()
-            self._session = ort.InferenceSession(data, plain_options(ort), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's classes share no base of their own
-            raise CheckFailed(f"the switched graph does not load: {' '.join(str(error).split())[:300]}") from error
+        self._run = as_it_is(_Switching(half, weights, parts, inserted).graph, by_reference=by_reference)
 
     def run(self, feeds: Mapping[str, np.ndarray], half: np.ndarray, *, rounding: bool = True) -> dict[str, np.ndarray]:
         """Run once.
@@ -55,15 +54,9 @@ class Switched:
             rounding: round what operators give; otherwise the weights alone, as onnxruntime's processor does.
 
         Raises:
-            CheckFailed: onnxruntime fails.
+            CheckFailed: it fails.
         """
-        fed = {name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in feeds.items()}
-        fed |= {_FLAGS: np.asarray(half, np.bool_), _ROUNDING: np.array(rounding)}
-        names = [value.name for value in self._session.get_outputs()]
-        try:
-            return dict(zip(names, self._session.run(names, fed), strict=True))
-        except Exception as error:
-            raise CheckFailed(f"the switched graph does not run: {' '.join(str(error).split())[:300]}") from error
+        return self._run(in_float32(feeds) | {_FLAGS: np.asarray(half, np.bool_), _ROUNDING: np.array(rounding)})
 
 
 class _Switching:

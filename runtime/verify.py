@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from netferry.errors import CheckFailed, LimitExceeded, UsageError, quoted
+from netferry.errors import CheckFailed, quoted
 from netferry.runtime.session import Port, Session
+from netferry.runtime.values import Keys, element_of, made, shown
 
 _TIME_NAMES = ("time", "sequence", "steps", "seq", "length", "frames")
 _STEPS, _PIXELS, _OTHER = 5, 32, 2
 _BATCH_NAMES = ("batch", "batch_size", "batchsize", "n")
-_MAX_ELEMENTS = 500_000_000
 
 
 def run_check(
@@ -70,28 +70,45 @@ def seeded_inputs(
     *,
     signed: bool = False,
     highs: Mapping[str, int] | None = None,
-) -> dict[str, np.ndarray]:
+    keys: Keys | None = None,
+) -> dict[str, Any]:
     """Return values for the inputs, as :func:`run_check` feeds them; equal arguments give equal values.
 
     Args:
-        signed: draw floats from [-1, 1) instead of [0, 1).
+        signed: draw floats from [-1, 1) instead of [0, 1), and leave optional inputs out (None).
         highs: inputs whose values are whole numbers from 0 to below a bound (indices into a table), by name.
+        keys: what the keys of inputs that are maps may be, by name.
+
+    Raises:
+        UsageError: an input is of a type that no values are known for.
+        LimitExceeded: one would need too many.
     """
     known = _named_sizes(inputs, batch, sizes or {})
-    feeds: dict[str, np.ndarray] = {}
+    feeds: dict[str, Any] = {}
     for number, port in enumerate(inputs):
         shape: list[int] = []
         for axis, dim in enumerate(port.shape):
             unnamed = batch if batch is not None and _takes_batch(port, axis) else _free_size(port, axis)
             shape.append(dim if isinstance(dim, int) else known[dim] if dim is not None else unnamed)
         rng = np.random.default_rng([seed, number])
-        values = _values(port, shape, rng)
-        if highs and port.name in highs and values.dtype.kind in "iuf":
+        values = made(port, shape, rng, absent=signed, keys=keys or {})
+        if highs and port.name in highs and isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
             values = rng.integers(0, highs[port.name], shape).astype(values.dtype)
-        elif signed and values.dtype.kind == "f":
-            values = (values * 2 - 1).astype(values.dtype)
+        elif signed:
+            values = _signed(values, port.dtype)
         feeds[port.name] = values
     return feeds
+
+
+def _signed(values: Any, kind: str) -> Any:
+    """Floats of [0, 1) as such of [-1, 1)."""
+    if isinstance(values, list):
+        return [_signed(value, kind) for value in values]
+    if not isinstance(values, np.ndarray) or ("float" not in element_of(kind) and element_of(kind) != "double"):
+        return values
+    if element_of(kind) == "float8e8m0":  # has no sign
+        return values
+    return (values.astype(np.float32) * 2 - 1).astype(values.dtype)
 
 
 def compare(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
@@ -195,29 +212,13 @@ def _free_size(port: Port, axis: int) -> int:
     return _PIXELS if axis in places else _OTHER
 
 
-def _values(port: Port, shape: list[int], rng: np.random.Generator) -> np.ndarray:
-    dtype = port.numpy
-    if dtype is None:
-        raise UsageError(f"input {port} is of a type that no values can be made for")
-    total = 1
-    for dim in shape:
-        total *= dim
-    if total > _MAX_ELEMENTS:
-        raise LimitExceeded(f"input {port} would need {total:,} values")
-    if dtype.kind == "f":
-        return rng.random(shape, np.float32).astype(dtype)
-    if dtype.kind == "O":
-        return np.full(shape, "", dtype)
-    return rng.integers(0, 2, shape).astype(dtype)
-
-
 def _run(session: Session, batch: int | None, seed: int, sizes: Mapping[str, int]) -> dict[str, Any]:
     feeds = seeded_inputs(session.inputs, batch, seed, sizes)
     known = _named_sizes(session.inputs, batch, sizes)
     try:
         results = session.run(feeds)
     except CheckFailed as error:
-        fed = ", ".join(f"{quoted(n)} {list(v.shape)}" for n, v in feeds.items())
+        fed = ", ".join(f"{quoted(n)} {shown(v)}" for n, v in feeds.items())
         raise CheckFailed(f"{error.reason}; fed with {fed}", file=session.file) from error
     outputs = [_checked(session, port, results[port.name], known) for port in session.outputs]
     warnings = [

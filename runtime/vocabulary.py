@@ -1,9 +1,14 @@
-"""Which inputs are indices, and into how large a table: values for them must lie inside."""
+"""What values an input takes beyond its type: which are indices and into how large a table, which keys a map has."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from netferry.runtime.session import Port
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import static_shape
+from netferry.schemas.model import Model
 
 _CARRY = {"Cast", "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Floor", "Clip", "Split"}
 
@@ -36,3 +41,28 @@ def _tables(value: ir.Value) -> list[int]:
                         seen.add(made)
                         queue.append(made)
     return [s for s in sizes if s > 0]
+
+
+def map_keys(graph: ir.Graph) -> dict[str, list[int] | list[str]]:
+    """Return, for inputs of the graph that are maps, the keys that their DictVectorizer knows."""
+    found: dict[str, list[int] | list[str]] = {}
+    for value in graph.inputs:
+        for use in value.uses():
+            attributes = use.node.attributes
+            if use.node.op_type != "DictVectorizer" or not value.name:
+                continue
+            if "int64_vocabulary" in attributes:
+                found[value.name] = [int(key) for key in attributes["int64_vocabulary"].as_ints()]
+            elif "string_vocabulary" in attributes:
+                found[value.name] = [str(key) for key in attributes["string_vocabulary"].as_strings()]
+    return found
+
+
+def declared(ports: Sequence[Port], model: Model) -> tuple[Port, ...]:
+    """Return inputs with the shapes that the model declares for what sequences and optionals hold: onnxruntime tells
+    none of those."""
+    shapes = {info.name: info.shape for info in model.inputs}
+    return tuple(
+        replace(port, shape=shapes[port.name] or ()) if "(" in port.dtype and port.name in shapes else port
+        for port in ports
+    )

@@ -1,4 +1,4 @@
-"""Who runs a source in a comparison: onnxruntime, or the source's own framework in a child process."""
+"""Who runs a source of another format in a comparison: its own framework in a child process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def judge_of(
     """Return what runs a source.
 
     Args:
-        kind: the source's format.
+        kind: the source's format, not ONNX.
         source: its files.
         model: the source as netferry reads it (None for TensorFlow).
         candidate: the ONNX model that it is compared with.
@@ -38,8 +38,6 @@ def judge_of(
     Raises:
         UsageError: a file is missing, or nothing is known that runs the format.
     """
-    if kind == "onnx":
-        return OnnxSide(source[0])
     files = [str(f.absolute()) for f in source]
     if kind == "tensorflow":
         return Framework("tensorflow", _tensorflow(files[0], candidate), python, seconds)

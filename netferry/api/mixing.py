@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from netferry.api.rerun import Rerun, multiply_adds_of
 from netferry.errors import CheckFailed, UsageError, quoted
 from netferry.schemas.model import Model, Note
 
 if TYPE_CHECKING:
-    from netferry.api.rerun import Rerun
     from netferry.converters.passes.precision_mix import Mix, Part
     from netferry.converters.passes.precision_report import PrecisionReport
 
@@ -22,6 +22,8 @@ _ROUNDS = ((2, 0.75), (3, 0.75), (3, 0.5))
 """the search sees so many inputs and aims this far below the gate: other inputs are not seen at all"""
 _WORK = 2e11
 """multiply-adds that the ranking may take"""
+_REFERENCE_WORK = 1e7
+"""multiply-adds of a run up to which onnx.reference may do the hundred runs of a search"""
 _GROUPS = (8, 48)
 _MOST_BYTES = 1.2e9
 """of float32 and half weights together: what a graph in one piece (2 GB) can hold"""
@@ -95,8 +97,8 @@ class _Search:
         from netferry.runtime.switched import LEAST_OPSET
 
         assert self.rerun is not None
-        if self.rerun.by_reference:
-            return "which layers should stay in float32 can be measured on onnxruntime alone"
+        if self.rerun.by_reference and multiply_adds_of(self.model) > _REFERENCE_WORK:
+            return "to measure which layers should stay in float32 by onnx.reference would take too long"
         if self.model.opset < LEAST_OPSET:
             return f"which layers should stay in float32 can be measured from opset {LEAST_OPSET} on (--opset)"
         if report.weight_bytes["before"] * 1.5 > _MOST_BYTES:
@@ -131,8 +133,6 @@ class _Search:
 
 def _groups(model: Model) -> int:
     """How many runs the ranking may take."""
-    from netferry.api.rerun import multiply_adds_of
-
     return int(min(_GROUPS[1], max(_GROUPS[0], _WORK / max(1, multiply_adds_of(model)))))
 
 

@@ -33,7 +33,7 @@ class Rerun:
         self, model: Model, save: Callable[[Model, Path], Any], folder: Path, kind: ir.DataType | None
     ) -> None:
         from netferry.runtime.sides import OnnxSide
-        from netferry.runtime.vocabulary import index_bounds
+        from netferry.runtime.vocabulary import declared
 
         self._save, self._folder, self._kind = save, folder, kind
         save(model, folder / "before.onnx")
@@ -41,7 +41,7 @@ class Rerun:
         if side.why is not None and (work := multiply_adds_of(model)) > _REFERENCE_WORK:
             why = f"onnxruntime does not run it ({side.why})"
             raise CheckFailed(f"{why}, and {work:.2g} multiply-adds are too many for onnx.reference")
-        self._inputs, self._model, self._highs = side.inputs, model, index_bounds(model.graph)
+        self._inputs, self._model = declared(side.inputs, model), model
         self.feeds = [self._feed(batch, seed) for batch, seed in ((1, 0), (2, 0), (2, 1))]
         self.wanted = [self._outputs(side, feed) for feed in self.feeds[:2]]
         self.why = side.why
@@ -49,8 +49,10 @@ class Rerun:
 
     def _feed(self, batch: int, seed: int) -> dict[str, np.ndarray]:
         from netferry.runtime.verify import seeded_inputs
+        from netferry.runtime.vocabulary import index_bounds, map_keys
 
-        made = seeded_inputs(self._inputs, batch, seed, highs=self._highs)
+        graph = self._model.graph
+        made = seeded_inputs(self._inputs, batch, seed, highs=index_bounds(graph), keys=map_keys(graph))
         feed = _pictures(self._model, self._inputs, made, seed)
         if self._kind is None:
             return feed
@@ -76,26 +78,21 @@ class Rerun:
     def half(self, changed: Model, *, processor: bool) -> tuple[str, float]:
         """Return the output of a half-precision model that is furthest off, and by how much of its largest value.
 
-        The model runs with every rounding, which onnxruntime's processor alone leaves out (onnx.reference does not).
+        The model runs with every rounding, which onnxruntime's processor alone leaves out.
 
         Args:
             processor: run it as onnxruntime's processor does too, where it can.
         """
         import onnx
 
-        from netferry.runtime.emulate import run_rounded
+        from netferry.runtime.emulate import rounding
         from netferry.runtime.sides import OnnxSide
 
         path = self._folder / "after.onnx"
         self._save(changed, path)
-        ways: list[Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]] = []
-        if not self.by_reference:
-            proto = onnx.load(path)
-            ways.append(lambda feed: run_rounded(proto, feed))
-        if processor or self.by_reference:
-            side = OnnxSide(path)
-            if self.by_reference or side.why is None:
-                ways.append(lambda feed: self._outputs(side, _of_types(feed, side.inputs)))
+        ways = [rounding(onnx.load(path), by_reference=self.by_reference)]
+        if processor and not self.by_reference and (side := OnnxSide(path)).why is None:
+            ways.append(lambda feed: self._outputs(side, _of_types(feed, side.inputs)))
         self._all_wanted()
         rows = _worst((run(feed), want) for run in ways for feed, want in zip(self.feeds, self.wanted, strict=True))
         if not rows:
@@ -114,7 +111,8 @@ class Rerun:
         path = self._folder / "half.onnx"
         self._save(changed, path)
         self._all_wanted()
-        return Measure(Switched(onnx.load(path), weights, parts, inserted), self.feeds, self.wanted)
+        session = Switched(onnx.load(path), weights, parts, inserted, by_reference=self.by_reference)
+        return Measure(session, self.feeds, self.wanted)
 
     def _all_wanted(self) -> None:
         for feed in self.feeds[len(self.wanted) :]:
@@ -170,7 +168,11 @@ def rerun_of(
 
 def multiply_adds_of(model: Model) -> int:
     """Return the multiply-adds of a run at batch 1; what is unknown counts as none, dynamic sizes as 1."""
+    from netferry.converters.passes.opset_types import annotate
     from netferry.schemas.costs import multiply_adds
+
+    model = model.copy()
+    annotate(model.ir)
 
     def shape_of(value: ir.Value) -> tuple[int, ...] | None:
         return None if value.shape is None else tuple(d if isinstance(d, int) else 1 for d in value.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netferry.api.judges import judge_of
+from netferry.api.old_files import RunnableOnnx
 from netferry.api.verdict import finite, refusal, worst_rows
 from netferry.errors import CheckFailed, UsageError, quoted
 from netferry.runtime.agreement import Tap, Tolerance, difference, first_divergence
-from netferry.runtime.sides import OnnxSide, Outcome
+from netferry.runtime.sides import OnnxSide, Outcome, Side
+from netferry.runtime.values import shown
 from netferry.runtime.verify import free_sizes, seeded_inputs
-from netferry.runtime.vocabulary import index_bounds
+from netferry.runtime.vocabulary import declared, index_bounds, map_keys
 
 if TYPE_CHECKING:
     from netferry.schemas.layers import LayerRow
@@ -66,10 +69,19 @@ class Comparison:
         self.tolerance, self.seeds, self.sizes = tolerance, seeds, dict(sizes or {})
         self.as_nchw = list(inputs_as_nchw)
         self.any_layout = bool(outputs_as_nchw)
-        self.candidate = OnnxSide(candidate, weights_folder)
-        self.reference = judge_of(
-            self.kind, self.source, model, self.candidate, inputs_as_nchw=self.as_nchw, python=python, seconds=seconds
-        )
+        if isinstance(candidate, Path):
+            self._candidate = RunnableOnnx(candidate, graph)
+            self.data, self.candidate = self._candidate.file, self._candidate.side
+        else:
+            self.candidate = OnnxSide(candidate, weights_folder)
+        if kind == "onnx":
+            assert model is not None
+            self._source = RunnableOnnx(self.source[0], model)
+            self.reference: Side = self._source.side
+        else:
+            self.reference = judge_of(
+                kind, self.source, model, self.candidate, inputs_as_nchw=self.as_nchw, python=python, seconds=seconds
+            )
         self.feeds: list[dict[str, np.ndarray]] = []
 
     def run(self, *, bisect: str = "no") -> dict[str, Any]:
@@ -109,24 +121,24 @@ class Comparison:
 
     def _cases(self) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
         """Every batch with two sizes of each dynamic dimension and every seed; odd seeds give negative values too."""
-        ports = self.candidate.inputs
+        ports = declared(self.candidate.inputs, self.graph)
         free = {n: s for n, s in free_sizes(ports).items() if n not in self.sizes}
         larger = {n: s + _MORE["pixels" if s >= 32 else "time" if s == 5 else "other"] for n, s in free.items()}
         variants = [free, larger] if free else [{}]
-        highs = index_bounds(self.graph.graph)
+        highs, keys = index_bounds(self.graph.graph), map_keys(self.graph.graph)
         states = self._states()
         out: list[tuple[dict[str, Any], dict[str, np.ndarray]]] = []
         shapes: set[Any] = set()
         for seed, batch, variant in itertools.product(range(self.seeds), BATCHES, variants):
             sizes = {**variant, **self.sizes}
-            feeds = seeded_inputs(ports, batch, seed, sizes, signed=bool(seed % 2), highs=highs)
+            feeds = seeded_inputs(ports, batch, seed, sizes, signed=bool(seed % 2), highs=highs, keys=keys)
             for name in states:
                 feeds[name] = np.zeros_like(feeds[name])
-            key = (seed, *(v.shape for v in feeds.values()))
+            key = (seed, *(json.dumps(shown(v)) for v in feeds.values()))
             if key in shapes:
                 continue  # a fixed batch
             shapes.add(key)
-            facts = {"batch": batch, "seed": seed, "inputs": {n: list(v.shape) for n, v in feeds.items()}}
+            facts = {"batch": batch, "seed": seed, "inputs": {n: shown(v) for n, v in feeds.items()}}
             out.append((facts, feeds))
         return out
 
@@ -170,7 +182,7 @@ class Comparison:
             names = [n for n in names if n in there]
         feeds = [self.feeds[case]]
         got = _tapped(self.data, self.folder, names).run(feeds, 0)[0]
-        side = _tapped(self.source[0], None, names) if self.kind == "onnx" else self.reference
+        side = _tapped(self._source.file, None, names) if self.kind == "onnx" else self.reference
         wanted = side.run(feeds, 0)[0]
         for outcome in (got, wanted):
             if outcome.error is not None:

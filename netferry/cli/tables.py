@@ -45,6 +45,17 @@ def listed(rows: list[dict[str, Any]], *columns: str) -> None:
     OUT.print(table)
 
 
+def _fed(value: Any) -> str:
+    """What an input was fed with: a shape, those of a sequence's items, a map's keys, nothing."""
+    if value is None:
+        return "left out"
+    if isinstance(value, dict):
+        return f"{len(value)} keys"
+    if value and isinstance(value[0], list):
+        return f"{len(value)} of {_fed(value[0])}"
+    return shape_text(value)
+
+
 def verified(result: dict[str, Any]) -> None:
     """Print how far two networks are apart."""
     source, candidate = result["source"], result["candidate"]
@@ -56,7 +67,7 @@ def verified(result: dict[str, Any]) -> None:
     for column in ("max abs", "max rel", ""):
         table.add_column(column, justify="right")
     for case in result["cases"]:
-        shapes = ", ".join(shape_text(shape) for shape in case["inputs"].values())
+        shapes = ", ".join(_fed(value) for value in case["inputs"].values())
         head = [str(case["batch"]), str(case["seed"]), shapes]
         if "skipped" in case:
             table.add_row(*head, f"[yellow]skipped[/yellow] {plain(case['skipped'])}", "", "", "")

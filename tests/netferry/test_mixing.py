@@ -52,7 +52,8 @@ def net(path: Path, *, offset: float = 1000.0, late: bool = False) -> Path:
 def error_by_reference(full: Path, half: Path, seed: int) -> float:
     """Largest relative difference in onnx.reference, whose float16 and bfloat16 are numpy's and ml_dtypes'."""
     x = np.random.default_rng(seed).random((5, SMALL), np.float32)
-    wanted, got = (np.asarray(ReferenceEvaluator(onnx.load(p)).run(None, {"x": x})[0]) for p in (full, half))
+    runs: list[Any] = [ReferenceEvaluator(onnx.load(p)).run(None, {"x": x}) for p in (full, half)]
+    wanted, got = (np.asarray(run[0]) for run in runs)
     assert np.isfinite(got).all()
     return float(np.abs(got - wanted).max() / np.abs(wanted).max())
 
@@ -137,7 +138,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
 
 def switched(tmp_path: Path, precision: str) -> tuple[Switched, Any, Any, int]:
     model = api.load(net(tmp_path / "m.onnx"))
-    weights = {name: array_of(value) for name, value in model.graph.initializers.items()}
+    weights = {name: np.asarray(array_of(value)) for name, value in model.graph.initializers.items()}
     report = to_precision(model, precision)  # type: ignore[arg-type]
     api.save(model, tmp_path / "half.onnx", check="structure")
     parts = parts_of(model, report)

@@ -78,7 +78,25 @@ def test_inputs_are_seeded_and_sized() -> None:
     assert all(np.array_equal(one[n], two[n]) for n in one)
     assert not np.array_equal(one["x"], seeded_inputs(ports, 3, seed=6, sizes={"k": 6})["x"])
     with pytest.raises(UsageError):
-        seeded_inputs([Port("s", "seq(tensor(float))", ())], 1, 0)
+        seeded_inputs([Port("s", "opaque(x,y)", ())], 1, 0)
+
+
+def test_values_of_sequences_maps_and_types_that_numpy_lacks() -> None:
+    ports = [
+        Port("s", "seq(tensor(float))", ("N", 2)), Port("o", "optional(tensor(int64))", ("N",)),
+        Port("m", "map(string,tensor(float))", ()), Port("n", "seq(map(int64,tensor(float)))", ()),
+        Port("b", "bfloat16", ("N", 4)), Port("i", "int4", (6,)), Port("c", "complex64", (2,)),
+    ]  # fmt: skip
+    made = seeded_inputs(ports, 3, 0, keys={"m": ["x", "y"]})
+    assert [item.shape for item in made["s"]] == [(3, 2)] * 3
+    assert made["o"].shape == (3,)
+    assert list(made["m"]) == ["x", "y"]
+    assert [list(item) for item in made["n"]] == [[0, 1, 2, 3]] * 3
+    assert [str(made[n].dtype) for n in "bic"] == ["bfloat16", "int4", "complex64"]
+    signed = seeded_inputs(ports, 3, 0, signed=True)
+    assert signed["o"] is None
+    assert min(item.min() for item in signed["s"]) < 0
+    assert signed["b"].astype(np.float32).min() < 0
 
 
 def test_no_model(tmp_path: Path) -> None:
