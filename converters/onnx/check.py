@@ -97,7 +97,8 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
         onnx.checker.check_model(str(file), full_check=True)
     except onnx.checker.ValidationError as error:
         why = _short(error)
-        if "'shape' of 'type'" in why:  # of an output, as inference gave none: that is where the reason lies
+        # an output without shape or type, as inference gave none: that is where the reason lies
+        if "'shape' of 'type'" in why or "'type' of 'value_info'" in why:
             why = _inference_fails(file) or why
         raise CheckFailed(f"not valid ONNX: {why}") from None
     except onnx.shape_inference.InferenceError as error:
