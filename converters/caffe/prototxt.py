@@ -106,12 +106,31 @@ class Message:
         return self.fields.get(name, [])
 
     def messages(self, name: str) -> list[Message]:
-        """The values of a field that are messages."""
-        return [v for v in self.get(name) if isinstance(v, Message)]
+        """The values of a field that holds messages.
+
+        Raises:
+            MalformedFile: one is a number or text.
+        """
+        values = self.get(name)
+        if any(isinstance(v, Scalar) for v in values):
+            raise self._mixed(name, "a message")
+        return [v for v in values if isinstance(v, Message)]
 
     def texts(self, name: str) -> list[str]:
-        """The values of a field that are scalars, as text."""
-        return [v.text for v in self.get(name) if isinstance(v, Scalar)]
+        """The values of a field that holds numbers or texts, as text.
+
+        Raises:
+            MalformedFile: one is a message.
+        """
+        values = self.get(name)
+        for value in values:
+            if isinstance(value, Message):
+                raise value._mixed(name, "a text or number")
+        return [v.text for v in values if isinstance(v, Scalar)]
+
+    def _mixed(self, name: str, expected: str) -> MalformedFile:
+        at = (self.line or None, self.column or None)
+        return MalformedFile(f"{quoted(name)} is not {expected}", line=at[0], column=at[1] if at[0] else None)
 
     def text(self, name: str, default: str = "") -> str:
         """The last scalar of a field as text."""

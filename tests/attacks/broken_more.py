@@ -645,6 +645,18 @@ CASES |= {
     "caffe-softmax-axis-9": _one('type: "Softmax" softmax_param { axis: 9 }'),
     "caffe-tile-0": _one('type: "Tile" tile_param { tiles: 0 }'),
     "caffe-tile-of-terabytes": _one('type: "Tile" tile_param { axis: 3 tiles: 2147483647 }'),
+    "caffe-bool-unknown": _one('type: "InnerProduct" inner_product_param { num_output: 2 bias_term: maybe }'),
+    "caffe-message-for-a-text": net(_NET.replace('type: "ReLU"', "type { a: 1 }"), _BLOBS),
+    "caffe-message-for-texts": net(_NET.replace('bottom: "ip"', 'bottom: "ip" bottom { a: 1 }'), _BLOBS),
+    "caffe-two-shapes-for-three": net('layer { name: "i" type: "Input" top: "a" top: "b" top: "c" input_param { shape { dim: 1 } shape { dim: 2 } } } layer { name: "r" type: "ReLU" bottom: "a" top: "y" }'),
+    "caffe-no-inputs": net('layer { name: "r" type: "ReLU" top: "y" }'),
+    "caffe-everything-silenced": net(_HEAD + 'layer { name: "s" type: "Silence" bottom: "x" }'),
+    "caffe-priors-without-picture": _one('type: "PriorBox" prior_box_param { min_size: 8 }'),
+    "caffe-priors-of-two-sizes": _one('type: "PriorBox" prior_box_param { min_size: 8 img_size: 8 img_h: 8 img_w: 8 }'),
+    "caffe-priors-without-number": _one('type: "PriorBox" bottom: "x" prior_box_param { min_size: 8 aspect_ratio: [' + "2, " * 2000 + "2] }"),
+    "caffe-layer-is-a-number": net("layer: 4\n" + _NET, _BLOBS),
+    "caffe-detections-that-keep-nothing": _one('type: "DetectionOutput" bottom: "x" bottom: "x" detection_output_param { num_classes: 2 keep_top_k: 0 }'),
+    "caffe-detections-without-priors": _one('type: "DetectionOutput" bottom: "x" bottom: "x" detection_output_param { num_classes: 2 }'),
     "caffe-message-for-a-number": net(_NET.replace("num_output: 4", "num_output { a: 4 }"), _BLOBS),
     "caffe-number-for-a-message": net(_NET.replace("inner_product_param { num_output: 4 }", "inner_product_param: 4"), _BLOBS),
     "caffe-brackets-do-not-match": net(_NET.replace("num_output: 4 }", "num_output: 4 >"), _BLOBS),
@@ -690,6 +702,29 @@ CASES |= {
     "darknet-shortcut-before-the-first": stored("net.cfg", (_CONV + "[shortcut]\nfrom=-9\nactivation=linear\n").encode()),
     "darknet-yolo-mask-beyond": stored("net.cfg", (_CONV + "[yolo]\nmask=7,8,9\nanchors=1,2\nclasses=1\nnum=1\n").encode()),
     "darknet-yolo-of-other-channels": stored("net.cfg", (_CONV + "[yolo]\nmask=0\nanchors=1,2\nclasses=80\nnum=1\n").encode()),
+    **{
+        f"darknet-{name}": stored("net.cfg", (_CONV + sections).encode())
+        for name, sections in {
+            "route-groups-that-do-not-divide": "[route]\nlayers=-1\ngroups=3\ngroup_id=0\n",
+            "shortcut-from-nothing": "[shortcut]\nactivation=linear\n",
+            "shortcut-weights-unknown": "[shortcut]\nfrom=-1\nweights_type=per_pixel\nactivation=linear\n",
+            "shortcut-normalization-unknown": "[convolutional]\nfilters=2\nsize=1\nstride=1\nactivation=linear\n"
+            "[shortcut]\nfrom=-2\nweights_type=per_feature\nweights_normalization=half\nactivation=linear\n",
+            "scale-channels-of-a-picture": "[convolutional]\nfilters=2\nsize=1\nstride=1\nactivation=linear\n"
+            "[scale_channels]\nfrom=-2\nactivation=linear\n",
+            "sam-of-other-shape": "[maxpool]\nsize=2\nstride=2\n[sam]\nfrom=-2\nactivation=linear\n",
+            "shares-no-convolution": "[maxpool]\nsize=2\nstride=2\n"
+            "[convolutional]\nfilters=2\nsize=3\nstride=1\npad=1\nshare_index=1\nactivation=linear\n",
+            "shares-weights-of-other-shape": "[convolutional]\nfilters=2\nsize=5\nstride=1\npad=1\nshare_index=0\nactivation=linear\n",
+            "antialiasing": "[maxpool]\nsize=2\nstride=2\nantialiasing=1\n",
+            "maxpool-of-more-channels": "[maxpool]\nmaxpool_depth=1\nout_channels=9\nsize=1\nstride=1\n",
+            "reorg-extra": "[reorg]\nstride=2\nextra=5\n",
+            "anchors-infinite": "[convolutional]\nfilters=6\nsize=1\nstride=1\nactivation=linear\n[yolo]\nmask=0\nanchors=inf,2\nclasses=1\nnum=1\n",
+            "tree-that-is-not-there": "[convolutional]\nfilters=6\nsize=1\nstride=1\nactivation=linear\n"
+            "[region]\nanchors=1,2\nclasses=1\nnum=1\ntree=none.tree\n",
+            "number-beyond-32-bits": "[maxpool]\nsize=4294967298\nstride=1\n",
+        }.items()
+    },
     "darknet-weights-nan-sizes": darknet(_CFG.replace("output=4", "output=nan")),
     "darknet-weights-too-many": darknet(_CFG, unusual_darknet.stored() + bytes(40_000)),
 }  # fmt: skip
