@@ -135,7 +135,8 @@ def _from_v1(layer: Message) -> Message:
         number = _V1_WORDS.get(word.text)
     # an unknown word stays as it is: a fork's layer, or one whose type was written as in V2
     out.add("type", Scalar(word.text if number is None else V1_TYPES.get(number, word.text), quoted=True))
-    names, modes = layer.texts("param"), layer.texts("blob_share_mode")
+    params = layer.get("param")  # V1 has names of shared parameters here, V2 messages
+    names, modes = [v.text for v in params if isinstance(v, Scalar)], layer.texts("blob_share_mode")
     rates, decays = layer.texts("blobs_lr"), layer.texts("weight_decay")
     for i in range(max(len(names), len(modes), len(rates), len(decays))):
         spec = Message()
@@ -143,8 +144,9 @@ def _from_v1(layer: Message) -> Message:
             if i < len(values) and values[i] != "":
                 spec.add(key, Scalar(values[i], quoted=key == "name"))
         out.add("param", spec)
-    for value in layer.messages("param"):
-        out.add("param", value)
+    for value in params:
+        if isinstance(value, Message):
+            out.add("param", value)
     return out
 
 
