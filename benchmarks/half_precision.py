@@ -1,18 +1,21 @@
 """Half precision on convolutional families, beside onnxruntime's own converter: largest relative difference and NaN.
 
-    python -m benchmarks.half_precision [--python KERAS_PYTHON] [--only MobileNetV2 ...] [--shared FOLDER]
+    python -m benchmarks.half_precision [--python KERAS_PYTHON] [--only MobileNetV2 zoo:googlenet ...] [--shared FOLDER]
 
-Seeded networks of keras.applications (without softmax, so that the scores themselves are compared) on seeded pictures
-and, with --shared, the real networks there on their recorded inputs. As Keras draws kernels, the signals of some fade
-below 1e-9, which no half precision can say: those get He et al.'s kernels and open gates (--kernels he: all do). Where
-random kernels let signals grow through a hundred layers, every rounding grows with them.
+Seeded networks of keras.applications and of the zoo (without softmax, so that the scores themselves are compared) on
+seeded pictures and, with --shared, the real networks there on their recorded inputs. As Keras draws kernels, the
+signals of some fade below 1e-9, which no half precision can say: those get He et al.'s kernels and open gates
+(--kernels he: all do). Where random kernels let signals grow through a hundred layers, every rounding grows with them.
 
-Each is converted to float32 ONNX, then to float16 by netferry and by onnxruntime.transformers.float16, and run twice:
-by onnxruntime's processor, which keeps float32 between operators, and with every operator's result rounded to float16,
-as a GPU does (netferry.runtime.emulate).
+Each is converted to float32 ONNX, then to float16 by ``--precision fp16`` with its gate (layers stay in float32 where
+all in float16 would be too far off) and by onnxruntime.transformers.float16, and run twice: by onnxruntime's processor,
+which keeps float32 between operators, and with every operator's result rounded to float16, as a GPU does
+(netferry.runtime.emulate). The pictures are others than those that the gate sees.
 
-The exit code is 1 where onnxruntime finds netferry's more than 2e-3 of the largest score away on a seeded family or
-SqueezeNet, where either way is further than onnxruntime's converter is (by 5 % and 5e-4), or where anything is NaN.
+``all half`` is what the gate sees with all in float16, ``float32`` the share of the weights that stays in float32,
+``size`` the file's to that before; ``seconds`` of processor time for the conversion.
+The exit code is 1 where netferry's is more than 2e-3 of the largest score away either way, where anything is NaN, or
+where no mix of precisions passes the gate.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,19 +33,20 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from netferry import api
+from netferry.api.rerun import pictures_of
+from netferry.errors import CheckFailed
 from netferry.runtime.emulate import run_rounded
 from netferry.runtime.session import Session
-from netferry.runtime.verify import compare
+from netferry.runtime.verify import compare, seeded_inputs
 
 FAMILIES = {
     "MobileNet": 96, "MobileNetV2": 96, "MobileNetV3Small": 96, "ResNet50": 96, "ResNet50V2": 96, "DenseNet121": 96,
     "InceptionV3": 107, "Xception": 96, "EfficientNetB0": 96, "EfficientNetV2B0": 96, "NASNetMobile": 96, "VGG16": 64,
     "ConvNeXtTiny": 96,
 }  # fmt: skip
+ZOO = ("squeezenet", "googlenet", "inceptionv3", "resnet18", "mobilenetv2", "darknet19")
 BOUND = 2e-3
 FADED = 1e-9
-CHANCE = 5e-4
-"""what two ways of rounding may be apart by chance: half a step of float16 at the largest score"""
 _MAKE = """
 import sys, keras, numpy as np
 name, size, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -79,7 +84,7 @@ REAL: dict[str, tuple[tuple[str, ...], str]] = {  # files, recorded inputs
 
 
 def differences(full: Path, half: Path, pictures: np.ndarray) -> dict[str, float]:
-    """Largest relative difference of ours and of onnxruntime's converter, either way; the number of NaN; the score."""
+    """Largest relative difference of ours and of onnxruntime's converter, either way; the number of NaN."""
     reference = Session(full, "cpu", once=True)
     feeds = {reference.inputs[0].name: pictures}
     wanted = reference.run(feeds)
@@ -91,8 +96,14 @@ def differences(full: Path, half: Path, pictures: np.ndarray) -> dict[str, float
         "theirs rounded": run_rounded(other, feeds),
     }
     out = {name: max(row["max_rel"] for row in compare(got, wanted).values()) for name, got in runs.items()}
-    out["nan"] = sum(int((~np.isfinite(v)).sum()) for k in ("ours", "ours rounded") for v in runs[k].values())
-    return out | {"top": float(max(np.abs(v).max() for v in wanted.values()))}
+    broken = sum(int((~np.isfinite(v)).sum()) for k in ("ours", "ours rounded") for v in runs[k].values())
+    return out | {"nan": float(broken)}
+
+
+def largest(full: Path, pictures: np.ndarray) -> float:
+    """The largest score."""
+    session = Session(full, "cpu", once=True)
+    return float(max(np.abs(v).max() for v in session.run({session.inputs[0].name: pictures}).values()))
 
 
 def real(files: tuple[str, ...], recorded: str, shared: Path, full: Path) -> np.ndarray:
@@ -116,44 +127,71 @@ def seeded(name: str, kernels: str, python: str, full: Path) -> np.ndarray:
     return pictures * (255 if name == "EfficientNetB0" else 1)
 
 
+def from_zoo(name: str, full: Path) -> np.ndarray:
+    """Make a network of the zoo, up to its scores; returns pictures as its preprocessing makes them."""
+    model, raw = api.zoo.load(name, seed=0), full.with_name("raw.onnx")
+    api.save(model, raw, check="structure")
+    graph = onnx.load(raw, load_external_data=False).graph
+    made = {output: node for node in graph.node for output in node.output}
+    end = graph.output[0].name
+    while made[end].op_type in ("Softmax", "Flatten", "Reshape", "Squeeze"):
+        end = made[end].input[0]
+    api.convert(raw, full, optimize="full", check="structure", outputs=(end,))
+    ports = Session(full, "cpu").inputs
+    return pictures_of(model, ports, seeded_inputs(ports, 2, 9), 9)[ports[0].name]
+
+
 def main() -> int:
     """Print a line per network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=os.environ.get("NETFERRY_TF_PYTHON", sys.executable))
     parser.add_argument("--kernels", choices=("keras", "he"), default="keras")
-    parser.add_argument("--only", nargs="*", choices=[*FAMILIES, *REAL])
+    parser.add_argument("--only", nargs="*", choices=[*FAMILIES, *(f"zoo:{name}" for name in ZOO), *REAL])
     parser.add_argument("--shared", type=Path)
     asked = parser.parse_args()
     wrong = 0
-    print(f"{'':18} {'onnxruntime':^17} {'every rounding':^17}")
-    print(f"{'network':18} {'ours':>8} {'theirs':>8} {'ours':>8} {'theirs':>8} {'NaN':>4} {'largest':>8} {'size':>5}")
+    print(f"{'':20} {'onnxruntime':^17} {'every rounding':^17}")
+    print(
+        f"{'network':20} {'ours':>8} {'theirs':>8} {'ours':>8} {'theirs':>8} {'all half':>8} {'float32':>7} "
+        f"{'size':>5} {'largest':>8} {'NaN':>4} {'seconds':>7}"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        cases = [name for name in FAMILIES if not asked.only or name in asked.only]
-        if asked.shared:
-            cases += [name for name in REAL if not asked.only or name in asked.only]
+        cases = [*FAMILIES, *(f"zoo:{name}" for name in ZOO), *(REAL if asked.shared else ())]
         for name in cases:
+            if asked.only and name not in asked.only:
+                continue
             full, half = folder / "full.onnx", folder / "half.onnx"
-            kernels = "" if name in REAL else asked.kernels
-            while True:
-                if name in REAL:
-                    pictures = real(*REAL[name], asked.shared, full)
-                else:
+            kernels = asked.kernels if name in FAMILIES else ""
+            if name in REAL:
+                pictures = real(*REAL[name], asked.shared, full)
+            elif name not in FAMILIES:
+                pictures = from_zoo(name.removeprefix("zoo:"), full)
+            else:
+                pictures = seeded(name, kernels, asked.python, full)
+                if kernels == "keras" and largest(full, pictures) <= FADED:
+                    kernels = "he"
                     pictures = seeded(name, kernels, asked.python, full)
-                api.convert(full, half, precision="fp16", check="structure")
-                found = differences(full, half, pictures)
-                if found["top"] > FADED or kernels != "keras":
-                    break
-                kernels = "he"
-            judged = name in FAMILIES or name == "SqueezeNet"
-            beyond = any(found[f"ours{way}"] > 1.05 * found[f"theirs{way}"] + CHANCE for way in ("", " rounded"))
-            bad = found["nan"] > 0 or (judged and not found["ours"] <= BOUND) or beyond
+            started = time.process_time()
+            try:
+                report = api.convert(full, half, precision="fp16")
+            except CheckFailed as error:
+                wrong += 1
+                print(f"{name:20} {error.reason}  {kernels}  WRONG", flush=True)
+                continue
+            seconds = time.process_time() - started
+            done, found = report["changes"]["precision"], differences(full, half, pictures)
+            bad = found["nan"] > 0 or not max(found["ours"], found["ours rounded"]) <= BOUND
             wrong += bad
             numbers = " ".join(f"{found[k]:8.1e}" for k in ("ours", "theirs", "ours rounded", "theirs rounded"))
-            size = half.stat().st_size / full.stat().st_size
-            mark = "  WRONG" if bad else "" if judged else "  (not judged)"
+            gate, sizes = done["gate"], done["weight_bytes"]
+            before = gate.get("error_without_float32", gate["error"])
+            share, size = sizes["float32"] / sizes["before"], half.stat().st_size / full.stat().st_size
             print(
-                f"{name:18} {numbers} {found['nan']:4.0f} {found['top']:8.2g} {size:5.2f}  {kernels}{mark}", flush=True
+                f"{name:20} {numbers} {'NaN' if before is None else f'{before:.1e}':>8} {share:7.3f} {size:5.2f} "
+                f"{largest(full, pictures):8.2g} {found['nan']:4.0f} {seconds:7.1f}  {kernels}"
+                f"{'  WRONG' if bad else ''}",
+                flush=True,
             )
     return 1 if wrong else 0
 

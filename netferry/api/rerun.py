@@ -53,7 +53,7 @@ class Rerun:
 
         graph = self._model.graph
         made = seeded_inputs(self._inputs, batch, seed, highs=index_bounds(graph), keys=map_keys(graph))
-        feed = _pictures(self._model, self._inputs, made, seed)
+        feed = pictures_of(self._model, self._inputs, made, seed)
         if self._kind is None:
             return feed
         kind = self._kind.numpy()
@@ -201,7 +201,7 @@ def _of_types(feed: Mapping[str, np.ndarray], ports: Sequence[Port]) -> dict[str
     return {n: v if kinds.get(n) is None else np.asarray(v).astype(kinds[n], copy=False) for n, v in feed.items()}
 
 
-def _pictures(model: Model, ports: Sequence[Port], feed: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+def pictures_of(model: Model, ports: Sequence[Port], feed: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     """Values of inputs that take pictures, as their recipe makes them of random ones: in the range of real data."""
     from netferry.runtime.preprocess import preprocess
     from netferry.schemas.preprocessing import COLORS
