@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netferry.errors import CheckFailed, NetferryError
+from netferry.errors import CheckFailed, NetferryError, UsageError
 from netferry.schemas.ir import ir
-from netferry.schemas.model import Model
+from netferry.schemas.model import Model, Note
 
 if TYPE_CHECKING:
     from netferry.runtime.session import Port
@@ -145,7 +145,7 @@ class Measure:
 def rerun_of(
     model: Model, save: Callable[[Model, Path], Any], folder: Path, *, kind: ir.DataType | None = None
 ) -> Rerun | None:
-    """Run a model; None where nothing can be run: no onnxruntime, or no values.
+    """Run a model; None where nothing can be: no onnxruntime, no weights, or no values for its inputs (with a note).
 
     Where onnxruntime refuses the model (operators that it lacks), onnx.reference runs it, if it is small.
 
@@ -161,7 +161,13 @@ def rerun_of(
         return None
     try:
         return Rerun(model, save, folder, kind)
+    except UsageError as error:  # a type that no values are known for
+        model.notes.append(Note("warning", f"not compared by runs before and after: {error.reason}"))
+        return None
     except CheckFailed as error:
+        if not all(isinstance(value.type, ir.TensorType) for value in model.graph.inputs):
+            model.notes.append(Note("warning", f"not compared by runs before and after: {error.reason}"))
+            return None  # values that are made up for sequences and maps need not fit
         reason = f"the model cannot be run before it is changed: {error.reason}"
         raise CheckFailed(reason, file=_file(model), hint=HINT) from error
 

@@ -83,6 +83,15 @@ def test_large_models_are_not_left_to_the_reference(tmp_path: Path, monkeypatch:
     assert "--check structure" in (caught.value.hint or "")
 
 
+def test_sequences_whose_made_up_values_do_not_fit_are_told(tmp_path: Path) -> None:
+    """The sequence would need five items."""
+    proto = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 21]> g (seq(float[N,3]) x) => (float[N,3] y)
+        { four = Constant<value_int=4>() c = SequenceAt(x, four) i = Identity(c) y = Relu(i) }""")
+    onnx.save(proto, tmp_path / "a.onnx")
+    report = api.convert(tmp_path / "a.onnx", tmp_path / "b.onnx", optimize="safe")
+    assert any("not compared by runs" in note["message"] for note in report["notes"])
+
+
 def test_sequences_are_compared_too(tmp_path: Path) -> None:
     proto = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 21]> g (seq(float[N,3]) x) => (float[M,3] y)
         { c = ConcatFromSequence<axis=0>(x) i = Identity(c) y = Relu(i) }""")
