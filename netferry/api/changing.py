@@ -26,6 +26,7 @@ def change(
     keep_layers: Sequence[str] = (),
     max_error: float | None = None,
     disable: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
     check: bool = True,
 ) -> dict[str, Any]:
     """Optimize a model and turn its precision, in place.
@@ -39,6 +40,7 @@ def change(
         max_error: largest difference that half precision may make, over the largest value; see
             :data:`netferry.api.mixing.GATE`.
         disable: passes to leave out.
+        progress: see :func:`netferry.api.convert`.
         check: run the model before and after, where an onnxruntime is installed; a small one that it does not run runs
             in onnx.reference.
 
@@ -56,7 +58,7 @@ def change(
         raise UsageError(f"optimize is none, safe or full, not {optimize!r}")
     with temporary_folder() as folder:
         kind = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}.get(precision or "") if half_io else None
-        rerun = rerun_of(model, save, Path(folder), kind=kind) if check else None
+        rerun = rerun_of(model, save, Path(folder), kind=kind, progress=progress) if check else None
         if optimize in ("safe", "full"):
             from netferry.converters.passes.optimize import optimize as run_passes
 

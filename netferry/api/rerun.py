@@ -25,6 +25,7 @@ class Rerun:
     """Runs the original now, and what was made of it later; see :func:`rerun_of`.
 
     Attributes:
+        progress: called with the number of mixes of precisions that have been measured.
         by_reference: onnxruntime does not run the model, onnx.reference does.
         why: what onnxruntime says, where it does not.
     """
@@ -36,6 +37,7 @@ class Rerun:
         from netferry.runtime.vocabulary import declared
 
         self._save, self._folder, self._kind = save, folder, kind
+        self.progress: Callable[[int], None] | None = None
         save(model, folder / "before.onnx")
         side = self._before = OnnxSide(folder / "before.onnx")
         if side.why is not None and (work := multiply_adds_of(model)) > _REFERENCE_WORK:
@@ -112,7 +114,7 @@ class Rerun:
         self._save(changed, path)
         self._all_wanted()
         session = Switched(onnx.load(path), weights, parts, inserted, by_reference=self.by_reference)
-        return Measure(session, self.feeds, self.wanted)
+        return Measure(session, self.feeds, self.wanted, self.progress)
 
     def _all_wanted(self) -> None:
         for feed in self.feeds[len(self.wanted) :]:
@@ -122,8 +124,10 @@ class Rerun:
 class Measure:
     """How far mixes of precisions are from the original."""
 
-    def __init__(self, switched: Any, feeds: Sequence[Any], wanted: Sequence[Any]) -> None:
-        self._switched, self._feeds, self._wanted = switched, feeds, wanted
+    def __init__(
+        self, switched: Any, feeds: Sequence[Any], wanted: Sequence[Any], progress: Callable[[int], None] | None
+    ) -> None:
+        self._switched, self._feeds, self._wanted, self._progress = switched, feeds, wanted, progress
 
     def alone(self, half: np.ndarray) -> float:
         """On one input, with every rounding: infinite where the outputs are no numbers any more."""
@@ -134,6 +138,8 @@ class Measure:
         return self._error(half, range(inputs), (True, False))
 
     def _error(self, half: np.ndarray, cases: Sequence[int], ways: Sequence[bool]) -> float:
+        if self._progress is not None:
+            self._progress(1)
         rows = _worst(
             (self._switched.run(self._feeds[n], half, rounding=rounding), self._wanted[n])
             for n in cases
@@ -143,7 +149,12 @@ class Measure:
 
 
 def rerun_of(
-    model: Model, save: Callable[[Model, Path], Any], folder: Path, *, kind: ir.DataType | None = None
+    model: Model,
+    save: Callable[[Model, Path], Any],
+    folder: Path,
+    *,
+    kind: ir.DataType | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Rerun | None:
     """Run a model; None where nothing can be: no onnxruntime, no weights, or no values for its inputs (with a note).
 
@@ -151,6 +162,7 @@ def rerun_of(
 
     Args:
         kind: float32 inputs get values that this type holds exactly: the inputs of what the model becomes.
+        progress: called with the number of mixes of precisions that have been measured.
 
     Raises:
         CheckFailed: neither runs it.
@@ -160,7 +172,9 @@ def rerun_of(
     if find_spec("onnxruntime") is None or model.placeholders() or model.uninitialised:
         return None
     try:
-        return Rerun(model, save, folder, kind)
+        rerun = Rerun(model, save, folder, kind)
+        rerun.progress = progress
+        return rerun
     except UsageError as error:  # a type that no values are known for
         model.notes.append(Note("warning", f"not compared by runs before and after: {error.reason}"))
         return None

@@ -139,6 +139,7 @@ def convert(
     disable: Sequence[str] = (),
     verify: bool = False,
     embed_preprocessing: bool = False,
+    progress: Callable[[int], None] | None = None,
     sandbox: bool = False,
     **reading: Any,
 ) -> dict[str, Any]:
@@ -157,7 +158,9 @@ def convert(
             the first diverging layer (see :func:`verify`).
         embed_preprocessing: the picture input takes decoded pictures (uint8, N x H x W x C, RGB or grey); the graph
             resizes and normalises them.
-        sandbox: do it in a confined child process, so that a crash of a native library is an error here.
+        progress: called with the number of runs done, while it is measured which layers stay in float32.
+        sandbox: do it in a confined child process, so that a crash of a native library is an error here (``progress``
+            is not called then).
 
     ``source``, ``weights``, ``target``, ``report``, ``labels``, ``mean_file`` and ``postprocess`` may be URLs (s3, gs,
     http, file).
@@ -168,7 +171,7 @@ def convert(
     if sandbox:
         from netferry.api import confined
 
-        given = {k: v for k, v in locals().items() if k not in ("sandbox", "reading", "confined")}
+        given = {k: v for k, v in locals().items() if k not in ("sandbox", "progress", "reading", "confined")}
         return confined.call("convert", given | reading)
     with Transfers() as files:
         reading = files.options(reading)
@@ -178,7 +181,7 @@ def convert(
             external_data=external_data, check=check, allow_placeholders=allow_placeholders, optimize=optimize,
             precision=precision, half_io=half_io, keep_layers=keep_layers, max_error=max_error,
             disable=disable, verify=verify,
-            embed_preprocessing=embed_preprocessing,
+            embed_preprocessing=embed_preprocessing, progress=progress,
             reading=reading,
         )  # fmt: skip
         local, document = document, files.named(document)
@@ -207,6 +210,7 @@ def converted(
     disable: Sequence[str] = (),
     verify: bool = False,
     embed_preprocessing: bool = False,
+    progress: Callable[[int], None] | None = None,
     gates: Sequence[Callable[..., Any]] = (),
 ) -> dict[str, Any]:
     """The work of :func:`convert`, on local files.
@@ -245,6 +249,7 @@ def converted(
         keep_layers=keep_layers,
         max_error=max_error,
         disable=disable,
+        progress=progress,
         check=check != "structure",
     )
     if embed_preprocessing:

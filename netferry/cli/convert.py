@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,7 @@ from netferry.cli.options import (
     part_options,
     reading_options,
 )
+from netferry.cli.progress import progress
 
 
 @app.command()
@@ -125,26 +127,28 @@ def convert(
     reading.update(keras_options(inputs_as_nchw, outputs_as_nchw, right_padded_masks))
     reading.update(part_options(inputs, outputs, no_weights))
     add_recipe(reading, source, weights or second, mean, scale, channel_order, resize, size, crop)
-    result = api.convert(
-        source,
-        target,
-        weights or second,
-        report=report,
-        opset=opset,
-        ir_version=ir_version,
-        external_data=external_data,
-        check=check,
-        allow_placeholders=allow_placeholders,
-        optimize=optimize,
-        precision=precision,
-        half_io=half_io,
-        keep_layers=tuple(keep_layer or ()),
-        max_error=max_error,
-        disable=tuple(disable or ()),
-        verify=verify,
-        embed_preprocessing=embed_preprocessing,
-        **reading,
-    )
+    with progress("measuring half precision") if precision else nullcontext() as told:
+        result = api.convert(
+            source,
+            target,
+            weights or second,
+            progress=told,
+            report=report,
+            opset=opset,
+            ir_version=ir_version,
+            external_data=external_data,
+            check=check,
+            allow_placeholders=allow_placeholders,
+            optimize=optimize,
+            precision=precision,
+            half_io=half_io,
+            keep_layers=tuple(keep_layer or ()),
+            max_error=max_error,
+            disable=tuple(disable or ()),
+            verify=verify,
+            embed_preprocessing=embed_preprocessing,
+            **reading,
+        )
     show(result, as_json, "conversion.converted")
 
 
@@ -167,18 +171,20 @@ def optimize(
     """Make a network's graph smaller. Example: netferry optimize digits.onnx digits-small.onnx"""
     from netferry import api
 
-    result = api.convert(
-        source,
-        output,
-        weights,
-        report=report,
-        opset=opset,
-        check=check,
-        optimize=level,
-        precision=precision,
-        half_io=half_io,
-        keep_layers=tuple(keep_layer or ()),
-        max_error=max_error,
-        disable=tuple(disable or ()),
-    )
+    with progress("measuring half precision") if precision else nullcontext() as told:
+        result = api.convert(
+            source,
+            output,
+            weights,
+            progress=told,
+            report=report,
+            opset=opset,
+            check=check,
+            optimize=level,
+            precision=precision,
+            half_io=half_io,
+            keep_layers=tuple(keep_layer or ()),
+            max_error=max_error,
+            disable=tuple(disable or ()),
+        )
     show(result, as_json, "conversion.converted")
