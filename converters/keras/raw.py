@@ -6,8 +6,6 @@ import json
 import re
 from typing import Any
 
-HOLDERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod", "InstanceMethod", "InstanceProperty")
-
 
 def type_of(kind: str, config: dict[str, Any]) -> str:
     """Return ``tf.math.add`` for a TFOpLambda that calls it, ``raw.AddV2`` for a TensorFlowOpLayer, else ``kind``."""

@@ -13,7 +13,6 @@ from netferry.errors import LimitExceeded, MalformedFile, quoted
 
 _RENAMED = {"GroupQueryAttention": "GroupedQueryAttention"}
 """Exported names of classes that are called otherwise in the source, which is what weight files and .h5 spell."""
-MODELS = ("Sequential", "Functional", "Model", "Container", "Network", "Graph")
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,6 @@ class Archive:
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
-    def names(self) -> list[str]:
-        """Names of all members."""
-        return list(self._members)
-
     def _member(self, name: str) -> zipfile.ZipInfo:
         member = self._members.get(name)
         if member is None:
