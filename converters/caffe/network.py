@@ -288,10 +288,12 @@ class _Assembly:
         held = [stored.name for stored in self.stored.values() if stored.blobs]
         foreign = [name for name in held if name not in names]
         filled = any(note.message.endswith(FILLED) for note in self.notes)
-        if held and filled and len(foreign) == len(held) and not self.options.skip_missing:
+        if filled and len(foreign) == len(held) and not self.options.skip_missing:
             raise WeightsError(
                 f"the net has none of the {len(held)} layers in the weights file, the first of which is "
-                f"{quoted(held[0])}",
+                f"{quoted(held[0])}"
+                if held
+                else "the weights file holds no weights",
                 hint="weights go to layers by name; --skip-missing goes on without them",
             )
         for name in foreign:

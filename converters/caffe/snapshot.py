@@ -8,7 +8,7 @@ from netferry.converters.caffe.blobs import Blob
 from netferry.converters.caffe.wire import StoredLayer
 from netferry.converters.hdf5 import Hdf5File
 from netferry.converters.options import Limits
-from netferry.errors import MalformedFile
+from netferry.errors import MalformedFile, quoted
 
 
 def read_snapshot(path: Path, limits: Limits) -> list[StoredLayer]:
@@ -21,6 +21,8 @@ def read_snapshot(path: Path, limits: Limits) -> list[StoredLayer]:
     with Hdf5File(path, limits) as file:
         if "data" not in file.groups(""):
             raise MalformedFile("not a Caffe snapshot: it has no group 'data'", file=path)
+        if strays := file.datasets("data"):
+            raise MalformedFile(f"{quoted(strays[0])} is an array, not the group of a layer", file=path)
         for name in file.groups("data"):
             found = file.datasets(f"data/{name}")
             if sorted(found) != sorted(str(i) for i in range(len(found))):

@@ -676,7 +676,43 @@ CASES |= {
     "caffe-weights-group-never-ended": net(_NET, _BLOBS + b"\xf3\x3f"),
     "caffe-weights-name-of-invalid-utf-8": net(_NET, message(100, message(1, b"\xff\xfe") + message(7, _DIMS + _FLOATS))),
     "caffe-weights-empty": net(_NET, b""),
+    "caffe-weights-of-layers-without-blobs": net(_NET, message(100, text(1, "ip") + text(2, "InnerProduct"))),
 }  # fmt: skip
+
+
+def snapshot(change: Callable[[h5py.File], object]) -> Make:
+    """The plain network with weights as Caffe's HDF5 snapshots hold them, changed."""
+
+    def make(folder: Path) -> list[Path]:
+        (folder / "net.prototxt").write_text(_NET)
+        with h5py.File(folder / "net.caffemodel.h5", "w") as file:
+            file["data/ip/0"], file["data/ip/1"] = unusual_caffe.W, unusual_caffe.B
+            change(file)
+        return [folder / "net.prototxt", folder / "net.caffemodel.h5"]
+
+    return make
+
+
+def _exchanged(name: str, value: Any) -> Make:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        if value is not None:
+            file[name] = value
+
+    return snapshot(change)
+
+
+CASES |= {
+    "caffe-h5-without-data": snapshot(lambda f: f.move("data", "date")),
+    "caffe-h5-blob-called-otherwise": snapshot(lambda f: f.move("data/ip/1", "data/ip/bias")),
+    "caffe-h5-blob-missing-in-between": snapshot(lambda f: f.move("data/ip/1", "data/ip/2")),
+    "caffe-h5-layer-is-an-array": _exchanged("data/ip", np.zeros(3, np.float32)),
+    "caffe-h5-blob-is-text": _exchanged("data/ip/0", "text"),
+    "caffe-h5-blob-of-other-shape": _exchanged("data/ip/0", np.zeros((5, 3), np.float32)),
+    "caffe-h5-blob-is-a-link": _exchanged("data/ip/0", h5py.SoftLink("/data/ip/1")),
+    "caffe-h5-data-is-a-link": _exchanged("data", h5py.ExternalLink("/etc/passwd", "/x")),
+    "caffe-h5-layer-of-another-net": snapshot(lambda f: f.move("data/ip", "data/other")),
+}
 
 # Darknet -------------------------------------------------------------------------------------------------------------
 
