@@ -248,7 +248,10 @@ class Classifier:
 
     def _best(self, row: np.ndarray, top: int) -> tuple[Candidate, ...]:
         order = np.arange(len(row)) if self.task == "values" else np.argsort(-row, kind="stable")[:top]
-        labels = self.labels
-        return tuple(
-            Candidate(labels[i] if labels is not None else f"class {i}", int(i), float(row[i])) for i in order.tolist()
-        )
+        names = self.names(len(row))
+        return tuple(Candidate(names[i], int(i), float(row[i])) for i in order.tolist())
+
+    def names(self, count: int) -> list[str]:
+        """The labels; where the network has none ``class 0`` …, of values ``value 0`` …."""
+        kind = "value" if self.task == "values" else "class"
+        return self.labels if self.labels is not None else [f"{kind} {i}" for i in range(count)]

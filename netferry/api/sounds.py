@@ -58,7 +58,7 @@ def timelines(
     places = _places([prediction.item for prediction, _ in items], annotate)
     for prediction, raw in items:
         scores, _ = classifier.probabilities(raw, prediction.softmax)  # as the sound's own answer was made
-        names = classifier.labels or [f"class {i}" for i in range(scores.shape[1])]
+        names = classifier.names(scores.shape[1])
         out[prediction.item] = [
             {"start": recipe.start(n), "top": [_answer(names, row, i) for i in (-row).argsort(kind="stable")[:top]]}
             for n, row in enumerate(scores)

@@ -171,3 +171,15 @@ def test_the_front_end_makes_no_layer_deeper(tmp_path: Path) -> None:
     write_pca(tmp_path / "pca.npz")
     model = netferry.load(tmp_path / "net.onnx", front_end="yamnet", postprocess=tmp_path / "pca.npz")
     assert netferry.inspect(model)["totals"]["depth"] == 1
+
+
+def test_numbers_of_an_embedding_are_no_classes(tmp_path: Path) -> None:
+    network(tmp_path / "net.onnx", 3)
+    model = netferry.load(tmp_path / "net.onnx")
+    model.tasks = {"embedding": "values"}  # as the zoo's VGGish says of itself
+    netferry.save(model, tmp_path / "values.onnx", check="structure")
+    sounds.write(tmp_path / "s", 1)
+    found = netferry.predict(tmp_path / "values.onnx", next((tmp_path / "s").rglob("*.wav")))
+    named = ["value 0", "value 1", "value 2"]
+    assert [answer["label"] for answer in found["predictions"][0]["top"]] == named
+    assert sorted(a["label"] for a in next(iter(found["timelines"].values()))[0]["top"]) == named
