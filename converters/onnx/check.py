@@ -48,13 +48,13 @@ def check_names(model: Model) -> None:
     """Raise :class:`CheckFailed` where two values of the graph share a name, an output has none, a size is negative.
 
     onnx's own message for names names no node, and an initializer may share a name with an input only (IR < 4); its
-    inference gives windows that are larger than their input a negative number of places.
+    inference gives windows that are larger than their input a negative number of places. -1 may stand for "any".
     """
     graph = model.graph
     made = [(v.name, n.name) for n in graph for v in n.outputs if v.name]
     for node in graph:
         for value in node.outputs:
-            if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+            if value.shape is not None and any(isinstance(d, int) and d < -1 for d in value.shape):
                 raise CheckFailed(
                     f"{quoted(value.name)} would have shape {value.shape}", layer=node.name or node.op_type
                 )
