@@ -40,6 +40,35 @@ def test_compiles_whole(make, x: torch.Tensor) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", [pytest.param(True, id="train"), pytest.param(False, id="frozen")])
+def test_trains_compiled_as_it_trains_eagerly(mode: bool) -> None:
+    """Two steps: losses, parameters, running statistics and counted batches; frozen statistics stay."""
+    x = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    eager = to_torch(convnet(), frozen_statistics=not mode).train()
+    plain, before = copy.deepcopy(eager), copy.deepcopy(eager.state_dict())
+    losses = []
+    for module, call in (
+        (eager, eager),
+        (plain, torch.compile(plain, backend="aot_eager", fullgraph=True)),
+    ):
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = call(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+    torch._dynamo.reset()
+    torch.testing.assert_close(losses[2:], losses[:2])
+    after = eager.state_dict()
+    torch.testing.assert_close(plain.state_dict(), after)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(after[f"block.bn.{name}"], before[f"block.bn.{name}"]) is not mode
+    assert not torch.equal(after["block.conv1.weight"], before["block.conv1.weight"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("make", "x"), NETS)
 def test_exports_with_a_dynamic_batch(make, x: torch.Tensor) -> None:
     module = to_torch(make()).eval()
@@ -50,16 +79,44 @@ def test_exports_with_a_dynamic_batch(make, x: torch.Tensor) -> None:
         torch.testing.assert_close(program.module()(other), module(other))
 
 
+def _torchs_own_computes(make, dtype: torch.dtype) -> bool:
+    """Whether torch's own layer computes in half precision on this processor: its LSTM has no float16 on many."""
+    if make is not lstm:
+        return True
+    try:
+        with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+            torch.nn.LSTM(3, 5)(torch.zeros(6, 2, 3))
+    except RuntimeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.bfloat16, 0.05), (torch.float16, 0.006)], ids=["bf16", "fp16"])
 @pytest.mark.parametrize(("make", "x"), NETS)
-def test_autocast_and_half(make, x: torch.Tensor) -> None:
-    module = to_torch(make()).eval()
+def test_autocast_and_half(make, x: torch.Tensor, dtype: torch.dtype, apart: float) -> None:
+    """Outputs, and the gradients of a step, as in float32 but for the rounding of the half type."""
+    if not _torchs_own_computes(make, dtype):
+        pytest.skip(f"torch's own nn.LSTM does not compute in {dtype} on this processor")
+    module = to_torch(make())
+    gradients = []
+    for half in (False, True):
+        module.zero_grad()
+        with torch.autocast("cpu", dtype=dtype, enabled=half):
+            loss = module(x).float().square().mean()
+        loss.backward()
+        gradients.append({n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None})
+    assert {g.dtype for g in gradients[1].values()} == {torch.float32}
+    largest = max(float(g.abs().max()) for g in gradients[0].values())
+    for name, want in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], want, rtol=0, atol=2 * apart * largest)
+    module.eval()
     with torch.no_grad():
         want = module(x)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            torch.testing.assert_close(module(x).float(), want, rtol=0.05, atol=0.05)
-        half = copy.deepcopy(module).to(torch.bfloat16)(x.to(torch.bfloat16))
-    assert half.dtype is torch.bfloat16
-    torch.testing.assert_close(half.float(), want, rtol=0.1, atol=0.1)
+        with torch.autocast("cpu", dtype=dtype):
+            torch.testing.assert_close(module(x).float(), want, rtol=apart, atol=apart)
+        made = copy.deepcopy(module).to(dtype)(x.to(dtype))
+    assert made.dtype is dtype
+    torch.testing.assert_close(made.float(), want, rtol=2 * apart, atol=2 * apart)
 
 
 @pytest.mark.slow
@@ -82,19 +139,49 @@ def test_data_parallel_trains_and_finds_the_way_back(make, x: torch.Tensor, tmp_
         torch.distributed.destroy_process_group()
 
 
-def test_channels_last() -> None:
-    module = to_torch(convnet()).eval()
+@pytest.mark.parametrize("training", [pytest.param(False, id="eval"), pytest.param(True, id="train")])
+def test_channels_last(training: bool) -> None:
+    """Outputs, gradients and statistics as with channels first; layers hand the layout on."""
+    model, layout = convnet(), torch.channels_last
     x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        want = module(x)
-        made = module.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    first, last = (to_torch(model).train(training) for _ in range(2))
+    last.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    kept: list[bool] = []
+    for name in ("block.conv1", "block.bn", "relu", "conv2", "pool"):
+        last.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, made: kept.append(made.is_contiguous(memory_format=layout))
+        )
+    want, made = first(x), last(x.to(memory_format=layout))
+    assert kept == [True] * 5
     torch.testing.assert_close(made, want, rtol=1e-5, atol=1e-6)
+    want.square().mean().backward()
+    made.square().mean().backward()
+    for a, b in zip(last.parameters(), first.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(last.state_dict(), first.state_dict(), rtol=1e-5, atol=1e-6)
 
 
 def test_nothing_is_read_back_from_the_device() -> None:
     """No value leaves the device: on torch's meta device there is none to read."""
     module = to_torch(convnet()).eval().to("meta")
     assert module(torch.empty(5, 3, 12, 12, device="meta")).shape == (5, 5)
+
+
+def test_deep_copies_train_alone() -> None:
+    """Ties stay ties in a copy; what it learns stays its own."""
+    text = """g (int64[N] i) => (float[N, 9] y) { e = Gather (table, i)  y = Gemm <transB = 1> (e, table) }"""
+    for model, x in ((convnet(), torch.randn(3, 3, 12, 12)), (model_of(text, {"table": (9, 4)}), torch.tensor([1, 5]))):
+        module = to_torch(model).train()
+        before = {k: v.clone() for k, v in module.state_dict().items()}
+        copied = copy.deepcopy(module)
+        assert list(copied.state_dict()) == list(before)
+        assert [n for n, _ in copied.named_parameters()] == [n for n, _ in module.named_parameters()]
+        assert copied.code == module.code
+        optimizer = torch.optim.SGD(copied.parameters(), lr=0.1)
+        copied(x).square().mean().backward()
+        optimizer.step()
+        assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+        assert not any(torch.equal(p, before[n]) for n, p in copied.named_parameters() if p.dim() > 1)
 
 
 def test_copies_keep_constants_out_of_the_state() -> None:
