@@ -4,7 +4,8 @@ Automatic mixed precision of frameworks goes by lists of operators. That does no
 and the network amplifies: each layer's rounding is multiplied by what follows, so that the first layers, which hold few
 of the weights, make most of the difference. Here every part of the network (a layer with weights and what follows it)
 is run in half precision alone, which tells what its rounding costs; parts are ranked by that, over their bytes; then
-the number of ranked parts that stay in float32 is bisected, and what need not stay is given back, largest first.
+the number of ranked parts that stay in float32 is bisected, and what need not stay is given back, largest first. The
+same is tried in the graph's order, and what leaves fewer bytes in float32 is taken.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ class Mixer:
                 self.costs[number] = cost
                 score[number] = cost**2 / len(group) / (parts[number].weight_bytes + base)
         self.ranked = sorted(score, key=lambda number: (-score[number], number))
+        self._orders = (self.ranked, sorted(score))
 
     def find(self, apart: Callable[[np.ndarray], float], target: float) -> Mix | None:
         """Return the parts that stay, or None where no mix with a share of half precision is within the target.
@@ -121,6 +123,15 @@ class Mixer:
             target: what is allowed.
         """
         self._apart, self._known = apart, {}
+        found = [kept for order in self._orders if (kept := self._first(order, target)) is not None]
+        if not found:
+            return None
+        kept = min(found, key=self._bytes)
+        return Mix(kept, self._error(kept), self.costs, self.runs)
+
+    def _first(self, order: list[int], target: float) -> frozenset[int] | None:
+        """How many parts of an order have to stay, less those that need not."""
+        self.ranked = order
         low, high = 1, self._most()
         if high < 1 or not self._error(self._closed(high)) <= target:
             return None
@@ -130,8 +141,10 @@ class Mixer:
                 high = middle
             else:
                 low = middle + 1
-        kept = self._given_back(self._closed(high), target)
-        return Mix(kept, self._error(kept), self.costs, self.runs)
+        return self._given_back(self._closed(high), target)
+
+    def _bytes(self, kept: frozenset[int]) -> int:
+        return sum(self.parts[number].weight_bytes for number in kept)
 
     def _most(self) -> int:
         """The largest number of ranked parts of which the rest is a share worth having."""
@@ -141,7 +154,7 @@ class Mixer:
         return 0
 
     def _worth(self, kept: frozenset[int]) -> bool:
-        left = sum(part.weight_bytes for n, part in enumerate(self.parts) if n not in kept)
+        left = self.total - self._bytes(kept)
         return len(kept) < len(self.parts) and left >= LEAST_SHARE * self.total
 
     def _closed(self, count: int) -> frozenset[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
 GATE = {"fp16": 2e-3, "bf16": 2e-2}
 """largest difference allowed by default, over the largest value; bfloat16 has three bits less"""
-_ROUNDS = ((2, 0.75), (3, 0.75), (3, 0.5))
-"""the search sees so many inputs and aims this far below the gate: other inputs are not seen at all"""
+_MARGINS = (0.5, 0.75, 1.0)
+"""the search aims this far below the gate, as other inputs come later; less far where that cannot be had"""
 _WORK = 2e11
 """multiply-adds that the ranking may take"""
 _REFERENCE_WORK = 1e7
@@ -116,10 +115,10 @@ class _Search:
         values = {value: number[layer] for value, layer in report.halves.items() if layer in number}
         measure = self.rerun.switched(made, _arrays(self.model, report.made_of), values, report.inserted)
         mixer = Mixer(parts, measure.alone, _groups(made))
-        for inputs, margin in _ROUNDS:
-            mix = mixer.find(partial(measure.apart, inputs=inputs), margin * self.gate)
+        for margin in _MARGINS:
+            mix = mixer.find(measure.apart, margin * self.gate)
             if mix is None:
-                return None
+                continue
             turned, told = self._turned(_reasons(parts, mix))
             _, error = self.rerun.half(turned, processor=self.precision == "fp16")
             if error <= self.gate:

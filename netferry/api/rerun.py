@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _REFERENCE_WORK = 1e9
 """multiply-adds of one run that are left to onnx.reference, which takes seconds for as many"""
+_ITEM_WORK, _ITEMS = 1e9, (2, 8)
+"""multiply-adds that the input of many items may take; how many items it has"""
 HINT = "--check structure leaves the runs out"
 
 
@@ -44,8 +46,8 @@ class Rerun:
             why = f"onnxruntime does not run it ({side.why})"
             raise CheckFailed(f"{why}, and {work:.2g} multiply-adds are too many for onnx.reference")
         self._inputs, self._model = declared(side.inputs, model), model
-        self.feeds = [self._feed(batch, seed) for batch, seed in ((1, 0), (2, 0), (2, 1))]
-        self.wanted = [self._outputs(side, feed) for feed in self.feeds[:2]]
+        self.feeds = [self._feed(batch, 0) for batch in (1, 2)]
+        self.wanted = [self._outputs(side, feed) for feed in self.feeds]
         self.why = side.why
         self.by_reference = side.why is not None
 
@@ -55,11 +57,13 @@ class Rerun:
 
         graph = self._model.graph
         made = seeded_inputs(self._inputs, batch, seed, highs=index_bounds(graph), keys=map_keys(graph))
-        feed = pictures_of(self._model, self._inputs, made, seed)
-        if self._kind is None:
-            return feed
-        kind = self._kind.numpy()
-        return {n: v.astype(kind).astype(v.dtype) if v.dtype == np.float32 else v for n, v in feed.items()}
+        return {n: self._held(v) for n, v in pictures_of(self._model, self._inputs, made, seed).items()}
+
+    def _held(self, value: Any) -> Any:
+        """A value as the type of the inputs holds it."""
+        if self._kind is None or not isinstance(value, np.ndarray) or value.dtype != np.float32:
+            return value
+        return value.astype(self._kind.numpy()).astype(np.float32)
 
     def _outputs(self, side: OnnxSide, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         outcome = side.run([feed])[0]
@@ -117,8 +121,23 @@ class Rerun:
         return Measure(session, self.feeds, self.wanted, self.progress)
 
     def _all_wanted(self) -> None:
-        for feed in self.feeds[len(self.wanted) :]:
-            self.wanted.append(self._outputs(self._before, feed))
+        """Half precision is compared on one more input, as many items as a small network runs in no time, and on one of
+        [-1, 1) for pictures of a range that no recipe tells."""
+        if len(self.feeds) > 2:
+            return
+        least, most = _ITEMS
+        items = int(min(most, max(least, _ITEM_WORK / max(1, multiply_adds_of(self._model)))))
+        feed, drawn_anew = self._feed(items, 1), False
+        self.feeds.append(dict(feed))
+        for name, value in feed.items():
+            recipe = self._model.preprocessing.get(name)
+            told = recipe is not None and (recipe.mean or recipe.scale or recipe.mean_image is not None)
+            if not told and getattr(value, "ndim", 0) == 4 and value.dtype.kind == "f":
+                drawn = np.random.default_rng(1).uniform(-1, 1, value.shape)  # pictures of a range that nothing tells
+                feed[name], drawn_anew = self._held(drawn.astype(value.dtype)), True
+        if drawn_anew:
+            self.feeds.append(feed)
+        self.wanted += [self._outputs(self._before, feed) for feed in self.feeds[2:]]
 
 
 class Measure:
@@ -128,14 +147,19 @@ class Measure:
         self, switched: Any, feeds: Sequence[Any], wanted: Sequence[Any], progress: Callable[[int], None] | None
     ) -> None:
         self._switched, self._feeds, self._wanted, self._progress = switched, feeds, wanted, progress
+        self._worst: int | None = None
 
     def alone(self, half: np.ndarray) -> float:
-        """On one input, with every rounding: infinite where the outputs are no numbers any more."""
-        return self._error(half, [0], (True,))
+        """On the input where all in half precision is furthest off, with every rounding: infinite where the outputs
+        are no numbers any more."""
+        if self._worst is None:
+            errors = [self._error(np.ones_like(half), [n], (True,)) for n in range(len(self._feeds))]
+            self._worst = int(np.argmax(errors))
+        return self._error(half, [self._worst], (True,))
 
-    def apart(self, half: np.ndarray, *, inputs: int) -> float:
-        """On some of the inputs, with every rounding and with those of the weights alone."""
-        return self._error(half, range(inputs), (True, False))
+    def apart(self, half: np.ndarray) -> float:
+        """On all inputs, with every rounding and with those of the weights alone."""
+        return self._error(half, range(len(self._feeds)), (True, False))
 
     def _error(self, half: np.ndarray, cases: Sequence[int], ways: Sequence[bool]) -> float:
         if self._progress is not None:

@@ -104,7 +104,7 @@ def test_the_same_every_time(tmp_path: Path) -> None:
 def test_runs_are_told_while_they_go_on(tmp_path: Path) -> None:
     told: list[int] = []
     found = api.convert(net(tmp_path / "m.onnx"), tmp_path / "a.onnx", precision="fp16", progress=told.append)
-    assert sum(told) == found["changes"]["precision"]["gate"]["runs"] > 3
+    assert sum(told) >= found["changes"]["precision"]["gate"]["runs"] > 3
 
 
 def test_the_gate_is_the_users(tmp_path: Path) -> None:
