@@ -147,7 +147,8 @@ def damp(model: Any) -> None:
     """Weaken the branch of each residual sum, as training does (its last scale often starts at 0: Goyal et al. 2017).
 
     At full strength a hundred random blocks amplify a rounding of the input to 1e-4 of the output, by Keras's own
-    arithmetic too: no two programs agree better then.
+    arithmetic too: no two programs agree better then. NASNet sums convolutions with each other, and pools and identities
+    carry the signal past them: there all of them are weakened.
     """
     places = {id(layer): i for i, layer in enumerate(model.layers)}
     for layer in model.layers:
@@ -157,9 +158,10 @@ def damp(model: Any) -> None:
         if len(makers) < 2 or not found:
             continue
         last = max(found, key=lambda m: places.get(id(m), -1))
-        scale = getattr(last, "gamma", None) if "Batch" in type(last).__name__ else last.kernel
-        if scale is not None:
-            scale.assign(np.asarray(scale) * 0.25)
+        for maker in found if model.name.startswith("NASNet") else [last]:
+            scale = getattr(maker, "gamma", None) if "Batch" in type(maker).__name__ else maker.kernel
+            if scale is not None:
+                scale.assign(np.asarray(scale) * 0.25)
 
 
 def rounding(model: Any, rng: np.random.Generator, x: np.ndarray) -> float:
