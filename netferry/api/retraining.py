@@ -151,7 +151,7 @@ def fit(
                         fresh_head=new_head)  # fmt: skip
         if heard is not None and heard[1]:
             with_front_end(model, *heard)
-    kept = outcome.standing.best_iteration if outcome.kept == "best" else outcome.standing.iteration
+    kept = outcome.standing.iteration if outcome.kept == "last" else outcome.standing.best_iteration
     return {
         "history": outcome.history, "changed": outcome.changed, "iterations": outcome.standing.iteration,
         "kept": outcome.kept, "kept_iteration": kept, "learning_rate": outcome.rate, "factors": outcome.factors,

@@ -46,7 +46,7 @@ def document(
     from netferry.schemas.learning import learning_table
 
     standing, sets = outcome.standing, job.sets
-    kept = standing.best_iteration if outcome.kept == "best" else standing.iteration
+    kept = standing.iteration if outcome.kept == "last" else standing.best_iteration
     rows = learning_table(model)
     for row in rows:
         row["rate"] = outcome.rate * outcome.factors.get(str(row["initializer"]), 0.0)
@@ -76,6 +76,7 @@ def document(
             "validation_loss": None if best is None else best["validation_loss"],
             "validation": None if best is None else best["validation_figure"],
             "learning_rate": outcome.rate,
+            "label_smoothing": outcome.label_smoothing,
             "trunk": outcome.trunk,
             "device": outcome.device,
             "seconds": round(standing.seconds, 2),

@@ -6,6 +6,8 @@ head. A dropped element needs no more than a 16-bit number, of which a 64-bit on
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +35,7 @@ class QuickDropout(nn.Dropout):
         return input * kept.view(input.shape)
 
 
-def with_quick_dropouts(network: nn.Module) -> nn.Module:
+def with_quick_dropouts(network: Any) -> Any:
     """Put quick dropouts in the places of torch's own, in place."""
     for module in list(network.modules()):
         for name, child in module.named_children():

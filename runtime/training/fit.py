@@ -156,12 +156,13 @@ class Fit(pl.LightningModule):
         standing.seconds = time.monotonic() - self._started
         self._record(loss, figure)
         if loss is not None:
-            if loss < standing.best_loss:
-                standing.best_loss, standing.best_iteration, standing.since_best = loss, standing.iteration, 0
-                if o.keep == "best":
-                    self.best = self.stretch.learner.state()
-            else:
-                standing.since_best += 1
+            worth = (-loss,) if o.keep == "loss" or stretch.objective.task == "values" else (figure or 0.0, -loss)
+            if worth > tuple(standing.best_worth):
+                standing.best_worth, standing.best_iteration = worth, standing.iteration
+                if o.keep != "last":
+                    self.best = stretch.learner.state()
+            standing.since_best = 0 if loss < standing.best_loss else standing.since_best + 1
+            standing.best_loss = min(loss, standing.best_loss)
             if o.patience is not None and standing.since_best >= o.patience:
                 standing.stopped = self.trainer.should_stop = True
         if self.global_rank == 0:

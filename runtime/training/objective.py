@@ -77,7 +77,7 @@ class Objective:
         """
         if self.task == "values":
             return self._value_loss(logits, targets)
-        smoothing = self.options.label_smoothing if training else 0.0
+        smoothing = (self.options.label_smoothing or 0.0) if training else 0.0
         weights = None if self.weights is None else torch.from_numpy(self.weights).to(logits)
         share = self.share(draw) if training else 1.0
         total = self._one(logits, targets, weights, smoothing) * share

@@ -13,6 +13,7 @@ SCHEDULES = ("constant", "cosine", "linear", "step")
 TRUNKS = ("auto", "plain", "no-grad", "cached")
 LOGGERS = ("tensorboard", "mlflow", "wandb")
 HEAD_RATE, WHOLE_RATE = 1e-3, 1e-4
+WHOLE_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,13 @@ class TrainOptions:
     patience: int | None = None
     """stop after so many validations in a row without a smaller loss"""
     keep: str = "best"
-    """weights kept at the end: ``best`` (smallest validation loss) or ``last``"""
+    """weights kept at the end: ``best`` (highest validation accuracy or precision, of equals the smallest loss; of
+    values the smallest loss), ``loss`` (smallest validation loss) or ``last``"""
     class_weights: str | tuple[float, ...] | None = None
     """``balanced`` (inverse to how often a class is there), or one weight per class"""
-    label_smoothing: float = 0.0
+    label_smoothing: float | None = None
+    """share of the truth that is spread over all classes; by default 0.1 where more than the head learns classes (whole
+    networks soon know few pictures by heart; Szegedy et al. 2016), else 0"""
     mixup: float = 0.0
     """alpha of the beta distribution that mixes pairs of examples (Zhang et al. 2018); 0 mixes none"""
     loss: str | None = None
@@ -81,7 +85,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("trunk", TRUNKS),
-                              ("keep", ("best", "last")), ("precision", ("32", "bf16", "16")),
+                              ("keep", ("best", "loss", "last")), ("precision", ("32", "bf16", "16")),
                               ("loss", (None, "mse", "mae", "huber"))):  # fmt: skip
             if getattr(self, name) not in allowed:
                 listed = ", ".join(str(a) for a in allowed if a)
@@ -99,7 +103,8 @@ class TrainOptions:
         if self.clip is not None and not self.clip > 0:
             raise UsageError(f"clip is above 0, not {self.clip}")
         for name, least, most in (("momentum", 0, 1), ("label_smoothing", 0, 1), ("layer_decay", 0, 1)):
-            if not least <= getattr(self, name) <= most:
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
                 raise UsageError(f"{name} lies within {least} and {most}, not {getattr(self, name)}")
         if self.mixup < 0 or self.weight_decay < 0 or self.warmup < 0 or self.seed < 0:
             raise UsageError("mixup, weight_decay, warmup and seed are 0 or more")

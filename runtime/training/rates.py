@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from netferry.errors import UsageError
-from netferry.runtime.training.options import HEAD_RATE, WHOLE_RATE, TrainOptions
+from netferry.runtime.training.options import HEAD_RATE, WHOLE_RATE, WHOLE_SMOOTHING, TrainOptions
 from netferry.schemas.head import ending_of
 from netferry.schemas.layers import layer_of
 from netferry.schemas.learning import blocks
@@ -54,6 +54,15 @@ def rates_of(model: Model, options: TrainOptions) -> tuple[dict[str, float], flo
                         if value.name in factors:
                             factors[value.name or ""] *= options.layer_decay**depth
     return factors, options.learning_rate or (HEAD_RATE if only_head else WHOLE_RATE)
+
+
+def smoothing_of(model: Model, options: TrainOptions, task: str) -> float:
+    """The label smoothing: the one that was chosen, else one for classes where more than the head learns."""
+    if options.label_smoothing is not None:
+        return options.label_smoothing
+    head = _head_layers(model)
+    deeper = any(r.name not in head and any(v.name not in model.frozen for v in r.learnables) for r in model.layers)
+    return WHOLE_SMOOTHING if task == "classes" and deeper else 0.0
 
 
 def _head_layers(model: Model) -> set[str]:

@@ -29,6 +29,9 @@ class Standing:
     iteration: int = 0
     """iterations done"""
     best_loss: float = math.inf
+    """the smallest so far, which patience waits for"""
+    best_worth: tuple[float, ...] = ()
+    """of the kept weights; the greater the better"""
     best_iteration: int = 0
     since_best: int = 0
     """validations in a row without a smaller loss"""

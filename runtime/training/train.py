@@ -18,7 +18,7 @@ from netferry.runtime.training.network import State, learner
 from netferry.runtime.training.objective import Objective
 from netferry.runtime.training.options import TrainOptions
 from netferry.runtime.training.part import Engines, part_of
-from netferry.runtime.training.rates import head_weights, phases_of, rates_of, rectified
+from netferry.runtime.training.rates import head_weights, phases_of, rates_of, rectified, smoothing_of
 from netferry.runtime.training.start import begin
 from netferry.runtime.training.state import RunFolder, Standing
 from netferry.runtime.training.trainer import device_of
@@ -39,7 +39,7 @@ class Outcome:
     per_epoch: int
     rate: float
     kept: str
-    """best or last"""
+    """best, loss or last"""
     trunk: str
     """how the frozen part ran: none, plain, no-grad, cached"""
     device: str
@@ -47,6 +47,7 @@ class Outcome:
     changed: list[str] = field(default_factory=list)
     """initializers that training changed"""
     resumed_at: int | None = None
+    label_smoothing: float = 0.0
 
 
 def train(
@@ -86,6 +87,7 @@ def train(
     size = ending.size or _last_size(ending.output)
     order = Order(len(training), options.batch_size * options.accumulate, options.seed)
     total = order.per_epoch * options.epochs
+    options = options.with_(label_smoothing=smoothing_of(model, options, task))
     objective = Objective(task, size, options, training.targets)
     _check_targets(training.targets, task, size)
     center = standardize(model, objective, training.targets, fresh_head) if task == "values" else None
@@ -121,13 +123,14 @@ def train(
             state, found = part.learner.state(), None
     if trained is None:  # stopped early in an earlier phase, and asked to go on
         trained = part_of(model, phases[-1].frozen, objective, training, validation, options, engines, factors, folder)
-    kept = "best" if options.keep == "best" and best is not None else "last"
-    changed = _take_back(model, trained.rest, best if kept == "best" else state, engines, factors)
+    kept = "last" if best is None else options.keep
+    changed = _take_back(model, trained.rest, state if best is None else best, engines, factors)
     if center is not None:
         destandardize(model, objective)
     history: list[dict[str, Any]] = [dict(r) for r in run.rows]
     device = "cuda" if device_of(options.device) == "gpu" else "cpu"
-    return Outcome(history, standing, total, order.per_epoch, rate, kept, how, device, factors, changed, resumed_at)
+    return Outcome(history, standing, total, order.per_epoch, rate, kept, how, device, factors, changed, resumed_at,
+                   options.label_smoothing or 0.0)  # fmt: skip
 
 
 def _take_back(

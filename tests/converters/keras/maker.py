@@ -147,8 +147,8 @@ def damp(model: Any) -> None:
     """Weaken the branch of each residual sum, as training does (its last scale often starts at 0: Goyal et al. 2017).
 
     At full strength a hundred random blocks amplify a rounding of the input to 1e-4 of the output, by Keras's own
-    arithmetic too: no two programs agree better then. NASNet sums convolutions with each other, and pools and identities
-    carry the signal past them: there all of them are weakened.
+    arithmetic too: no two programs agree better then. NASNet sums convolutions with each other, and pools and
+    identities carry the signal past them: there all of them are weakened.
     """
     places = {id(layer): i for i, layer in enumerate(model.layers)}
     for layer in model.layers:
