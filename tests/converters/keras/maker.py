@@ -153,7 +153,7 @@ def damp(model: Any) -> None:
     places = {id(layer): i for i, layer in enumerate(model.layers)}
     for layer in model.layers:
         inputs = as_list(getattr(layer, "input", None)) if type(layer).__name__ == "Add" else []
-        makers = [getattr(t._keras_history, "operation", None) or t._keras_history.layer for t in inputs]
+        makers = [behind(t) for t in inputs]
         found = [m for m in makers if type(m).__name__ in ("BatchNormalization", "Conv2D")]
         if len(makers) < 2 or not found:
             continue
@@ -162,6 +162,12 @@ def damp(model: Any) -> None:
             scale = getattr(maker, "gamma", None) if "Batch" in type(maker).__name__ else maker.kernel
             if scale is not None:
                 scale.assign(np.asarray(scale) * 0.25)
+
+
+def behind(tensor: Any) -> Any:
+    """The layer that made a value, seen through dropouts and squeeze-and-excite's products."""
+    maker = getattr(tensor._keras_history, "operation", None) or tensor._keras_history.layer
+    return behind(as_list(maker.input)[0]) if type(maker).__name__ in ("Dropout", "Multiply") else maker
 
 
 def rounding(model: Any, rng: np.random.Generator, x: np.ndarray) -> float:
