@@ -4,7 +4,7 @@
 
 Seeded networks of keras.applications and of the zoo (without softmax, so that the scores themselves are compared) on
 seeded pictures and, with --shared, the real networks there on their recorded inputs. As Keras draws kernels, the
-signals of some fade below 1e-9, which no half precision can say: those get He et al.'s kernels and open gates
+signals of some fade below the smallest normal number of half precision: those get He et al.'s kernels and open gates
 (--kernels he: all do). Where random kernels let signals grow through a hundred layers, every rounding grows with them.
 
 Each is converted to float32 ONNX, then to float16 by ``--precision fp16`` with its gate (layers stay in float32 where
@@ -33,7 +33,7 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from netferry import api
-from netferry.api.rerun import pictures_of
+from netferry.api.made_pictures import pictures_of
 from netferry.errors import CheckFailed
 from netferry.runtime.emulate import run_rounded
 from netferry.runtime.session import Session
@@ -46,7 +46,7 @@ FAMILIES = {
 }  # fmt: skip
 ZOO = ("squeezenet", "googlenet", "inceptionv3", "resnet18", "mobilenetv2", "darknet19")
 BOUND = 2e-3
-FADED = 1e-9
+FADED = 2.0**-14  # half precision's smallest normal number
 _MAKE = """
 import sys, keras, numpy as np
 name, size, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -122,9 +122,10 @@ def seeded(name: str, kernels: str, python: str, full: Path) -> np.ndarray:
     env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [python, "-c", _MAKE, name, str(size), str(made), kernels]
     subprocess.run(command, check=True, env=env, capture_output=True)
-    api.convert(made, full, optimize="full")
+    inside = name == "EfficientNetB0"  # scales its pixels itself; the gate must know the range that others take
+    api.convert(made, full, optimize="full", **({} if inside else {"recipe": {"scale": (1 / 255,)}}))
     pictures = np.random.default_rng(0).random((2, size, size, 3)).astype(np.float32)
-    return pictures * (255 if name == "EfficientNetB0" else 1)
+    return pictures * (255 if inside else 1)
 
 
 def from_zoo(name: str, full: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from netferry.api.made_pictures import scale_of_pixels
 from netferry.api.rerun import Rerun, multiply_adds_of
 from netferry.errors import CheckFailed, UsageError, quoted
 from netferry.schemas.model import Model, Note
@@ -81,6 +82,10 @@ class _Search:
             hint = (
                 "--max-error allows more, --precision bf16 has the range of float32; --check structure does not compare"
             )
+            recipes = self.model.preprocessing.items()
+            untold = [n for n, r in recipes if not (r.mean or r.scale or r.mean_image is not None)]
+            if untold and scale_of_pixels(self.model, untold[0]) is None:
+                hint = f"pixels of 0 to 255 were fed to {untold[0]}: --scale and --mean tell of others; {hint}"
             raise CheckFailed(f"in {self.precision} the model disagrees with itself: {said}; {why}", hint=hint)
         return found
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netferry.errors import CheckFailed, NetferryError, UsageError
+from netferry.api.made_pictures import pictures_of, scale_of_pixels
+from netferry.errors import CheckFailed, UsageError
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Note
 
@@ -122,7 +123,7 @@ class Rerun:
 
     def _all_wanted(self) -> None:
         """Half precision is compared on one more input, as many items as a small network runs in no time, and on one of
-        [-1, 1) for pictures of a range that no recipe tells."""
+        [-1, 1) for pictures of a range that neither recipe nor graph tells."""
         if len(self.feeds) > 2:
             return
         least, most = _ITEMS
@@ -132,6 +133,7 @@ class Rerun:
         for name, value in feed.items():
             recipe = self._model.preprocessing.get(name)
             told = recipe is not None and (recipe.mean or recipe.scale or recipe.mean_image is not None)
+            told = told or scale_of_pixels(self._model, name) is not None
             if not told and getattr(value, "ndim", 0) == 4 and value.dtype.kind == "f":
                 drawn = np.random.default_rng(1).uniform(-1, 1, value.shape)  # pictures of a range that nothing tells
                 feed[name], drawn_anew = self._held(drawn.astype(value.dtype)), True
@@ -243,28 +245,3 @@ def _of_types(feed: Mapping[str, np.ndarray], ports: Sequence[Port]) -> dict[str
     """Inputs in the types that a changed model takes."""
     kinds = {port.name: port.numpy for port in ports}
     return {n: v if kinds.get(n) is None else np.asarray(v).astype(kinds[n], copy=False) for n, v in feed.items()}
-
-
-def pictures_of(model: Model, ports: Sequence[Port], feed: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """Values of inputs that take pictures, as their recipe makes them of random ones: in the range of real data."""
-    from netferry.runtime.preprocess import preprocess
-    from netferry.schemas.preprocessing import COLORS
-
-    for port in ports:
-        recipe = model.preprocessing.get(port.name)
-        values = feed[port.name]
-        if recipe is None or values.ndim != 4 or values.dtype.kind != "f":
-            continue
-        height, width = values.shape[1:3] if recipe.layout == "NHWC" else values.shape[2:4]
-        shape = (height, width) if COLORS[recipe.color] == 1 else (height, width, 3)
-        rng = np.random.default_rng(seed)
-        try:
-            made = [
-                preprocess(rng.integers(0, 256, shape, dtype=np.uint8), recipe, (height, width))
-                for _ in range(len(values))
-            ]
-        except NetferryError:
-            continue  # a recipe that fits other pictures
-        if made[0].shape == values.shape[1:]:
-            feed[port.name] = np.stack(made).astype(values.dtype)
-    return feed
