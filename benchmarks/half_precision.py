@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -123,7 +124,8 @@ def seeded(name: str, kernels: str, python: str, full: Path) -> np.ndarray:
     command = [python, "-c", _MAKE, name, str(size), str(made), kernels]
     subprocess.run(command, check=True, env=env, capture_output=True)
     inside = name == "EfficientNetB0"  # scales its pixels itself; the gate must know the range that others take
-    api.convert(made, full, optimize="full", **({} if inside else {"recipe": {"scale": (1 / 255,)}}))
+    told: dict[str, Any] = {} if inside else {"recipe": {"scale": (1 / 255,)}}
+    api.convert(made, full, optimize="full", **told)
     pictures = np.random.default_rng(0).random((2, size, size, 3)).astype(np.float32)
     return pictures * (255 if inside else 1)
 
