@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from netferry.errors import UsageError
 from netferry.runtime.training.options import HEAD_RATE, WHOLE_RATE, WHOLE_SMOOTHING, TrainOptions
 from netferry.schemas.head import ending_of
-from netferry.schemas.layers import layer_of
+from netferry.schemas.layers import LayerRow, layer_of
 from netferry.schemas.learning import blocks
 from netferry.schemas.model import Model
 
@@ -30,7 +30,7 @@ def rates_of(model: Model, options: TrainOptions) -> tuple[dict[str, float], flo
     Raises:
         UsageError: nothing learns.
     """
-    rows = [r for r in model.layers if any(v.name not in model.frozen for v in r.learnables)]
+    rows = _learning(model)
     if not rows:
         raise UsageError("nothing learns: every layer is frozen", hint="model.unfreeze(), or --train head")
     head = _head_layers(model)
@@ -61,8 +61,13 @@ def smoothing_of(model: Model, options: TrainOptions, task: str) -> float:
     if options.label_smoothing is not None:
         return options.label_smoothing
     head = _head_layers(model)
-    deeper = any(r.name not in head and any(v.name not in model.frozen for v in r.learnables) for r in model.layers)
+    deeper = any(row.name not in head for row in _learning(model))
     return WHOLE_SMOOTHING if task == "classes" and deeper else 0.0
+
+
+def _learning(model: Model) -> list[LayerRow]:
+    """Layers with a parameter that is not frozen."""
+    return [r for r in model.layers if any(v.name not in model.frozen for v in r.learnables)]
 
 
 def _head_layers(model: Model) -> set[str]:
@@ -91,7 +96,7 @@ def rectified(model: Model) -> str | None:
 
 def _groups(model: Model, head: set[str]) -> list[list[str]]:
     """Blocks that learn, in graph order; the head is the last one."""
-    learns = {r.name for r in model.layers if any(v.name not in model.frozen for v in r.learnables)}
+    learns = {row.name for row in _learning(model)}
     groups = [[n for n in names if n not in head and n in learns] for names in blocks(model)]
     return [*(g for g in groups if g), [n for n in head if n in learns]]
 
