@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netferry.api.evaluating_targets import of_targets, written
+from netferry.api.evaluating_targets import of_targets
 from netferry.api.predicting import as_onnx
 from netferry.api.reading import StrPath, label_names
 from netferry.api.remote import Transfers
@@ -111,8 +111,7 @@ def evaluate(
         }
         result = files.named(result)
         if place is not None:
-            made = written(result, Path(place)) if found is None else _written(found, result, Path(place))
-            result["files"] = files.named(made)
+            result["files"] = files.named(_written(found, result, Path(place)))
     return result
 
 
@@ -122,32 +121,37 @@ def _confusion(found: Evaluation) -> dict[str, Any]:
     return {"classes": [found.classes[n] for n in rows], "matrix": found.matrix[rows][:, rows].tolist()}
 
 
-def _written(found: Evaluation, result: dict[str, Any], out: Path) -> list[str]:
+def _written(found: Evaluation | None, result: dict[str, Any], out: Path) -> list[str]:
+    """Report, tables and, of one class out of several, the plots."""
     import json
 
-    def text(document: Any) -> str:
-        return json.dumps(document, indent=2) + "\n"
-
-    if out.suffix == ".json":
-        write_whole(out, text(result))
-        return [str(out)]
-    from netferry.runtime.annotate import sheet_of
-    from netferry.runtime.charts import reliability_diagram
-    from netferry.runtime.plots import confusion_chart, write_figure
-
-    confusion, names = result["confusion"], []
-    title = Path(result["model"]).name
+    names: list[str] = []
 
     def place(name: str) -> Path:
         names.append(str(out / name))
         return out / name
 
+    if out.suffix == ".json":
+        report, names = out, [str(out)]
+    else:
+        if found is not None:
+            _drawn(found, result["confusion"], Path(result["model"]).name, place)
+        rows = result["per_class"]
+        write_whole(place("per_class.csv"), table([list(rows[0]), *(list(row.values()) for row in rows)]))
+        report = place("report.json")
+    write_whole(report, json.dumps(result, indent=2) + "\n")
+    return names
+
+
+def _drawn(found: Evaluation, confusion: dict[str, Any], title: str, place: Callable[[str], Path]) -> None:
+    from netferry.runtime.annotate import sheet_of
+    from netferry.runtime.charts import reliability_diagram
+    from netferry.runtime.plots import confusion_chart, write_figure
+
     write_figure(confusion_chart(found.matrix[found.present][:, found.present], confusion["classes"], title=title),
                  place("confusion.png"))  # fmt: skip
     write_whole(place("confusion.csv"), table([["true \\ predicted", *confusion["classes"]],
                 *([c, *row] for c, row in zip(confusion["classes"], confusion["matrix"], strict=True))]))  # fmt: skip
-    rows = found.per_class
-    write_whole(place("per_class.csv"), table([list(rows[0]), *(list(row.values()) for row in rows)]))
     scale = found.calibration
     write_figure(reliability_diagram(scale["bins"], scale["ece"], title=title), place("calibration.png"))
     drawable = [m for m in found.mistakes if not isinstance(m.source, dict)]
@@ -157,8 +161,6 @@ def _written(found: Evaluation, result: dict[str, Any], out: Path) -> list[str]:
         sources: list[Any] = [m.source for m in drawable]
         with whole(place("mistakes.png")) as scratch:
             sheet_of(sources, said, [Path(m.item).name for m in drawable]).save(scratch, "PNG")
-    write_whole(place("report.json"), text({k: v for k, v in result.items() if k != "files"}))
-    return names
 
 
 def table(rows: Sequence[Sequence[Any]]) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.errors import UsageError, quoted
-from netferry.schemas.publish import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,13 +32,13 @@ def of_targets(
     Raises:
         UsageError: other data, or names that the network does not have.
     """
-    from netferry.runtime.data.checked import readable
+    import numpy as np
+
+    from netferry.runtime.data.checked import without
     from netferry.runtime.data.table import labels_from_folders, read_table
-    from netferry.runtime.preprocess import load_picture
-    from netferry.runtime.sounds import read_sound
     from netferry.runtime.training.testing import judged
 
-    task, sound = classifier.task, classifier.feed.sound
+    task = classifier.task
     path = Path(str(data[0])) if len(data) == 1 else None
     if path is None or (not path.is_dir() and path.suffix.lower() != ".csv") or (path.is_dir() and task == "values"):
         raise UsageError(
@@ -48,23 +46,15 @@ def of_targets(
             hint="a column with the files and one per label or value; see docs/retrain.md",
         )
     pictures = labels_from_folders(path) if path.is_dir() else read_table(path, task)
-
-    def read(file: Path) -> Any:
-        return load_picture(file) if sound is None else read_sound(file, sample_rate=sound[1].sample_rate)
-
-    pictures, skipped = readable(pictures, on_error, read=read, workers=workers)
     names, targets = _in_order(pictures, classifier)
-    scored = classifier.scored([Path(f) for f in pictures.files], batch, workers=workers)
-    found = judged(_stacked([row for _, row in scored]), targets, names, task)
+    files = [Path(f) for f in pictures.files]
+    scored = list(classifier.scored(files, batch, on_error=on_error, workers=workers))
+    bad = {number: loaded.error.reason for number, (loaded, _) in enumerate(scored) if loaded.error is not None}
+    without(pictures, bad)  # enough is left
+    scores = np.array([row for _, row in scored if row is not None], np.float64)
+    found = judged(scores, np.delete(targets, list(bad), 0), names, task)
     count = found.pop("count")
-    errors = [{"item": row["file"], "error": row["reason"]} for row in skipped]
-    return {"items": count, **found, "skipped": errors}
-
-
-def _stacked(rows: Sequence[np.ndarray | None]) -> np.ndarray:
-    import numpy as np
-
-    return np.array([row for row in rows if row is not None], np.float64)
+    return {"items": count, **found, "skipped": [{"item": str(files[n]), "error": why} for n, why in bad.items()]}
 
 
 def _in_order(pictures: Pictures, classifier: Classifier) -> tuple[list[str], np.ndarray]:
@@ -82,17 +72,3 @@ def _in_order(pictures: Pictures, classifier: Classifier) -> tuple[list[str], np
     targets = np.zeros((len(pictures), len(names)), np.float32)
     targets[:, [names.index(c) for c in pictures.classes]] = pictures.targets
     return names, targets
-
-
-def written(result: dict[str, Any], out: Path) -> list[str]:
-    """``report.json`` and ``per_class.csv`` in a folder, or the report alone as a file; returns their names."""
-    from netferry.api.evaluating import table
-
-    report = out if out.suffix == ".json" else out / "report.json"
-    names = [report]
-    if out.suffix != ".json":
-        rows = result["per_class"]
-        names.append(out / "per_class.csv")
-        write_whole(names[-1], table([list(rows[0]), *(list(row.values()) for row in rows)]))
-    write_whole(report, json.dumps(result, indent=2) + "\n")
-    return [str(name) for name in names]

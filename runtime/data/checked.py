@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,24 @@ def readable(
     bad: dict[int, str] = {}
     for chunk in load_ahead(items, tried, 16, workers=workers, on_error=on_error):
         bad.update({one.item.number: one.error.reason for one in chunk if one.error is not None})
+    return without(pictures, bad), [{"file": str(pictures.files[i]), "reason": bad[i]} for i in bad]
+
+
+def without(pictures: Pictures, bad: Mapping[int, str]) -> Pictures:
+    """The set without the files that cannot be read, given by number with the reason; the very same where none are.
+
+    Raises:
+        InputError: all files of a class are such.
+    """
     if not bad:
-        return pictures, []
+        return pictures
     kept = pictures.subset([i for i in range(len(pictures)) if i not in bad])
     lost = [name for name, count in kept.counts().items() if not count and pictures.counts()[name]]
     if lost or not len(kept):
         named = f"no file of class {quoted(lost[0])}" if lost and pictures.task == "classes" else "no file"
         first = next(iter(bad))
         raise InputError(f"{named} can be read: {bad[first]}", file=pictures.files[first])
-    return kept, [{"file": str(pictures.files[i]), "reason": reason} for i, reason in bad.items()]
+    return kept
 
 
 def all_readable(
