@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +15,19 @@ from torch import fx, nn
 from netferry.errors import UnsupportedError, UnsupportedLayer
 from netferry.runtime.torch import glue
 from netferry.runtime.torch.calls import Calls
-from netferry.runtime.torch.computed_bias import drop_zero_biases
 from netferry.runtime.torch.control import CONTROL, control_node
+from netferry.runtime.torch.facts import used_outputs
 from netferry.runtime.torch.modules import plan
 from netferry.runtime.torch.naming import identifier, says_path, wanted_path
 from netferry.runtime.torch.network import Network
+from netferry.runtime.torch.ops.shape import Transpose
 from netferry.runtime.torch.packing import PLAIN
-from netferry.runtime.torch.plans import Plan
+from netferry.runtime.torch.plans import Plan, Recurrent
 from netferry.runtime.torch.store import Store
 from netferry.runtime.torch.ties import separate_copies
 from netferry.runtime.torch.values import Held, Unsupported
 from netferry.runtime.torch.weightless import SPATIAL, plain_module
+from netferry.runtime.torch.zeros import drop_zeros
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, ROLE, TRAINING, Role, layer_of, role_by_use, role_of
 from netferry.schemas.model import Model
@@ -56,7 +59,7 @@ def build(model: Model, *, frozen_statistics: bool = False) -> Network:
     if model.ir.functions:
         importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
     separate_copies(model.graph)
-    drop_zero_biases(model.graph)
+    drop_zeros(model.graph)
     for value in model.graph.initializers.values():  # once: to tell a role by all uses takes its time
         value.metadata_props.setdefault(ROLE, role_by_use(value).value)
     store = Store()
@@ -88,6 +91,7 @@ class GraphBuilder(Calls):
             self._node(node)
         results = [self.as_tensor_node(self.lookup(v), v) for v in self.source.outputs]
         self.graph.output(tuple(results) if outputs_as_tuple or len(results) != 1 else results[0])
+        self._drop_turns()
         if self.outer is None and self.failures:
             return Network(nn.Module(), fx.Graph())
         name = identifier(self.source.name or "network")
@@ -135,6 +139,12 @@ class GraphBuilder(Calls):
             self.failures.append((layer_of(node)[0] or node.op_type, node.op_type, str(error)))
             self._lose(node)
 
+    def _drop_turns(self) -> None:
+        """Take out the swaps of axes in front of recurrent modules that read the sequence as it lies."""
+        for made in reversed(self.graph.nodes):
+            if made.op == "call_function" and made.target is Transpose and not made.users:
+                self.graph.erase_node(made)
+
     def _reads_lost(self, node: ir.Node) -> bool:
         """Whether a node reads what could not be made; a module reads its weights from the store."""
         found = self.plans.get(node)
@@ -159,7 +169,7 @@ class GraphBuilder(Calls):
             self._module(node, found)
         elif node.op_type in CONTROL:
             control_node(self, node)
-        elif not (self._fold(node) or self._on_host(node) or self._weightless(node)):
+        elif not (self._fold(node) or self._on_host(node) or self._weightless(node) or self._passes_on(node)):
             self._function(node)
 
     # nodes -------------------------------------------------------------------------------------------------------
@@ -184,14 +194,14 @@ class GraphBuilder(Calls):
             for value, packing, names in found.bindings:
                 self.store.put(module, full, value, packing, names)
             self._modules[key] = path
+        if found.recurrent is not None:
+            self._recurrent(node, path, found.recurrent)
+            return
         data = 1 if node.op_type == "Gather" else 0
         x = self._input(node, data)
         if found.before is not None:
             name, settings = found.before
             x = self.stamp(self.graph.call_function(getattr(glue, name), (x,), settings), node)
-        if found.recurrent is not None:
-            self._recurrent(node, path, x, found.recurrent)
-            return
         y = self.stamp(self.graph.call_module(path, (x,)), node)
         self.held[node.outputs[0]] = Held("tensor", y)
 
@@ -216,18 +226,34 @@ class GraphBuilder(Calls):
                 self._keys.setdefault(node.metadata_props.get(LAYER), set()).add(found.key)
         return self._keys.get(layer, set())
 
-    def _recurrent(self, node: ir.Node, path: str, x: fx.Node, form: dict[str, Any]) -> None:
-        first = form["batch_first"]
-        if form["backward"]:
-            x = self.graph.call_function(glue.reversed_input, (x,), {"batch_first": first})
+    def _recurrent(self, node: ir.Node, path: str, form: Recurrent) -> None:
+        order: dict[str, Any] = {"batch_first": form.batch_first}
+        x = self.as_tensor_node(self.lookup(form.x), form.x)
+        if form.backward:
+            x = self.graph.call_function(glue.reversed_input, (x,), order)
         states = [self._input(node, i) if _given(node, i) else None for i in (5, 6)]
         args: tuple[Any, ...] = (x,)
         if any(s is not None for s in states):
-            settings = {"batch_first": first, "memory": form["memory"]}
+            settings = {"batch_first": bool(form.layout), "memory": form.memory}
             args = (x, self.graph.call_function(glue.recurrent_state, tuple(states), settings))
         found = self.stamp(self.graph.call_module(path, args), node)
-        settings = {"directions": form["directions"], "batch_first": first, "backward": form["backward"]}
-        self.unpack(node, self.graph.call_function(glue.recurrent_outputs, (found,), settings))
+        if not form.sequences and not form.states_only:
+            settings = {"directions": form.directions, **order, "backward": form.backward}
+            self.unpack(node, self.graph.call_function(glue.recurrent_outputs, (found,), settings))
+            return
+        if form.sequences:
+            y = self.graph.call_function(operator.getitem, (found, 0))
+            if form.backward:
+                y = self.graph.call_function(glue.reversed_input, (y,), order)
+            for value in form.sequences:
+                self.held[value] = Held("tensor", self.stamp(y, value.producer() or node))
+        used = used_outputs(node)
+        if any(used[1:]):
+            last = self.graph.call_function(operator.getitem, (found, 1))
+            for i, value in enumerate(node.outputs[1:]):
+                if used[i + 1]:
+                    one = self.graph.call_function(operator.getitem, (last, i)) if form.memory else last
+                    self.held[value] = Held("tensor", self.stamp(one, node))
 
     def _weightless(self, node: ir.Node) -> bool:
         """A layer that is one node without weights, a pool, and Dropout, as a module of torch."""

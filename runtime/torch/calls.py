@@ -17,6 +17,8 @@ from netferry.schemas.ir import ir
 from netferry.schemas.layers import layer_of
 from netferry.schemas.tensors import array_of
 
+_TO_THE_END = (1 << 31) - 1
+"""an end of a Slice that no axis reaches (operator Slice: "it's recommended to pass in INT_MAX")"""
 _SCALARS = {"Add", "Sub", "Mul", "Div", "Pow", "Clip", "Max", "Min", "Pad"}
 
 
@@ -53,6 +55,20 @@ class Calls(Values):
             return False
         for value, array in zip(node.outputs, arrays, strict=False):
             self.held[value] = Held("constant", array=array, rank=array.ndim)
+        return True
+
+    def _passes_on(self, node: ir.Node) -> bool:
+        """A Slice of all that there is, as ``x[:, -1]`` is exported for its first axis."""
+        if node.op_type != "Slice":
+            return False
+        helds = [None if v is None else self.lookup(v) for v in node.inputs]
+        numbers = [None if h is None else literal(h) for h in helds[1:]]
+        starts, ends, steps = (numbers[0], numbers[1], numbers[3] if len(numbers) > 3 else [1])
+        if not starts or not ends or any(starts) or min(ends) < _TO_THE_END or set(steps or ()) != {1}:
+            return False
+        if helds[0] is None or helds[0].kind != "tensor":
+            return False
+        self.held[node.outputs[0]] = helds[0]
         return True
 
     def _on_host(self, node: ir.Node) -> bool:

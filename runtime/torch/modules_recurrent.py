@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from netferry.runtime.torch.computed_bias import computed
 from netferry.runtime.torch.facts import attribute, given, initializer
 from netferry.runtime.torch.packing import PLAIN, Packing, gate_biases, gates, parts
 from netferry.runtime.torch.plans import Bindings, Plan, bindings_key, recurrent_module
+from netferry.runtime.torch.recurrent_order import in_order
+from netferry.runtime.torch.zeros import computed
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import static_shape
 
@@ -48,21 +49,18 @@ def recurrent(node: ir.Node) -> Plan | None:
     weight, state = found
     if weight is None or state is None or (bias is None and given(node, 3)):
         return None
-    batch_first, kind = bool(attribute(node, "layout", 0)), {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}[op]
+    kind, form = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}[op], in_order(node, directions, state.width)
     all_of_them = [weight, state, *([] if bias is None else [bias])]
     bindings = [b for one in all_of_them for b in one.bindings]
-    settings = {"batch_first": batch_first, "bidirectional": directions == 2, "bias": bias is not None, **extra}
+    settings = {"batch_first": form.batch_first, "bidirectional": directions == 2, "bias": bias is not None, **extra}
     sizes = {"input_size": weight.width, "hidden_size": state.width}
     return Plan(
         lambda: recurrent_module(kind, {**sizes, **settings}),
         bindings,
         (op, direction, *settings.values(), *bindings_key(bindings)),
-        hidden=[n for one in all_of_them for n in one.hidden],
-        recurrent={
-            "directions": directions, "batch_first": batch_first, "backward": direction == "reverse",
-            "memory": op == "LSTM",
-        },
-    )  # fmt: skip
+        hidden=[*(n for one in all_of_them for n in one.hidden), *form.hidden],
+        recurrent=form,
+    )
 
 
 def _weight(node: ir.Node, i: int, order: list[int], names: list[str]) -> _Weight | None:

@@ -33,8 +33,30 @@ class Plan:
     """an Add whose bias the module holds"""
     hidden: list[ir.Node] = field(default_factory=list)
     """nodes that only prepare what the module holds"""
-    recurrent: dict[str, Any] | None = None
-    """for recurrent layers: directions, batch_first, backward, memory"""
+    recurrent: Recurrent | None = None
+    """for recurrent layers: how they are called"""
+
+
+@dataclass
+class Recurrent:
+    """How a recurrent module takes the place of a node and of what stands around it."""
+
+    directions: int
+    layout: int
+    """of the node: 1 where its sequences and states lie batch first"""
+    backward: bool
+    memory: bool
+    """whether there is a cell state"""
+    batch_first: bool
+    """of the module"""
+    x: ir.Value
+    """what the module reads"""
+    sequences: list[ir.Value] = field(default_factory=list)
+    """values that are the module's first output as it stands; where there are none, the node's Y is made of it"""
+    states_only: bool = False
+    """nobody reads the outputs of the steps"""
+    hidden: list[ir.Node] = field(default_factory=list)
+    """nodes between the node's Y and ``sequences``"""
 
 
 def bare(kind: type[nn.Module], settings: Mapping[str, Any], **sizes: int) -> nn.Module:

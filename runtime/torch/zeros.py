@@ -1,0 +1,124 @@
+"""Zeros that a graph computes and that say nothing, taken out: torch's exporters write them.
+
+The dynamo exporter gives a convolution the bias ``Expand(CastLike(0, x), Shape(weight)[0:1])`` unless it may optimize;
+it depends on sizes and types that the file tells, and with it a convolution is no ``nn.Conv2d``. Both exporters give a
+recurrent layer a first state of zeros in the size of the batch, which is what it starts from anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from netferry.runtime.torch.calls import settings_of
+from netferry.runtime.torch.folding import fold
+from netferry.runtime.torch.values import Unsupported
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import Role, role_of
+from netferry.schemas.tensors import array_of, constant_tensor
+from netferry.schemas.walk import nodes_of
+
+_DEPTH, _BYTES = 16, 1 << 16
+_BIAS = 2
+_SLOTS = {"Conv": (_BIAS,), "ConvTranspose": (_BIAS,), "LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
+"""inputs that count as zero where they are left out"""
+_SAME_VALUES = {
+    "Expand",
+    "Slice",
+    "Reshape",
+    "Transpose",
+    "Unsqueeze",
+    "Squeeze",
+    "Identity",
+    "Cast",
+    "CastLike",
+    "Tile",
+}
+"""operators that give the values of their first input and no others"""
+
+
+def drop_zeros(graph: ir.Graph) -> None:
+    """Take out biases of convolutions and first states of recurrent layers that are zero, with what computed them."""
+    for node in list(nodes_of(graph)):
+        slots = _SLOTS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        for i in slots or ():
+            value = node.inputs[i] if i < len(node.inputs) else None
+            if value is None or not (_always_zero(value) if i != _BIAS else _zero_bias(value)):
+                continue
+            node.replace_input_with(i, None)
+            _discard(value)
+
+
+def _zero_bias(value: ir.Value) -> bool:
+    """Whether a bias is computed and zero; one that is an initializer trains."""
+    values = None if value.producer() is None else computed(value)
+    return values is not None and not values.any()
+
+
+def _always_zero(value: ir.Value, depth: int = _DEPTH) -> bool:
+    """Whether a value is zero, of whatever size, and no parameter."""
+    if value.is_initializer() and role_of(value) is not Role.CONSTANT:
+        return False
+    tensor = constant_tensor(value)
+    if tensor is not None:
+        array = array_of(tensor) if tensor.nbytes <= _BYTES else None
+        return array is not None and array.dtype.kind in "fiub" and not array.any()
+    node = value.producer()
+    if node is None or depth == 0 or node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type == "ConstantOfShape":
+        held = node.attributes.get("value")
+        return held is None or not np.any(array_of(held.as_tensor()))
+    if node.op_type == "Concat":
+        return all(v is not None and _always_zero(v, depth - 1) for v in node.inputs)
+    first = node.inputs[0] if node.inputs else None
+    return node.op_type in _SAME_VALUES and first is not None and _always_zero(first, depth - 1)
+
+
+def computed(
+    value: ir.Value, depth: int = _DEPTH, sizes: Mapping[ir.Value, Sequence[int]] | None = None
+) -> np.ndarray | None:
+    """Values that follow from constants, and from shapes and types that are known; None for any others.
+
+    Args:
+        value: the value.
+        depth: how many nodes may lie behind it, one after the other.
+        sizes: dimensions of values, where they are taken for known.
+    """
+    tensor = constant_tensor(value)
+    if tensor is not None:
+        return array_of(tensor) if tensor.nbytes <= _BYTES else None
+    node = value.producer()
+    if node is None or depth == 0 or len(node.outputs) != 1 or node.domain not in ("", "ai.onnx"):
+        return None
+    try:
+        settings = settings_of(node)
+    except Unsupported:
+        return None
+    first = node.inputs[0] if node.inputs else None
+    if node.op_type == "Shape" and first is not None:
+        whole = sizes[first] if sizes and first in sizes else first.shape
+        dims = None if whole is None else list(whole)[settings.get("start", 0) : settings.get("end")]
+        known = dims is not None and all(isinstance(d, int) for d in dims)
+        return np.array(dims, np.int64) if known else None
+    if node.op_type == "CastLike" and first is not None:
+        like, made = node.inputs[1], computed(first, depth - 1, sizes)
+        known = made is not None and like is not None and like.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+        return made.astype(like.dtype.numpy()) if known else None  # pyright: ignore[reportOptionalMemberAccess]
+    arrays = [None if v is None else computed(v, depth - 1, sizes) for v in node.inputs]
+    if not arrays or any(a is None and v is not None for a, v in zip(arrays, node.inputs, strict=True)):
+        return None
+    found = fold(node, arrays, settings)
+    return None if found is None else found[0]
+
+
+def _discard(value: ir.Value) -> None:
+    """Remove the node of a value that nobody reads any more, and so on behind it."""
+    node = value.producer()
+    if node is None or node.graph is None or any(v.uses() or v.is_graph_output() for v in node.outputs):
+        return
+    read = [v for v in node.inputs if v is not None]
+    node.graph.remove(node, safe=True)
+    for one in read:
+        _discard(one)
