@@ -234,7 +234,7 @@ class GraphBuilder(Calls):
         states = [self._input(node, i) if _given(node, i) else None for i in (5, 6)]
         args: tuple[Any, ...] = (x,)
         if any(s is not None for s in states):
-            settings = {"batch_first": bool(form.layout), "memory": form.memory}
+            settings: dict[str, Any] = {"batch_first": bool(form.layout), "memory": form.memory}
             args = (x, self.graph.call_function(glue.recurrent_state, tuple(states), settings))
         found = self.stamp(self.graph.call_module(path, args), node)
         if not form.sequences and not form.states_only:

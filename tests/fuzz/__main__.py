@@ -151,8 +151,8 @@ def atheris(name: str, seconds: float, seed: int, findings: Path, corpus: Path |
             raise RuntimeError(problem)
 
     findings.mkdir(parents=True, exist_ok=True)
-    options = [f"-max_total_time={int(seconds)}", f"-seed={seed + 1}", "-timeout=600", "-rss_limit_mb=1500"]
-    options += ["-print_final_stats=1", f"-artifact_prefix={findings}/{name}-", "-max_len=20000"]
+    options = [f"-max_total_time={int(seconds)}", f"-seed={seed + 1}", "-timeout=600", "-report_slow_units=600"]
+    options += ["-rss_limit_mb=1500", "-print_final_stats=1", f"-artifact_prefix={findings}/{name}-", "-max_len=20000"]
     engine.Setup([sys.argv[0], str(kept), *options], checked)  # its own limit on time would measure the clock
     engine.Fuzz()
 
