@@ -6,7 +6,7 @@ initializers are such (see converters/onnx/sparse.py), and get values of their o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -96,14 +96,13 @@ class _Copier:
             if made is None or made.producer() is not None:
                 made = self.values[value] = _same(value)
             outputs.append(made)
-        attributes: Sequence[ir.Attr] = list(node.attributes.values())
-        if any(a.type in _BODIES for a in attributes):
-            attributes = [self._attribute(a) for a in attributes]
+        attributes = node.attributes.data
+        if any(a.type in _BODIES for a in attributes.values()):
+            attributes = {name: self._attribute(a) for name, a in attributes.items()}
         out = ir.Node(
             node.domain,
             node.op_type,
             [None if v is None else self._held(v) for v in node.inputs],
-            attributes,
             overload=node.overload,
             outputs=outputs,
             version=node.version,
@@ -111,6 +110,7 @@ class _Copier:
             doc_string=node.doc_string,
             metadata_props=dict(node.metadata_props),
         )
+        out.attributes.data.update(attributes)
         if node.device_configurations:
             out.device_configurations = self._devices(node)
         _take_meta(node, out)

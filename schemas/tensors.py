@@ -182,19 +182,21 @@ class TensorFiles:
         """
         if tensor.dtype not in _AS_STORED or sys.byteorder != "little" or not out.flags.c_contiguous:
             return False
-        todo = (out if out.dtype == np.uint8 and out.ndim == 1 else out.reshape(-1).view(np.uint8)).data
+        # a buffer of NumPy's own types is filled as it is; others (bfloat16) have no buffer that Python knows
+        whole = out if out.dtype.kind in "biuf" else out.reshape(-1).view(np.uint8)
         try:
             file = self._opened(tensor.path)
             file.seek(tensor.offset or 0)
-            left = todo.nbytes
-            while left:
-                count = file.readinto(todo[-left:])
-                if not count:
-                    return False
-                left -= count
+            done = file.readinto(whole.data)
+            if done == out.nbytes:
+                return True
+            rest = out.reshape(-1).view(np.uint8)
+            while done and done < out.nbytes:
+                count = file.readinto(rest[done:].data)
+                done = done + count if count else 0
         except OSError:
             return False
-        return True
+        return done == out.nbytes
 
 
 def sample_of(value: ir.Value | ir.TensorProtocol | None, most: int) -> np.ndarray | None:

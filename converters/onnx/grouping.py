@@ -39,7 +39,7 @@ def group(model: Model) -> None:
 
     Nothing is done to a file that netferry wrote: it tells its layers. Ties and equal copies are noted.
     """
-    if "origin" in model.source.details or not _has_texts(model.graph):
+    if "origin" in model.source.details:
         return
     model.notes.extend(Note("assumed", text) for text in told(shared_parameters(model.graph)))
     nodes = list(model.graph)
@@ -59,12 +59,6 @@ def group(model: Model) -> None:
         working = [n for n in own if n not in helpers] or own
         _stamp(own, name, _kind(working, {n: scopes[n] for n in working if n in scopes}, holders))
     model.notes.extend(Note("assumed", text) for text in read_by_several(model.graph))
-
-
-def _has_texts(graph: ir.Graph) -> bool:
-    """Whether all names are texts: onnx_ir keeps those that are not UTF-8 as bytes."""
-    kinds = {type(v.name) for node in graph for v in (node, *node.inputs, *node.outputs) if v is not None}
-    return kinds <= {str, type(None)}
 
 
 def _groups(
@@ -166,7 +160,7 @@ def _split_calls(nodes: list[ir.Node], groups: dict[ir.Node, str]) -> None:
             members[groups[node]].append(node)
     taken = set(members)
     for name, own in members.items():
-        parts = _connected(own)
+        parts = _connected(own) if len(own) > 1 else []
         if len(parts) < 2 or len({tuple(sorted(n.op_type for n in part)) for part in parts}) > 1:
             continue
         for part in parts[1:]:

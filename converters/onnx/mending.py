@@ -15,7 +15,6 @@ from netferry.errors import MalformedFile, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import read_by
 from netferry.schemas.messages import Parts
-from netferry.schemas.metadata import all_graphs
 from netferry.schemas.model import Note
 
 _KNOWN = {"location", "offset", "length", "checksum"}
@@ -43,14 +42,13 @@ def mend_message(proto: onnx.ModelProto, parts: Parts) -> list[Note]:
     return notes
 
 
-def mend_order(model: ir.Model) -> list[Note]:
-    """Put nodes after those that make what they read; returns what was done.
+def mend_order(holders: Sequence[ir.Graph | ir.Function]) -> list[Note]:
+    """Put the nodes of graphs and functions after those that make what they read; returns what was done.
 
     Raises:
         MalformedFile: there is no such order.
     """
     notes: list[Note] = []
-    holders: Sequence[ir.Graph | ir.Function] = [*all_graphs(model), *model.functions.values()]
     for holder in holders:
         if _in_order(holder):
             continue
@@ -121,8 +119,9 @@ def _in_order(holder: ir.Graph | ir.Function) -> bool:
     done: set[ir.Node] = set()
     mine = set(holder)
     for node in holder:
-        makers = (value.producer() for value in read_by(node))
-        if any(maker in mine and maker not in done for maker in makers):
-            return False
+        for value in read_by(node):
+            maker = value.producer()
+            if maker is not None and maker not in done and maker in mine:
+                return False
         done.add(node)
     return True

@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import onnx
 
 from netferry.errors import MalformedFile, quoted
+from netferry.schemas.messages import Parts
 
-Function = tuple[str, str, str]
 
-
-def check_nodes(proto: onnx.ModelProto) -> None:
+def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
     """Raise where a node contradicts itself, its branches or the function that it calls.
+
+    Args:
+        proto: the model.
+        parts: what it consists of.
 
     Raises:
         MalformedFile: an attribute twice; one that refers to a function's where there is none; a Constant of no value
             or two; more inputs or outputs than the function has; branches of an If that do not give what it gives; a
             convolution whose weights do not fit its settings.
     """
+    for node in parts.nodes:
+        attributes = node.attribute
+        if len(attributes) > 1 and len({a.name for a in attributes}) < len(attributes):
+            raise MalformedFile("an attribute is there twice", layer=node.name or node.op_type)
+    if any(a.ref_attr_name for a in parts.attributes):
+        _check_references(proto)
     bodies = {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
+    weights = {t.name: t for t in proto.graph.initializer}
+    if not bodies:
+        _check_operators(parts.nodes, {}, weights)
+        return
+    _check_operators(_nodes(proto.graph), bodies, weights)
+    for function in proto.functions:  # where names are the function's own
+        _check_operators(_nodes(function), bodies, {})
+
+
+def _check_operators(
+    nodes: Iterable[onnx.NodeProto],
+    bodies: dict[tuple[str, str, str], onnx.FunctionProto],
+    weights: dict[str, onnx.TensorProto],
+) -> None:
+    for node in nodes:
+        body = bodies.get((node.domain, node.op_type, getattr(node, "overload", ""))) if bodies else None
+        if body is not None:
+            _check_call(node, body)
+        elif (check := _OPERATORS.get(node.op_type)) is not None and node.domain in ("", "ai.onnx"):
+            check(node, weights)
+
+
+def _check_references(proto: onnx.ModelProto) -> None:
     for holder in (proto.graph, *proto.functions):
         given: set[str] = set()
         if isinstance(holder, onnx.FunctionProto):
             given = {*holder.attribute, *(a.name for a in holder.attribute_proto)}
-        weights = {t.name: list(t.dims) for t in holder.initializer} if isinstance(holder, onnx.GraphProto) else {}
         for node in _nodes(holder):
-            _check_attributes(node, given)
-            body = bodies.get((node.domain, node.op_type, getattr(node, "overload", "")))
-            if body is not None:
-                _check_call(node, body)
-            elif node.domain in ("", "ai.onnx") and node.op_type in _OPERATORS:
-                _OPERATORS[node.op_type](node, weights)
+            for attribute in node.attribute:
+                if attribute.ref_attr_name and attribute.ref_attr_name not in given:
+                    name, other = quoted(attribute.name), quoted(attribute.ref_attr_name)
+                    reason = f"attribute {name} refers to {other}, which no function around it has"
+                    raise MalformedFile(reason, layer=node.name or node.op_type)
 
 
 def _nodes(holder: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
@@ -43,17 +73,6 @@ def _nodes(holder: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodePr
                 pending += [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
-def _check_attributes(node: onnx.NodeProto, given: set[str]) -> None:
-    if len(node.attribute) > 1 and len({a.name for a in node.attribute}) < len(node.attribute):
-        raise MalformedFile("an attribute is there twice", layer=node.name or node.op_type)
-    for attribute in node.attribute:
-        if attribute.ref_attr_name and attribute.ref_attr_name not in given:
-            name, other = quoted(attribute.name), quoted(attribute.ref_attr_name)
-            raise MalformedFile(
-                f"attribute {name} refers to {other}, which no function around it has", layer=node.name or node.op_type
-            )
-
-
 def _check_call(node: onnx.NodeProto, body: onnx.FunctionProto) -> None:
     for what, has, takes in (("inputs", node.input, body.input), ("outputs", node.output, body.output)):
         if len(has) > len(takes):
@@ -63,7 +82,7 @@ def _check_call(node: onnx.NodeProto, body: onnx.FunctionProto) -> None:
             )
 
 
-def _check_constant(node: onnx.NodeProto, _weights: dict[str, list[int]]) -> None:
+def _check_constant(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:
     if len(node.attribute) != 1:
         raise MalformedFile(
             f"a Constant has one attribute, its value; this one has {len(node.attribute)}",
@@ -71,7 +90,7 @@ def _check_constant(node: onnx.NodeProto, _weights: dict[str, list[int]]) -> Non
         )
 
 
-def _check_branches(node: onnx.NodeProto, _weights: dict[str, list[int]]) -> None:
+def _check_branches(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:
     for attribute in node.attribute:
         if attribute.HasField("g") and len(attribute.g.output) != len(node.output):
             raise MalformedFile(
@@ -80,15 +99,16 @@ def _check_branches(node: onnx.NodeProto, _weights: dict[str, list[int]]) -> Non
             )
 
 
-def _check_convolution(node: onnx.NodeProto, weights: dict[str, list[int]]) -> None:
+def _check_convolution(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> None:
     """Groups and kernel as the weights have them (operator Conv: W is M x C/group x k1 x k2 …)."""
     settings = {a.name: a for a in node.attribute if not a.ref_attr_name}
     group = settings["group"].i if "group" in settings else 1
     if group < 1:
         raise MalformedFile(f"group={group} is not at least 1", layer=node.name or node.op_type)
-    dims = weights.get(node.input[1]) if len(node.input) > 1 else None
-    if dims is None:
+    tensor = weights.get(node.input[1]) if len(node.input) > 1 else None
+    if tensor is None:
         return
+    dims = list(tensor.dims)
     divided = dims[0] if dims and node.op_type == "Conv" else 0
     kernel = list(settings["kernel_shape"].ints) if "kernel_shape" in settings else dims[2:]
     if divided % group or kernel != dims[2:]:
@@ -97,7 +117,7 @@ def _check_convolution(node: onnx.NodeProto, weights: dict[str, list[int]]) -> N
         )
 
 
-_OPERATORS: dict[str, Callable[[onnx.NodeProto, dict[str, list[int]]], None]] = {
+_OPERATORS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], None]] = {
     "Constant": _check_constant,
     "If": _check_branches,
     "Conv": _check_convolution,

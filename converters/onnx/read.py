@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -76,12 +77,14 @@ def _read(path: Path, options: ReadOptions) -> Model:
     sparse, maps = take_out(proto, parts.attributes), take_map_types_out(proto, parts.graphs)
     graph = _deserialized(proto)
     keep(graph, proto, parts.graphs, sparse)
-    del parts
     keep_map_types(graph, maps)
     check_declared(graph, sparse_names(graph))
-    notes += mend_order(graph)
+    graphs = list(all_graphs(graph))
+    notes += mend_order([*graphs, *graph.functions.values()])
     data = DataFiles(path)
-    _place_weights(graph, data, token, missing_allowed=options.no_weights)
+    outside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor, _ in parts.tensors)
+    del parts
+    _place_weights(graphs, list(all_nodes(graph)) if outside else [], data, token, options)
     keep_training(graph, proto, data)
     version = " ".join(part for part in (proto.producer_name, proto.producer_version) if part) or None
     model = Model(graph, source=Source("onnx", (str(path), *data.files), version), notes=notes)
@@ -108,8 +111,10 @@ def _deserialized(proto: onnx.ModelProto) -> ir.Model:
         raise MalformedFile(f"the graph is not sound: {text}") from None
 
 
-def _place_weights(model: ir.Model, data: DataFiles, token: str, *, missing_allowed: bool) -> None:
-    """Turn tensors that lie in files into checked places of these files.
+def _place_weights(
+    graphs: Sequence[ir.Graph], nodes: Sequence[ir.Node], data: DataFiles, token: str, options: ReadOptions
+) -> None:
+    """Turn tensors of graphs, and of attributes of nodes, that lie in files into checked places of these files.
 
     Where the architecture alone is wanted, those of a data file that is not there have no values.
     """
@@ -122,15 +127,15 @@ def _place_weights(model: ir.Model, data: DataFiles, token: str, *, missing_allo
         try:
             return data.tensor(tensor)
         except InputError:
-            if not missing_allowed:
+            if not options.no_weights:
                 raise
             return uninitialised_tensor([int(d) for d in tensor.shape.numpy()], tensor.dtype)
 
-    for graph in all_graphs(model):
+    for graph in graphs:
         for value in graph.initializers.values():
             if value.const_value is not None:
                 value.const_value = placed(value.const_value)
-    for node in all_nodes(model):
+    for node in nodes:
         for attribute in list(node.attributes.values()):
             if attribute.is_ref():
                 continue

@@ -65,7 +65,7 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> Parts:
             _check_tensor(tensor, limits)
     for tensor, node in parts.tensors:
         _check_tensor(tensor, limits, node)
-    check_nodes(proto)
+    check_nodes(proto, parts)
     _check_expansion(proto, limits)
     return parts
 

@@ -12,7 +12,6 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from typing import Any
 
 from netferry.converters import passes
 from netferry.converters.passes.opset_function import body_version, write_out
@@ -275,23 +274,24 @@ def level_of(node: ir.Node, opset: int) -> int | None:
     """
     if node.domain not in ("", "ai.onnx"):
         return opset
-    schema = raw_schema(node.op_type, opset)
-    if node.op_type in REMOVED and schema is None:
+    return _level(node.op_type, frozenset(node.attributes), len(node.inputs), opset)
+
+
+@functools.lru_cache(4096)
+def _level(op: str, attributes: frozenset[str], inputs: int, opset: int) -> int | None:
+    schema = raw_schema(op, opset)
+    if op in REMOVED and schema is None:
         return None
-    unknown = [name for name in node.attributes if schema is not None and name not in schema.attributes]
-    if schema is None or not (unknown or _lacks_inputs(node, schema)) or unknown == ["consumed_inputs"]:
+    unknown = [name for name in attributes if schema is not None and name not in schema.attributes]
+    # inputs may be missing that were attributes before (all attributes of a Reshape 1 are its shape)
+    if schema is None or not (unknown or inputs < schema.min_input) or unknown == ["consumed_inputs"]:
         return opset
     while schema is not None and schema.since_version > 1:
         older = schema.since_version - 1
-        schema = raw_schema(node.op_type, older)
-        if schema is not None and set(node.attributes) <= {*schema.attributes, "consumed_inputs"}:
+        schema = raw_schema(op, older)
+        if schema is not None and attributes <= {*schema.attributes, "consumed_inputs"}:
             return older
     return opset
-
-
-def _lacks_inputs(node: ir.Node, schema: Any) -> bool:
-    """Whether inputs are missing that were attributes before (all attributes of a Reshape 1 are its shape)."""
-    return len(node.inputs) < schema.min_input
 
 
 def unreadable(model: Model) -> str | None:

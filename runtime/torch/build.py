@@ -42,10 +42,10 @@ PLACES = "netferry.places"
 def build(model: Model, *, frozen_statistics: bool = False) -> Network:
     """Return the model as a torch module, in training mode like any new module.
 
-    The model's graph is used up: functions are written out, shared copies of weights made apart. Give a copy.
+    The model's graph is used up: functions are written out, what says nothing is taken out. Give a copy.
 
     Args:
-        model: a model at opset 21 or above (:func:`netferry.api.to_torch` raises others).
+        model: a model at opset 21 or above, equal copies of weights apart (:func:`netferry.api.to_torch` sees to both).
         frozen_statistics: batch norms use their running statistics, and keep them, in training too.
 
     Raises:
@@ -58,10 +58,11 @@ def build(model: Model, *, frozen_statistics: bool = False) -> Network:
     model.require_values()
     if model.ir.functions:
         importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
-    separate_copies(model.graph)
+        separate_copies(model.graph)
     drop_zeros(model.graph)
     for value in model.graph.initializers.values():  # once: to tell a role by all uses takes its time
-        value.metadata_props.setdefault(ROLE, role_by_use(value).value)
+        if ROLE not in value.metadata_props:
+            value.metadata_props[ROLE] = role_by_use(value).value
     store = Store()
     builder = GraphBuilder(model.graph, store, frozen_statistics=frozen_statistics)
     try:

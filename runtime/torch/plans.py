@@ -71,14 +71,22 @@ def bare(kind: type[nn.Module], settings: Mapping[str, Any], **sizes: int) -> nn
         settings: keywords of its constructor.
         sizes: keywords of its constructor that, but for the shapes of parameters, only become attributes of that name.
     """
-    first = _first_of(kind, tuple(settings.items()), tuple(sizes))
+    return copied(kind, (*settings.items(), *((name, 1) for name in sizes), ("device", "meta")), **sizes)
+
+
+def copied(kind: type[nn.Module], settings: tuple[tuple[str, Any], ...] = (), **own: Any) -> nn.Module:
+    """Return a copy of the module that a class makes of settings; ``own`` are attributes that the copy has instead."""
+    plain, empty, filled, counters = _first_of(kind, settings)
     made = kind.__new__(kind)
-    held = {name: value.copy() if type(value) in _CONTAINERS else value for name, value in first.__dict__.items()}
-    held.update(sizes)
-    for name, buffer in held["_buffers"].items():
-        if buffer is not None and not buffer.dim():  # num_batches_tracked, which no model holds
-            held["_buffers"][name] = torch.zeros((), dtype=buffer.dtype)
-    made.__dict__.update(held)
+    held = made.__dict__
+    held.update(plain)
+    held.update(own)
+    for name, container in empty:
+        held[name] = container()
+    for name, value in filled:
+        held[name] = value.copy()
+    for name, dtype in counters:
+        held["_buffers"][name] = torch.zeros((), dtype=dtype)
     return made
 
 
@@ -86,8 +94,17 @@ _CONTAINERS = (dict, OrderedDict, set, list)
 
 
 @functools.lru_cache(1024)
-def _first_of(kind: type[nn.Module], settings: tuple[tuple[str, Any], ...], sizes: tuple[str, ...]) -> nn.Module:
-    return kind(**dict(settings), **dict.fromkeys(sizes, 1), device="meta")
+def _first_of(kind: type[nn.Module], settings: tuple[tuple[str, Any], ...]) -> tuple[Any, ...]:
+    """What a module holds: what stays as it is, its empty containers, the filled ones, and buffers that count."""
+    first = kind(**dict(settings)).__dict__
+    own = {name: value for name, value in first.items() if type(value) in _CONTAINERS}
+    counters = [(n, b.dtype) for n, b in first["_buffers"].items() if b is not None and not b.dim()]
+    return (
+        {name: value for name, value in first.items() if name not in own},
+        [(name, type(value)) for name, value in own.items() if not value],
+        [(name, value) for name, value in own.items() if value],
+        counters,  # num_batches_tracked, which no model holds
+    )
 
 
 def recurrent_module(kind: type[nn.RNNBase], settings: Mapping[str, Any]) -> nn.RNNBase:

@@ -87,7 +87,8 @@ class Store:
         held = value.const_value
         if isinstance(held, ir.ExternalTensor) and (kind := TORCH_OF.get(int(held.dtype))) and filler_of(held) is None:
             made = torch.empty(sizes(held.shape), dtype=kind)
-            if self._files.read_into(held, made.view(-1).view(torch.uint8).numpy()):
+            bits = made.view(torch.int16) if kind is torch.bfloat16 else made  # NumPy has no such type
+            if self._files.read_into(held, bits.numpy()):
                 return made
         array = array_of(value)
         if array is None:

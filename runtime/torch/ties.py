@@ -6,19 +6,30 @@ to the others through Identity. They were parameters of their own, and have to t
 
 from __future__ import annotations
 
-from netferry.schemas.copying import copied
+from netferry.schemas.copying import Stand, copied
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import ROLE, Role
+from netferry.schemas.tensors import constant_tensor
 from netferry.schemas.ties import shared_parameters
+
+_CONSTANT = {ROLE: Role.CONSTANT.value}
 
 
 def copied_apart(model: ir.Model) -> ir.Model:
-    """Return a copy of a model in which such copies (see :func:`separate_copies`) have initializers of their own."""
-    apart = {
+    """Return a copy of a model in which such copies (see :func:`separate_copies`) have initializers of their own.
+
+    Constants become initializers too: a node more for each takes its time.
+    """
+    apart: dict[ir.Node, Stand] = {
         s.node: (s.source.const_value, {ROLE: s.role.value})
         for s in shared_parameters(model.graph)
         if not s.tied and s.source.const_value is not None
     }
+    for node in model.graph:
+        if node.op_type == "Constant" and not node.outputs[0].is_graph_output():
+            tensor = constant_tensor(node.outputs[0])
+            if tensor is not None:
+                apart[node] = tensor, _CONSTANT
     return copied(model, apart)
 
 

@@ -15,7 +15,7 @@ from netferry.runtime.torch.dtypes import TORCH_OF
 from netferry.runtime.torch.facts import torch_values
 from netferry.runtime.torch.naming import identifier, path_parts
 from netferry.runtime.torch.packing import PLAIN
-from netferry.runtime.torch.plans import Plan
+from netferry.runtime.torch.plans import Plan, copied
 from netferry.runtime.torch.store import Store
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, role_of
@@ -198,16 +198,18 @@ class Values:
     def container(self, path: str) -> nn.Module:
         module = self.root
         for part in path.split(".") if path else []:
-            if part not in module._modules:
-                module.add_module(part, nn.Module())
-            module = getattr(module, part)
+            held = module._modules.get(part)
+            if held is None:
+                held = module._modules[part] = copied(nn.Module)
+            module = held
         return module
 
     def add_module(self, parts: list[str], module: nn.Module) -> str:
         """Put a module under a path of its own; returns the path inside this graph."""
         path = self.store.paths.take([*path_parts(self.prefix), *parts] if self.prefix else parts)
         local = path[len(self.prefix) + 1 :] if self.prefix else path
-        self.container(local.rpartition(".")[0]).add_module(local.rpartition(".")[2], module)
+        holder, _, name = local.rpartition(".")
+        self.container(holder)._modules[name] = module
         return local
 
     def _free_name(self, name: str) -> str:

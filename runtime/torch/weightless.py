@@ -10,6 +10,7 @@ from torch import nn
 
 from netferry.runtime.torch.facts import attribute, given, known, number, rank_of, used_outputs
 from netferry.runtime.torch.modules_conv import same_or_pads
+from netferry.runtime.torch.plans import copied
 from netferry.runtime.torch.training_facts import training_module
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import TRAINING
@@ -79,15 +80,15 @@ def _dropout(node: ir.Node) -> nn.Module | None:
 def _clip(node: ir.Node) -> nn.Module | None:
     bounds = [known(node.inputs[i]) if given(node, i) else None for i in (1, 2)]
     numbers = [float(b.reshape(-1)[0]) if b is not None and b.dtype == np.float32 else None for b in bounds]
-    return nn.ReLU6() if numbers == [0.0, 6.0] else None
+    return copied(nn.ReLU6) if numbers == [0.0, 6.0] else None
 
 
 _WEIGHTLESS: dict[str, Callable[[ir.Node], nn.Module | None]] = {
-    "Relu": lambda n: nn.ReLU(),
+    "Relu": lambda n: copied(nn.ReLU),
     "LeakyRelu": lambda n: nn.LeakyReLU(number(n, "alpha", 0.01)),
     "Elu": lambda n: nn.ELU(number(n, "alpha", 1.0)),
-    "Sigmoid": lambda n: nn.Sigmoid(),
-    "Tanh": lambda n: nn.Tanh(),
+    "Sigmoid": lambda n: copied(nn.Sigmoid),
+    "Tanh": lambda n: copied(nn.Tanh),
     "Softmax": lambda n: nn.Softmax(attribute(n, "axis", -1)),
     "Clip": _clip,
     "MaxPool": _pool,
