@@ -129,6 +129,7 @@ def calibrate(model: Any, rng: np.random.Generator, scale: float) -> None:
         elif "variance" in name and "moving" not in name:  # of Normalization, which nobody adapted
             weight.assign(rng.uniform(0.5, 2.0, shape).astype(np.float32))
     damp(model)
+    shift(model, rng)
     finalize(model)
     norms = [layer for layer in model._flatten_layers() if type(layer).__name__ == "BatchNormalization"]
     if norms:
@@ -162,6 +163,19 @@ def damp(model: Any) -> None:
             scale = getattr(maker, "gamma", None) if "Batch" in type(maker).__name__ else maker.kernel
             if scale is not None:
                 scale.assign(np.asarray(scale) * 0.25)
+
+
+def shift(model: Any, rng: np.random.Generator) -> None:
+    """Shift batch norms up, so that most units are at work.
+
+    With shifts about 0, normalised units that are cut at 0 amplify a rounding by a fifth in every layer (Yang et al.,
+    A Mean Field Theory of Batch Normalization, 2019), which 50 of them make a thousandfold. The Inceptions have most
+    such layers between sums, or no sums.
+    """
+    low = 1.5 if model.name.startswith("inception") else 0.4
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization" and getattr(layer, "beta", None) is not None:
+            layer.beta.assign(rng.uniform(low, low + 0.8, layer.beta.shape).astype(np.float32))
 
 
 def behind(tensor: Any) -> Any:
