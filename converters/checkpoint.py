@@ -17,6 +17,7 @@ import numpy as np
 from netferry.converters.options import Limits
 from netferry.converters.protobuf import BYTES, VARINT, ProtoFile
 from netferry.errors import InputError, MalformedFile, UnsupportedOption, WeightsError, quoted
+from netferry.schemas.opening import open_regular
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER, _TRAILER = 48, 5
@@ -42,7 +43,7 @@ def is_checkpoint(path: Path) -> bool:
     """Whether a file ends like a checkpoint of this form."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(max(size - 8, 0))
             return int.from_bytes(file.read(8), "little") == _MAGIC
     except OSError as error:

@@ -18,6 +18,7 @@ from netferry.errors import InputError, MalformedFile, UnsafeFile, UsageError, q
 from netferry.schemas.graph import shape_of
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model
+from netferry.schemas.opening import open_regular
 from netferry.schemas.surgery import InsertionBuilder
 
 VECTORS, MEANS = "pca_eigen_vectors", "pca_means"
@@ -44,7 +45,7 @@ def read_pca(path: Path) -> Pca:
         UnsafeFile: an array of Python objects, which would be code.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             vectors, means = (_array(archive, name, path) for name in (VECTORS, MEANS))
     except zipfile.BadZipFile as error:
         raise MalformedFile(f"is no .npz file: {quoted(error)[1:-1]}", file=path) from None

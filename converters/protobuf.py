@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from netferry.converters.options import Limits
-from netferry.errors import InputError, LimitExceeded, MalformedFile
+from netferry.errors import LimitExceeded, MalformedFile
+from netferry.schemas.opening import open_regular
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WINDOW = 1 << 12
@@ -48,10 +49,7 @@ class ProtoFile:
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path, self.limits = path, limits
-        try:
-            self._file = path.open("rb")
-        except OSError as error:
-            raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
+        self._file = open_regular(path)
         self.size = os.fstat(self._file.fileno()).st_size
         self._start, self._window = 0, b""
 

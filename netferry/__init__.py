@@ -7,10 +7,14 @@
 Nothing heavy is imported until it is used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+# onnxruntime 1.31 tells its maker of every session, keeps a database in ~/.cache and a file in the temporary folder;
+# it asks for this variable when it is imported, and so do children
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from netferry import zoo

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from netferry.errors import InputError, LimitExceeded, NetferryError, UsageError, quoted
+from netferry.schemas.opening import open_regular
 from netferry.schemas.preprocessing import COLORS, LETTERBOX_FILL, Preprocessing
 from netferry.schemas.remote import Remote
 
@@ -106,10 +107,9 @@ def load_picture(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> list[Imag
     if isinstance(picture, bytes | Remote):
         return _from_file(io.BytesIO(picture if isinstance(picture, bytes) else picture.read()), max_pixels)
     path = Path(picture)
+    opened = open_regular(path)
     try:
-        if path.is_dir():
-            raise InputError("is a folder, not a picture")
-        with path.open("rb") as file:
+        with opened as file:
             return _from_file(file, max_pixels)
     except InputError as error:
         from netferry.runtime.data.files import SOUNDS
@@ -120,9 +120,7 @@ def load_picture(picture: Picture, *, max_pixels: int = MAX_PIXELS) -> list[Imag
             )
             raise InputError(f"{error.reason}, but by its name a sound", hint=hint) from None
         raise
-    except FileNotFoundError:
-        raise InputError("no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except (OSError, ValueError) as error:
         raise InputError(getattr(error, "strerror", None) or str(error)) from None
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from netferry.errors import CheckFailed, InputError, MalformedFile, NetferryError, OutOfMemory, UsageError, quoted
+from netferry.errors import CheckFailed, MalformedFile, NetferryError, OutOfMemory, UsageError, quoted
 from netferry.runtime.binding import Bindings
 from netferry.runtime.devices import parse, runtime
 from netferry.runtime.opening import open_session, said
+from netferry.schemas.opening import open_regular
 
 _DTYPES = {
     "float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_, "string": np.object_,
@@ -230,16 +231,9 @@ def _fits(shape: Sequence[int], wanted: Sequence[int | str | None]) -> bool:
 
 def _readable(path: Path) -> str:
     """Absolute path of a file that can be opened: external data is looked for beside it."""
-    try:
-        if path.is_dir():
-            raise InputError("is a folder, not a model file", file=path)
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise MalformedFile("the file is empty", file=path)
-    except FileNotFoundError:
-        raise InputError("no such file", file=path) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputError(getattr(error, "strerror", None) or str(error), file=path) from None
+    with open_regular(path) as file:
+        if not file.read(1):
+            raise MalformedFile("the file is empty", file=path)
     return os.path.abspath(path)
 
 

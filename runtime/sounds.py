@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from netferry.errors import InputError, LimitExceeded, MissingExtra, UsageError
 from netferry.runtime.session import Port, Session
+from netferry.schemas.opening import need_regular, open_regular
 from netferry.schemas.remote import Remote
 from netferry.schemas.sound import SOUND_KEY, SoundRecipe, fourier, mel_matrix, recipe_named, recipes_of
 
@@ -123,8 +123,8 @@ def read_sound(source: Any, sample_rate: int) -> np.ndarray:
     name = "sound" if isinstance(source, bytes) else str(source)
     try:
         content = source.read() if isinstance(source, Remote) else source
-        content = content if isinstance(content, bytes) else Path(content).read_bytes()
-        with soundfile.SoundFile(BytesIO(content)) as file:
+        opened = BytesIO(content) if isinstance(content, bytes) else open_regular(content)
+        with opened, soundfile.SoundFile(opened) as file:
             if file.frames * file.channels > MOST_SAMPLES:
                 raise LimitExceeded(f"a sound of {file.frames} samples x {file.channels} channels", file=name)
             samples = file.read(dtype="float32", always_2d=True)
@@ -151,7 +151,7 @@ def length_of(file: str | os.PathLike[str], sample_rate: int) -> int:
     """
     soundfile, _ = _libraries()
     try:
-        found = soundfile.info(os.fspath(file))
+        found = soundfile.info(os.fspath(need_regular(file)))
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"is no sound that can be read: {_said(error)}", file=file) from None
     if found.frames * found.channels > MOST_SAMPLES:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from pathlib import Path
 from typing import Any
 
-from netferry.errors import InputError, LimitExceeded, MalformedFile, quoted
+from netferry.errors import LimitExceeded, MalformedFile, quoted
+from netferry.schemas.opening import open_regular
 
 MAX_BYTES = 16 * 1024 * 1024
 """Largest label file that is read; ImageNet-21k with all synonyms has 0.7 MB."""
@@ -29,11 +29,8 @@ def read_labels(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> 
         LimitExceeded: larger than ``max_bytes``.
         MalformedFile: not UTF-8, not labels, no labels, or classes left out.
     """
-    try:
-        with Path(path).open("rb") as file:
-            raw = file.read(max_bytes + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputError(getattr(error, "strerror", None) or str(error), file=path) from None
+    with open_regular(path) as file:
+        raw = file.read(max_bytes + 1)
     if len(raw) > max_bytes:
         raise LimitExceeded(f"a label file may have {max_bytes:,} bytes (max_bytes)", file=path)
     try:

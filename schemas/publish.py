@@ -24,11 +24,13 @@ def whole(target: str | os.PathLike[str], *, make_folder: bool = True) -> Iterat
         make_folder: make missing folders on the way.
 
     Raises:
-        OutputError: it cannot be written there (a folder, no space, no permission).
+        OutputError: it cannot be written there (a folder, a pipe, a device, no space, no permission).
     """
     place = Path(os.path.realpath(target))
     if place.is_dir():
         raise OutputError("is a folder", file=target, hint="name a file in it")
+    if place.exists() and not place.is_file():  # /dev/null would become a file for all
+        raise OutputError("is not a regular file", file=target)
     scratch = place.parent / scratch_name()
     try:
         if make_folder:

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from netferry.errors import InputError, LimitExceeded, MalformedFile, UsageError, quoted
+from netferry.errors import LimitExceeded, MalformedFile, UsageError, quoted
+from netferry.schemas.opening import open_regular
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
@@ -46,11 +47,8 @@ def read_step(path: Path, environment: Mapping[str, str], changes: Mapping[str, 
 
 
 def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise InputError(getattr(error, "strerror", None) or str(error), file=path) from None
+    with open_regular(path) as file:
+        raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise LimitExceeded(f"a step file has at most {MAX_BYTES:,} bytes", file=path)
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, quoted
 from netferry.schemas.labels import MAX_BYTES, read_labels
+from netferry.schemas.opening import open_regular
 
 
 def read_data(path: Path) -> list[str]:
@@ -19,11 +20,8 @@ def read_data(path: Path) -> list[str]:
         MalformedFile: it names no list.
         UnsafeFile: the list lies outside the folder.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
+    with open_regular(path) as file:
+        raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise LimitExceeded(f"a .data file may have {MAX_BYTES:,} bytes", file=path)
     settings: dict[str, str] = {}

@@ -20,6 +20,7 @@ import numpy as np
 
 from netferry.errors import InputError, MalformedFile, WeightsError
 from netferry.schemas.ir import ir
+from netferry.schemas.opening import open_regular
 from netferry.schemas.tensors import computed_tensor, file_tensor
 
 _FLOAT = 4
@@ -65,7 +66,7 @@ class WeightsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 head = file.read(20)
             self.size = path.stat().st_size
         except OSError as error:

@@ -16,6 +16,7 @@ from netferry.converters.keras.zipped import Archive
 from netferry.converters.options import Limits
 from netferry.converters.signatures import HEAD, ZIP, is_hdf5, is_text
 from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, quoted
+from netferry.schemas.opening import open_regular
 
 
 @dataclass
@@ -41,15 +42,8 @@ def open_content(path: Path, limits: Limits, stack: ExitStack) -> Content:
         InputError: it cannot be opened.
         FormatError: it is not what it should be.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-    except IsADirectoryError:
-        raise InputError("a folder, not a file", file=path) from None
-    except FileNotFoundError:
-        raise InputError("no such file", file=path) from None
-    except OSError as error:
-        raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
+    with open_regular(path) as file:
+        head = file.read(HEAD)
     if is_hdf5(head):
         return _hdf5(Place(path), limits, stack)
     if head.startswith(ZIP) or ((not is_text(head) or path.suffix == ".keras") and zipfile.is_zipfile(path)):

@@ -75,12 +75,13 @@ def _darknet(files: list[str], model: Model, candidate: OnnxSide) -> dict[str, o
 
 def _tensorflow(file: str, candidate: OnnxSide) -> dict[str, object]:
     from netferry.converters.tensorflow.files import kind_of
+    from netferry.schemas.opening import open_regular
 
     path = Path(file)
     if path.name == "saved_model.pb":
         path = path.parent
     head = b""
     if not path.is_dir():
-        with path.open("rb") as opened:
+        with open_regular(path) as opened:
             head = opened.read(4096)
     return {"files": [str(path)], "kind": kind_of(head, path), "outputs": [p.name for p in candidate.outputs]}

@@ -127,8 +127,10 @@ def _read(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from netferry.schemas.opening import need_regular
+
     try:
-        return load_file(path)
+        return load_file(need_regular(path))
     except SafetensorError as error:
         raise MalformedFile(f"is no safetensors file: {quoted(error, 200)[1:-1]}", file=path) from None
     except OSError as error:

@@ -19,6 +19,7 @@ import numpy as np
 
 from netferry.errors import InputError, LimitExceeded, MalformedFile, MissingExtra, UnsafeFile, UsageError, quoted
 from netferry.runtime.data.item import Item
+from netferry.schemas.opening import open_regular
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
 DATA_NAMES = ("x", "data", "images", "image", "inputs", "input", "x_test", "x_train", "features", "arr_0")
@@ -78,7 +79,7 @@ def open_arrays(file: Path, choice: Choice) -> Iterator[Mapping[str, Rows]]:
         LimitExceeded: an item above MAX_ROW.
     """
     try:
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             head = opened.read(8)
         if head.startswith(b"\x93NUMPY"):
             yield {"": _mapped(file)}

@@ -17,6 +17,7 @@ from typing import Any
 from netferry.errors import InputError, LimitExceeded, MalformedFile, MissingExtra, UsageError, quoted
 from netferry.runtime.data.files import is_picture
 from netferry.runtime.data.item import Item
+from netferry.schemas.opening import open_regular
 from netferry.schemas.remote import Remote, RemoteFolder, is_url
 
 PATH_NAMES = (
@@ -76,7 +77,7 @@ def lines_of(file: Path) -> Iterator[str]:
         LimitExceeded: a line longer than MAX_LINE.
     """
     try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
+        with io.TextIOWrapper(open_regular(file), "utf-8-sig", newline="") as text:
             yield from split_lines(text, file)
     except (OSError, ValueError) as error:
         raise _unreadable(error, file) from None
@@ -174,7 +175,7 @@ def parquet_index(file: Path, columns: Columns) -> Iterator[Item]:
     except ImportError:
         raise MissingExtra("pyarrow", "data", "reading a Parquet file") from None
     try:
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             table = parquet.ParquetFile(opened)
             path, label = columns.find(table.schema_arrow.names, file)
             wanted = [path] if label is None else [path, label]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -17,6 +18,7 @@ from netferry.errors import InputError, LimitExceeded, MalformedFile, quoted
 from netferry.runtime.data.files import SUFFIXES
 from netferry.runtime.data.index import LABEL_NAMES
 from netferry.runtime.data.item import Item
+from netferry.schemas.opening import open_regular
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_MEMBER = 1 << 28
@@ -47,7 +49,9 @@ def _samples(file: Path | IO[bytes], name: str) -> Iterator[tuple[str, dict[str,
     current: str | None = None
     parts: dict[str, bytes] = {}
     try:
-        with tarfile.open(file, "r|*") if isinstance(file, Path) else tarfile.open(fileobj=file, mode="r|*") as tar:
+        with ExitStack() as stack:
+            stream = stack.enter_context(open_regular(file)) if isinstance(file, Path) else file
+            tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r|*"))
             for member in tar:
                 path = PurePosixPath(member.name)
                 stem, _, rest = path.name.partition(".")
@@ -63,8 +67,6 @@ def _samples(file: Path | IO[bytes], name: str) -> Iterator[tuple[str, dict[str,
                 current = key
                 opened = tar.extractfile(member)
                 parts.setdefault(suffix, b"" if opened is None else opened.read())
-    except FileNotFoundError:
-        raise InputError("no such file", file=name) from None
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise MalformedFile(f"the tar file cannot be read: {quoted(error)[1:-1]}", file=name) from None
     except OSError as error:

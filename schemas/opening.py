@@ -1,0 +1,44 @@
+"""Opening files that a user or another file names: a pipe or device is refused before anything waits for it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from netferry.errors import InputError
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Reading a pipe waits for whoever writes into it, perhaps for ever, and a device such as ``/dev/zero`` has no end.
+    The kind is asked of the opened descriptor, so that nothing can take the file's place in between.
+
+    Raises:
+        InputError: no such file, a folder, a pipe, a device, a socket, or no permission.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        if Path(path).is_dir():  # Windows opens no folders at all
+            raise InputError("is a folder, not a file", file=path)
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        raise InputError("no such file", file=path) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"cannot be opened: {getattr(error, 'strerror', None) or error}", file=path) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError("is not a regular file", file=path, hint="a pipe's content must be written into a file first")
+    return os.fdopen(descriptor, "rb")
+
+
+def need_regular(path: str | os.PathLike[str]) -> Path:
+    """Return a path that a library is to open by itself.
+
+    Raises:
+        InputError: as :func:`open_regular`.
+    """
+    open_regular(path).close()
+    return Path(path)
