@@ -35,6 +35,10 @@ class Limits:
     """declared to stored size of an HDF5 array, above ``ratio_bytes``"""
     ratio_bytes: int = 16 << 20
     """unpacked size up to which no ratio is too large: small things pack well"""
+    run_bytes: int = 4 << 30
+    """bytes that one run of the check after writing may compute with, weights not counted"""
+    run_seconds: int = 60
+    """seconds that one run of the check may take"""
 
     @classmethod
     def of(cls, given: Mapping[str, int] | None) -> Limits:

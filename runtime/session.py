@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from netferry.errors import CheckFailed, MalformedFile, NetferryError, OutOfMemory, UsageError, quoted
 from netferry.runtime.binding import Bindings
+from netferry.runtime.budget import Budget
 from netferry.runtime.devices import parse, runtime
 from netferry.runtime.opening import open_session, said
 from netferry.schemas.opening import open_regular
@@ -72,6 +74,7 @@ class Session:
             so on CUDA where the network fixes all shapes and can be recorded (it computes on the device alone).
         once: the session will run only a few times: weights are not packed anew for speed, which for large networks
             takes longer than the runs, and threads that wait do so without spinning.
+        budget: what one run may take at most; on the processor only.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -101,6 +104,7 @@ class Session:
         spin: bool = True,
         bind: bool | None = None,
         cuda_graph: bool | None = None,
+        budget: Budget | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
@@ -123,7 +127,9 @@ class Session:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if cuda_graph and asked[0] not in ("cuda", "auto"):
             raise UsageError(f"CUDA graphs need a CUDA device, not {quoted(device)}", hint="--device cuda")
-        self._session, self.device = open_session(ort, source, asked, options, self.file, graphs=bool(cuda_graph))
+        opening = partial(open_session, ort, source, asked, options, self.file, graphs=bool(cuda_graph))
+        self._session, self.device = opening() if budget is None else budget.opened(ort, options, opening)
+        self.budget, self._ort = budget, ort
         self.graphs = bool(cuda_graph) and self.device.startswith("cuda")
         self._face(ort, bind)
         if cuda_graph is None and self._bindings is not None and self.device.startswith("cuda") and not once:
@@ -170,6 +176,7 @@ class Session:
         Raises:
             UsageError: an input is missing, surplus or of another type or shape; no such output.
             OutOfMemory: the device's memory does not suffice.
+            LimitExceeded: the run takes more than the session's budget.
             CheckFailed: onnxruntime fails while it runs.
         """
         self._check_feeds(feeds)
@@ -180,8 +187,13 @@ class Session:
                 raise UsageError(f"no output {quoted(name)} (there are {_listed(known)})", file=self.file)
         arrays = {n: np.asarray(v, order="C") if isinstance(v, np.ndarray) else v for n, v in feeds.items()}
         try:
-            runner = self._session if self._bindings is None else self._bindings
-            results = runner.run(wanted, arrays)
+            if self.budget is not None:
+                results = self.budget.run(self._ort, self._session, wanted, arrays, self.file)
+            else:
+                runner = self._session if self._bindings is None else self._bindings
+                results = runner.run(wanted, arrays)
+        except NetferryError:
+            raise
         except Exception as error:  # onnxruntime's classes share no base of their own
             reason = said(error)
             if any(sign in reason for sign in _NO_MEMORY):

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from netferry.errors import CheckFailed, quoted
+from netferry.errors import CheckFailed, LimitExceeded, quoted
+from netferry.runtime.budget import Budget
 from netferry.runtime.session import Port, Session
 from netferry.runtime.values import Keys, element_of, made, shown
 
@@ -24,6 +25,8 @@ def run_check(
     sizes: Mapping[str, int] | None = None,
     *,
     weights_folder: str | os.PathLike[str] | None = None,
+    budget: Budget | None = None,
+    insist: bool = False,
 ) -> dict[str, Any]:
     """Load a model in onnxruntime on the processor and run it on seeded inputs.
 
@@ -41,6 +44,8 @@ def run_check(
     Values that are NaN or infinite are no failure, as a valid net may give them (Log of 0, weights that hold NaN):
     they are counted and named in ``warnings``.
 
+    A run that takes more than ``budget`` is given up: a warning says so, or ``insist`` makes it an error.
+
     Returns:
         JSON-ready facts: ``provider``, ``warnings``, and ``runs``: per run the batch, the inputs' shapes and per
         output shape, type, least and largest finite value, and how many values are not finite.
@@ -48,17 +53,27 @@ def run_check(
     Raises:
         CheckFailed: the model does not load or run, or its outputs do not have the declared element type, rank or
             dimensions, or do not follow the batch.
+        LimitExceeded: with ``insist``: a run takes more than the budget.
         InputError, MalformedFile, MissingExtra: as :class:`netferry.runtime.session.Session`.
     """
-    session = Session(path, "cpu", weights_folder=weights_folder, once=True)
+    session = Session(path, "cpu", weights_folder=weights_folder, once=True, budget=budget or Budget())
     unfed = [port for port in session.inputs if port.numpy is None]
     if unfed:
         told = f"only loaded, not run: no values are made for the input {unfed[0]}"
         return {"provider": session.provider, "runs": [], "warnings": [told]}
     dynamic = any(_takes_batch(p, axis) for p in session.inputs for axis in range(len(p.shape)))
     wanted = batches if dynamic else (None,)
-    runs = [_run(session, batch, seed, sizes or {}) for batch in wanted]
-    warnings = [w for run in runs for w in run.pop("warnings")]
+    runs: list[dict[str, Any]] = []
+    given_up: list[str] = []
+    for batch in wanted:
+        try:
+            runs.append(_run(session, batch, seed, sizes or {}))
+        except LimitExceeded as error:
+            if insist:
+                raise
+            given_up = [f"not run{f' at batch {batch}' if batch is not None else ''}: {error.reason}"]
+            break
+    warnings = [w for run in runs for w in run.pop("warnings")] + given_up
     return {"provider": session.provider, "runs": runs, "warnings": list(dict.fromkeys(warnings))}
 
 

@@ -15,6 +15,23 @@ JOURNAL = "NETFERRY_JOURNAL"
 """environment variable with the descriptor of a supervisor (netferry/sandbox.py), which cleans up after a crash"""
 
 
+def replaceable(target: str | os.PathLike[str]) -> Path:
+    """Return where a file that is to be written lies; a link is followed.
+
+    Raises:
+        OutputError: a folder, a pipe or a device is there. (The file for all that would take the place of /dev/null!)
+    """
+    try:
+        place = Path(os.path.realpath(target))
+        if place.is_dir():
+            raise OutputError("is a folder", file=target, hint="name a file in it")
+        if place.exists() and not place.is_file():
+            raise OutputError("is not a regular file", file=target)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise OutputError(f"cannot be written: {getattr(error, 'strerror', None) or error}", file=target) from None
+    return place
+
+
 @contextmanager
 def whole(target: str | os.PathLike[str], *, make_folder: bool = True) -> Iterator[Path]:
     """Give the path of a hidden file beside ``target``; it takes the target's place when the block ends well.
@@ -26,11 +43,7 @@ def whole(target: str | os.PathLike[str], *, make_folder: bool = True) -> Iterat
     Raises:
         OutputError: it cannot be written there (a folder, a pipe, a device, no space, no permission).
     """
-    place = Path(os.path.realpath(target))
-    if place.is_dir():
-        raise OutputError("is a folder", file=target, hint="name a file in it")
-    if place.exists() and not place.is_file():  # /dev/null would become a file for all
-        raise OutputError("is not a regular file", file=target)
+    place = replaceable(target)
     scratch = place.parent / scratch_name()
     try:
         if make_folder:

@@ -19,6 +19,7 @@ from netferry.schemas.model import Note
 
 _KNOWN = {"location", "offset", "length", "checksum"}
 """what an entry of external data may say (onnx.proto)"""
+_NUMBERS = ("offset", "length")
 
 
 def mend_message(proto: onnx.ModelProto, parts: Parts) -> list[Note]:
@@ -89,6 +90,10 @@ def _only_known(tensor: onnx.TensorProto) -> None:
     keys = [key for key in all_keys if key in _KNOWN]
     if len(set(keys)) != len(keys):
         raise MalformedFile("an entry of external data is there twice", layer=tensor.name)
+    for entry in tensor.external_data:
+        if entry.key in _NUMBERS and not (entry.value.isascii() and entry.value.isdigit() and len(entry.value) < 20):
+            reason = f"external data with {entry.key} {quoted(entry.value)}, which is no number of bytes"
+            raise MalformedFile(reason, layer=tensor.name)
     if len(keys) != len(all_keys):
         entries = [e for e in tensor.external_data if e.key in _KNOWN]
         del tensor.external_data[:]

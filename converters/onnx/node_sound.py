@@ -80,6 +80,17 @@ def _check_call(node: onnx.NodeProto, body: onnx.FunctionProto) -> None:
                 f"{len(has)} {what}, the function {quoted(body.name)} has {len(takes)}",
                 layer=node.name or node.op_type,
             )
+    kinds = {a.name: a.type for a in node.attribute}
+    for inner in _nodes(body) if kinds else ():
+        for attribute in inner.attribute:
+            given = kinds.get(attribute.ref_attr_name, attribute.type)
+            if attribute.ref_attr_name and given != attribute.type:
+                said, name = onnx.AttributeProto.AttributeType.Name, quoted(attribute.ref_attr_name)
+                raise MalformedFile(
+                    f"attribute {name} is of type {said(given)}, the function {quoted(body.name)} takes "
+                    f"{said(attribute.type)}",
+                    layer=node.name or node.op_type,
+                )
 
 
 def _check_constant(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:
@@ -88,6 +99,9 @@ def _check_constant(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto])
             f"a Constant has one attribute, its value; this one has {len(node.attribute)}",
             layer=node.name or (node.output[0] if node.output else None),
         )
+    sparse = node.attribute[0].sparse_tensor
+    if node.attribute[0].HasField("sparse_tensor") and not (sparse.HasField("values") and sparse.HasField("indices")):
+        raise MalformedFile("a sparse Constant without values or indices", layer=node.name or node.op_type)
 
 
 def _check_branches(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:

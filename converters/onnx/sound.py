@@ -46,7 +46,7 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> Parts:
         raise MalformedFile("it imports no operator set")
     if not proto.graph.output:
         raise MalformedFile("the graph has no outputs")
-    for opset in proto.opset_import:
+    for opset in (o for holder in (proto, *proto.functions) for o in holder.opset_import):
         known = onnx.defs.onnx_opset_version()
         if opset.domain in ("", "ai.onnx") and opset.version > known:
             raise UnsupportedOpset(f"opset {opset.version} is newer than onnx {onnx.__version__} knows ({known})")
@@ -136,9 +136,9 @@ def _check_tensor(tensor: onnx.TensorProto, limits: Limits, node: str | None = N
         return
     count = math.prod(dims)
     if tensor.HasField("raw_data"):
-        has, needs, unit = len(tensor.raw_data), byte_size(dtype, dims), "bytes"
         if dtype == ir.DataType.STRING:
             raise MalformedFile("a string tensor with raw data", layer=where)
+        has, needs, unit = len(tensor.raw_data), byte_size(dtype, dims), "bytes"
     else:
         has, needs, unit = *_entries(tensor, dtype, count), "values"
     if has != needs:

@@ -121,7 +121,7 @@ def features(
                 )  # fmt: skip
             write(parts, out, plan)
         except BaseException:
-            parts.close()  # what is done stays, for the next try
+            parts.leave()
             raise
         parts.remove()
         written = _read(out)

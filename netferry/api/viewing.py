@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from netferry.api.reading import StrPath
@@ -50,14 +51,19 @@ def view(
         detect(path)  # a file that netferry does not know is told so here, not in the browser
         host, taken = netron.start(str(path), address=("127.0.0.1", port or None), browse=browse)
         return {"address": f"http://{host}:{taken}", "by": "netron", "server": netron}
-    target = Path(tempfile.mkdtemp(prefix="netferry-view-")) / "network.html"
-    if sandbox is False:
-        inspect(source, weights, html=target)
-    else:
-        from netferry.api import confined
+    folder = Path(tempfile.mkdtemp(prefix="netferry-view-"))
+    target = folder / "network.html"
+    try:
+        if sandbox is False:
+            inspect(source, weights, html=target)
+        else:
+            from netferry.api import confined
 
-        options = {"source": source, "weights": weights, "html": target}
-        confined.call("inspect", options, None if sandbox is True else sandbox)
+            options = {"source": source, "weights": weights, "html": target}
+            confined.call("inspect", options, None if sandbox is True else sandbox)
+    except BaseException:
+        rmtree(folder, ignore_errors=True)
+        raise
     if browse:
         import webbrowser
 

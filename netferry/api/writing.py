@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ def save(
     check: str = "auto",
     allow_placeholders: bool = False,
     before_publishing: Callable[..., Any] | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Write a model as ONNX, after checking it; the file appears whole or not at all.
 
@@ -45,6 +47,8 @@ def save(
         allow_placeholders: write layers nobody could read under netferry's own domain.
         before_publishing: called after the run check with the finished file (a large one's structure as bytes, and
             ``weights_folder``) before it takes its place; what it raises keeps the file from appearing.
+        limits: other bounds on a run of the check than the defaults (``run_bytes``, ``run_seconds``). One that takes
+            more is told as a warning, or where ``check`` is ``run`` as an error.
 
     Returns:
         What was written and checked: files with sizes, checks with outcome, timings in seconds.
@@ -58,7 +62,7 @@ def save(
     if check not in ("auto", "structure", "run"):
         raise UsageError(f"check is auto, structure or run, not {check!r}")
     raised = at_opset(model, opset)
-    run = _run_check(model, check, allow_placeholders)
+    run = _run_check(model, check, allow_placeholders, limits)
     if run is not None and check == "auto" and not raised:
         run = _or_like_source(run, model)
     return write(
@@ -73,7 +77,7 @@ def save(
     )
 
 
-def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
+def _run_check(model: Model, check: str, allow_placeholders: bool, limits: Mapping[str, int] | None) -> Any:
     if check == "structure" or (allow_placeholders and model.placeholders()):
         return None
     from importlib.util import find_spec
@@ -82,10 +86,13 @@ def _run_check(model: Model, check: str, allow_placeholders: bool) -> Any:
         return None
     from threading import Thread
 
+    from netferry.converters.options import Limits
+    from netferry.runtime.budget import Budget
     from netferry.runtime.verify import run_check
 
+    bounds = Limits.of(limits)
     Thread(target=_import_runtime).start()  # while the weights are written
-    return run_check
+    return partial(run_check, budget=Budget(bounds.run_bytes, bounds.run_seconds), insist=check == "run")
 
 
 def _or_like_source(run: Callable[..., dict[str, Any]], model: Model) -> Callable[..., dict[str, Any]]:
@@ -220,9 +227,12 @@ def converted(
     """
     from netferry import __version__
     from netferry.api.changing import change
+    from netferry.schemas.publish import replaceable
     from netferry.schemas.report import Report
 
     started = time.perf_counter()
+    if report is not None:
+        replaceable(report)  # before anything is written
     if verify and any(reading.get(name) is not None for name in ("front_end", "postprocess")):
         raise UsageError(
             "with a front end or postprocessing, inputs and outputs are not the source's: nothing can be verified",
@@ -279,6 +289,7 @@ def converted(
         check="structure" if unrunnable else check,
         allow_placeholders=allow_placeholders,
         before_publishing=_all_of(gates),
+        limits=reading.get("limits"),
     )
     document = Report(model, netferry_version=__version__, options=options | _plain(reading))
     document.timing("read", read - started)

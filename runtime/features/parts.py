@@ -223,6 +223,13 @@ class Parts:
             with contextlib.suppress(OSError):  # what could not be flushed was not committed
                 file.close()
 
+    def leave(self) -> None:
+        """Let go of the files: what is done stays for the next try, and where nothing is done nothing stays."""
+        if self.done:
+            self.close()
+        else:
+            self.remove()
+
     def remove(self) -> None:
         """Delete the folder: everything is in the output."""
         self.close()

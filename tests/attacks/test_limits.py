@@ -154,9 +154,49 @@ def test_both_sides_of_a_limit(tmp_path: Path, name: str) -> None:
         netferry.load(source, *weights, init=0, limits={limit: least - 1, **others})
 
 
+def _filled(m: onnx.ModelProto) -> None:
+    """Values of 4 MiB on the way for each item."""
+    m.graph.initializer.append(numpy_helper.from_array(np.array([1 << 18, 1, 4]), "dims"))
+    m.graph.node[2].output[0] = "r"
+    m.graph.node.append(helper.make_node("Expand", ["r", "dims"], ["big"]))
+    m.graph.node.append(helper.make_node("ReduceMax", ["big"], ["y"], axes=[0], keepdims=0))
+
+
+def _endless(m: onnx.ModelProto) -> None:
+    info = unusual_onnx.info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["v"], ["v2"])],
+        "body",
+        [info("i", [], onnx.TensorProto.INT64), info("go", [], onnx.TensorProto.BOOL), info("v", None)],
+        [info("on", [], onnx.TensorProto.BOOL), info("v2", None)],
+    )
+    m.graph.initializer.append(numpy_helper.from_array(np.array(1 << 62), "times"))
+    m.graph.node[2].output[0] = "r"
+    m.graph.node.append(helper.make_node("Loop", ["times", "", "r"], ["y"], body=body))
+
+
+RUNS = {"run_bytes": (_filled, 2 << 20, 64 << 20), "run_seconds": (_endless, 1, None)}
+"""limit: (network, a value that does not do, one that does)"""
+
+
+@pytest.mark.parametrize("limit", RUNS)
+def test_a_run_that_takes_more_is_told_and_where_it_was_asked_for_refused(tmp_path: Path, limit: str) -> None:
+    change, little, enough = RUNS[limit]
+    (source,) = onnx_model(change)(tmp_path)
+    done = netferry.convert(source, tmp_path / "out.onnx", limits={limit: little})
+    (run,) = [c["detail"] for c in done["checks"] if c["name"] == "run"]
+    assert run["runs"] == []
+    assert f"limit {limit}={little}" in run["warnings"][0]
+    with pytest.raises(LimitExceeded, match=f"limit {limit}={little}"):
+        netferry.convert(source, tmp_path / "second.onnx", limits={limit: little}, check="run")
+    assert not (tmp_path / "second.onnx").exists()
+    if enough is not None:
+        netferry.convert(source, tmp_path / "second.onnx", limits={limit: enough}, check="run")
+
+
 def test_every_limit_is_tested_documented_and_has_a_default() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text("utf-8")
     for name, value in vars(Limits()).items():
-        assert any(limit == name for limit, _, _ in CASES.values()), name
+        assert name in RUNS or any(limit == name for limit, _, _ in CASES.values()), name
         assert f"`{name}`" in text, name
         assert value > 0
