@@ -18,6 +18,8 @@ from netferry.schemas.ir import ir
 _UNINITIALISED = "netferry.uninitialised"
 _MAPPED_FROM = 1 << 16
 """bytes up to which a tensor is read whole, sooner than its file is mapped"""
+SPARSE_KEPT = "netferry.sparse_at"
+"""in the ``meta`` of a graph: sparse tensors are kept beside it, and written back with it"""
 _AS_STORED = frozenset(
     (
         *(ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.BOOL),
@@ -128,6 +130,8 @@ def constant_tensor(value: ir.Value) -> ir.TensorProtocol | None:
         held = node.attributes.data.get("value")
         if held is not None and held.type == ir.AttributeType.TENSOR and not held.is_ref():
             return held.value
+    if node is not None and node.op_type == "Constant" and not node.attributes:
+        return None  # a sparse one, whose values are kept beside the graph
     if node is not None and any(name in node.attributes for name in ("value_string", "value_strings")):
         return None  # onnx_ir fails on texts beyond ASCII
     return ir.convenience.get_const_tensor(value)

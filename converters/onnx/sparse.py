@@ -9,9 +9,10 @@ import onnx.checker
 
 from netferry.converters.onnx.structure_places import ir_node_places, ir_places, proto_node_places, proto_places
 from netferry.schemas.ir import ir
+from netferry.schemas.tensors import SPARSE_KEPT
 from netferry.schemas.walk import nodes_of
 
-_INITIALIZERS, _ATTRIBUTES, _WHERE = "netferry.sparse_initializers", "netferry.sparse_attributes", "netferry.sparse_at"
+_INITIALIZERS, _ATTRIBUTES = "netferry.sparse_initializers", "netferry.sparse_attributes"
 _SPARSE = (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
 
 Kept = dict[tuple[int, ...], list[tuple[int, bytes]]]
@@ -41,7 +42,7 @@ def keep(model: ir.Model, proto: onnx.ModelProto, graphs: Iterable[onnx.GraphPro
     for (_, message), (_, graph) in zip(proto_places(proto), ir_places(model), strict=True):
         if isinstance(message, onnx.GraphProto) and message.sparse_initializer and isinstance(graph, ir.Graph):
             graph.meta[_INITIALIZERS] = [t.SerializeToString() for t in message.sparse_initializer]
-            model.graph.meta[_WHERE] = True
+            model.graph.meta[SPARSE_KEPT] = True
             _declare(graph, {t.values.name: t for t in message.sparse_initializer})
             count += len(message.sparse_initializer)
     if kept:
@@ -49,7 +50,7 @@ def keep(model: ir.Model, proto: onnx.ModelProto, graphs: Iterable[onnx.GraphPro
             if place in kept:
                 node.meta[_ATTRIBUTES] = kept[place]
                 count += len(kept[place])
-        model.graph.meta[_WHERE] = True
+        model.graph.meta[SPARSE_KEPT] = True
     return count
 
 
@@ -66,7 +67,7 @@ def _declare(graph: ir.Graph, tensors: dict[str, onnx.SparseTensorProto]) -> Non
 
 def put_back(model: ir.Model, proto: onnx.ModelProto) -> None:
     """Write what :func:`keep` kept into the message of the same model."""
-    if not model.graph.meta.get(_WHERE):
+    if not model.graph.meta.get(SPARSE_KEPT):
         return
     for (_, message), (_, graph) in zip(proto_places(proto), ir_places(model), strict=True):
         if isinstance(message, onnx.GraphProto):
@@ -79,7 +80,7 @@ def put_back(model: ir.Model, proto: onnx.ModelProto) -> None:
 
 def sparse_names(model: ir.Model) -> set[str]:
     """Names of the sparse initializers of all graphs."""
-    if not model.graph.meta.get(_WHERE):
+    if not model.graph.meta.get(SPARSE_KEPT):
         return set()
     kept = [data for _, graph in ir_places(model) for data in graph.meta.get(_INITIALIZERS, ())]
     return {onnx.SparseTensorProto.FromString(data).values.name for data in kept}

@@ -34,7 +34,7 @@ def lift_constants(edit: Edit) -> bool:
     changed = False
     for node in edit.nodes("Constant"):
         value = node.outputs[0]
-        if any(a.is_ref() for a in node.attributes.values()) or "sparse_value" in node.attributes:
+        if any(a.is_ref() for a in node.attributes.values()):
             continue
         tensor = constant_tensor(value)
         if tensor is None or value.is_graph_output():

@@ -243,7 +243,7 @@ def fixed_array(value: ir.Value) -> np.ndarray | None:
         node = value.producer()
         if node is None or node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
             return None
-        if any(a.is_ref() for a in node.attributes.values()) or "sparse_value" in node.attributes:
+        if any(a.is_ref() for a in node.attributes.values()):
             return None
         tensor = constant_tensor(value)
     return array_of(tensor)

@@ -29,7 +29,7 @@ from netferry.schemas.layers import TYPE_TEXT, Role, role_of
 from netferry.schemas.messages import to_model
 from netferry.schemas.model import Note
 from netferry.schemas.publish import temporary_folder
-from netferry.schemas.tensors import array_of, filler_of
+from netferry.schemas.tensors import SPARSE_KEPT, array_of, filler_of
 
 _NEVER_FOLDED = {"DequantizeLinear", "QuantizeLinear", "Identity"}
 _CHILD = """
@@ -117,6 +117,8 @@ def _suits(edit: Edit) -> bool:
             edit.why(node, "works on constants alone, which others would fold without a bound")
             return False
     graph = edit.model.graph
+    if graph.meta.get(SPARSE_KEPT):
+        return False  # sparse tensors, which the message does not hold
     if any(TYPE_TEXT in v.meta for node in edit.model.nodes() for v in node.outputs):
         return False  # types with maps, which would be lost
     size = 0

@@ -259,6 +259,8 @@ _RANDOM = {
 def _key(node: ir.Node) -> object | None:
     if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or attr(node, "training_mode", 0):
         return None
+    if node.op_type == "Constant" and not node.attributes:
+        return None  # a sparse one: its values are kept beside the graph
     attributes = []
     for name in sorted(node.attributes):
         held = node.attributes[name]
