@@ -76,11 +76,6 @@ def _cut(known: Known, node: ir.Node) -> Vector | None:
     return found[start[0] : end[0] : step[0]]
 
 
-@numbers_of("Split")
-def _no_split(known: Known, node: ir.Node) -> Vector | None:
-    return None
-
-
 @numbers_of(
     "Add", "Sub", "Mul", "Div", "Mod", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Min", "Max"
 )
@@ -156,6 +151,10 @@ def _reduced(known: Known, node: ir.Node) -> Vector | None:
     source = node.inputs[0]
     if found is None or source is None or source.dtype != ir.DataType.INT64 or len(shape_in(known, node, 0) or ()) != 1:
         return None
+    if attribute(node, "noop_with_empty_axes", 0):
+        axes = plain_in(known, node, 1) if len(node.inputs) > 1 and node.inputs[1] is not None else []
+        if not axes:
+            return None if axes is None else found
     if node.op_type == "ReduceProd":
         return (product(found),)
     total = number(0)

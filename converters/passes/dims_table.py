@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from netferry.converters.passes.polynomials import Poly, number, symbol
@@ -27,20 +28,22 @@ SAME_SHAPE = UNARY | frozenset((
 ))  # fmt: skip
 
 
-class Known:
+class Known(ABC):
     """What has been found so far."""
 
     def __init__(self) -> None:
         self.dims: dict[ir.Value, Vector] = {}
         self.data: dict[ir.Value, Vector] = {}
 
+    @abstractmethod
     def shape(self, value: ir.Value) -> Vector | None:
-        """Sizes of a value."""
-        return self.dims.get(value)
+        """Sizes of a value; None for an unknown rank."""
+        ...
 
+    @abstractmethod
     def numbers(self, value: ir.Value) -> Vector | None:
-        """Elements of an integer vector."""
-        return self.data.get(value)
+        """Elements of an integer scalar or vector; None where they are not known."""
+        ...
 
 
 ShapeRule = Callable[[Known, ir.Node], "Sequence[Vector | None] | None"]
