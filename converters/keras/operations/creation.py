@@ -50,11 +50,13 @@ def filled(op: Op, x: KT, fill: object, kind: ir.DataType) -> KT:
 def full(op: Op) -> KT:
     """One value in a shape that may be computed."""
     dims, parts = dims_of(op.take("shape" if "dims" not in op.l.kwargs else "dims", 0), op)
-    kind = op.dtype("dtype", None, None) if "dtype" in op.l.kwargs else None
+    kind = op.dtype("dtype", None, None) if "dtype" in op.l.kwargs or op.keras3 else None
     fill = {"tf.zeros": 0, "tf.ones": 1}.get(op.l.type)
     if fill is None:
-        value = op.take("value" if op.l.type == "tf.fill" else "fill_value", 1)
-        return KT.of(op.b.op("Expand", op.as_tensor(value).value, as_value(op, parts, dims)))
+        value = op.take("value" if op.l.type == "tf.fill" else "fill_value", 0 if op.keras3 else 1)
+        tensor = op.as_tensor(value)
+        tensor = tensor if kind is None else op.cast(tensor, kind)
+        return KT.of(op.b.op("Expand", tensor.logical(op.b), as_value(op, parts, dims)))
     tensor = ir.tensor(np.asarray([fill]).astype((kind or _FLOAT).numpy()))
     made = op.b.op("ConstantOfShape", as_value(op, parts, dims), value=tensor)
     made.shape = ir.Shape(list(dims))
@@ -86,9 +88,7 @@ def arange(op: Op) -> KT:
     """Numbers in equal steps."""
     names = ("start", "stop", "step") if op.keras3 else ("start", "limit", "delta")
     if "inspace" in op.l.type:
-        start, stop, count = op.number("start", 0), op.number("stop", 1), op.integer("num", 2, 50)
-        _few(count)
-        return KT.of(op.b.const(np.linspace(start, stop, count, dtype=np.float32), "numbers"))
+        return _between(op)
     start = op.take(names[0], 0, 0)
     stop = op.take(names[1], 1, None)
     step = op.take(names[2], 2, None)
@@ -112,6 +112,21 @@ def arange(op: Op) -> KT:
     return KT.of(op.b.op("Range", *[op.cast(t, common).value for t in tensors]))
 
 
+def _between(op: Op) -> KT:
+    """``num`` numbers from start to stop along a new first axis."""
+    count = op.integer("num", 2, 50)
+    _few(count)
+    op.leave("retstep")
+    if op.integer("axis", None, 0) != 0:
+        raise op.unsupported("another axis than the first")
+    share = np.linspace(0, 1, count, endpoint=op.flag("endpoint", None, True), dtype=np.float32)
+    start, stop = (op.floating(op.plain(op.as_tensor(op.take(n, i)))) for i, n in enumerate(("start", "stop")))
+    rank = max(start.rank, stop.rank)
+    part = op.b.const(share.reshape([-1, *[1] * rank]), "share")
+    first = start.logical(op.b)
+    return KT.of(op.b.op("Add", first, op.b.op("Mul", op.b.op("Sub", stop.logical(op.b), first), part)))
+
+
 def _number(value: object) -> Dim | float:
     if isinstance(value, KT):
         found = known(value.value)
@@ -128,12 +143,12 @@ def _few(count: float) -> None:
 def eye(op: Op) -> KT:
     """Ones on the diagonal; or, for lengths, True for the steps before each."""
     if op.l.type == "tf.eye":
-        rows = op.integer("num_rows", 0)
+        rows = op.take("num_rows", 0)
         columns = op.take("num_columns", 1, None)
-        columns = rows if columns is None else int(columns)
-        _few(rows * columns)
+        dims, parts = dims_of([rows, rows if columns is None else columns], op, "num_rows")
         kind = op.dtype("dtype", None, None) if "dtype" in op.l.kwargs else None
-        return KT.of(op.b.const(np.eye(rows, columns).astype((kind or _FLOAT).numpy()), "eye"))
+        size = op.b.op("ConstantOfShape", as_value(op, parts, dims))
+        return KT.of(op.b.op("EyeLike", size, dtype=int(kind or _FLOAT)))
     lengths = op.cast(op.plain(op.tensor("lengths")), _INT32)
     most = op.integer("maxlen", 1)
     _few(most)

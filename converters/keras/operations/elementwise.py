@@ -11,6 +11,7 @@ import numpy as np
 from netferry.converters.keras.layout import KT
 from netferry.converters.keras.operations.broadcast import kind_of, together, wrapped
 from netferry.converters.keras.operations.call import Op, operation
+from netferry.converters.keras.operations.functions import log1p
 from netferry.schemas.graph import Builder
 from netferry.schemas.ir import ir
 
@@ -136,6 +137,7 @@ _REAL: dict[str, tuple[Pair, tuple[str, ...]]] = {
     "x * 2^y": (_times_power_of_two, ("ops:Ldexp",)),
     "Length of (x, y)": (_hypot, ("ops:Hypot",)),
     "x log(y), 0 where x is 0": (_times_log(lambda b, v: b.op("Log", v)), ("tf.math.xlogy",)),
+    "x log(1 + y), 0 where x is 0": (_times_log(log1p), ("tf.math.xlog1py",)),
 }  # fmt: skip
 _COMPARISON: dict[str, tuple[Pair, tuple[str, ...]]] = {
     "Greater": (_simple("Greater"), ("ops:Greater", "tf.math.greater", "tf.greater")),

@@ -31,7 +31,7 @@ def _expm1(b: Builder, v: ir.Value) -> ir.Value:
     return b.op("Mul", b.op("Mul", b.op("Sinh", half), b.op("Exp", half)), b.const(2.0, "two"))
 
 
-def _log1p(b: Builder, v: ir.Value) -> ir.Value:
+def log1p(b: Builder, v: ir.Value) -> ir.Value:
     """log(1 + x) without cancellation: 2 atanh(x / (2 + x)) near 0, the logarithm itself far from it."""
     near = b.op("Mul", b.op("Atanh", b.op("Div", v, b.op("Add", v, b.const(2.0, "two")))), b.const(2.0, "two"))
     far = b.op("Log", b.op("Add", v, b.const(1.0, "one")))
@@ -89,7 +89,7 @@ _REAL: dict[str, tuple[Make, tuple[str, ...]]] = {
     "Natural logarithm": (_op("Log"), ("ops:Log", "tf.math.log", "tf.log")),
     "Decimal logarithm": (_scaled_log(10), ("ops:Log10",)),
     "Binary logarithm": (_scaled_log(2), ("ops:Log2",)),
-    "log(1 + x)": (_log1p, ("ops:Log1p", "tf.math.log1p")),
+    "log(1 + x)": (log1p, ("ops:Log1p", "tf.math.log1p")),
     "Square root": (_op("Sqrt"), ("ops:Sqrt", "tf.math.sqrt", "tf.sqrt")),
     "1 / sqrt(x)": (_rsqrt, ("ops:Rsqrt", "tf.math.rsqrt")),
     "1 / x": (_op("Reciprocal"), ("ops:Reciprocal", "tf.math.reciprocal")),
@@ -177,7 +177,8 @@ def logical_not(op: Op) -> KT:
     return x.like(op.b.op("Not", x.value))
 
 
-@operation("ops:Cast", "ops:SaturateCast", "tf.cast", "tf.saturate_cast", "tf.dtypes.cast")
+@operation("ops:Cast", "ops:SaturateCast", "tf.cast", "tf.saturate_cast", "tf.dtypes.cast",
+           "tf.dtypes.saturate_cast")  # fmt: skip
 def cast(op: Op) -> KT:
     """Another element type; saturating if asked."""
     x = argument(op)
@@ -186,7 +187,9 @@ def cast(op: Op) -> KT:
         return x
     if "aturate" in op.l.type and x.dtype == _FLOAT and kind not in (_FLOAT, _BOOL):
         ends = np.iinfo(kind.numpy())
-        x = x.like(op.b.op("Clip", x.value, op.b.const(float(ends.min), "min"), op.b.const(float(ends.max), "max")))
+        high = np.float32(ends.max)
+        high = high if int(high) <= ends.max else np.nextafter(high, np.float32(0))  # 2^31 is no int32
+        x = x.like(op.b.op("Clip", x.value, op.b.const(float(ends.min), "min"), op.b.const(float(high), "max")))
     return op.cast(x, kind)
 
 

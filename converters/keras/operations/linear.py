@@ -141,7 +141,9 @@ def tensordot(op: Op) -> KT:
 def dot(op: Op) -> KT:
     """NumPy's dot, inner, outer and vdot."""
     x, y = two(op)
-    if op.l.type in ("ops:Outer", "ops:Vdot") or 0 in (x.rank, y.rank):
+    if 0 in (x.rank, y.rank) and op.l.type in ("ops:Dot", "ops:Inner"):
+        return KT.of(op.b.op("Mul", x.logical(op.b), y.logical(op.b)))
+    if op.l.type in ("ops:Outer", "ops:Vdot"):
         flat = [KT.of(op.b.reshape(t.logical(op.b), [-1])) for t in (x, y)]
         return contracted(op, "a,b->ab" if op.l.type == "ops:Outer" else "a,a->", flat)
     letters = string.ascii_letters

@@ -12,6 +12,7 @@ from netferry.converters.keras.operations.axes import dropped_order, inserted
 from netferry.converters.keras.operations.call import Op, Slice, operation
 from netferry.converters.keras.operations.functions import argument
 from netferry.converters.keras.operations.sizes import as_int64, dims_of, known
+from netferry.schemas.graph import shape_of
 from netferry.schemas.ir import ir
 
 _END, _START = 2**63 - 1, -(2**63)
@@ -229,14 +230,23 @@ def take_along_axis(op: Op) -> KT:
     axis = op.take("axis", 2, None)
     if axis is None:
         raise op.unsupported("axis=None")
-    rows = op.as_tensor(op.take("indices", 1))
-    return KT.of(op.b.op("GatherElements", x.logical(op.b), _rows(op, rows), axis=op.axes_of(x.rank, [int(axis)])[0]))
+    rows, place = _rows(op, op.as_tensor(op.take("indices", 1))), op.axes_of(x.rank, [int(axis)])[0]
+    value, dims = x.logical(op.b), shape_of(rows)
+    if len(dims) != x.rank:
+        raise op.bad("indices", dims, f"an array of rank {x.rank}")
+    if any(d == 1 and x.shape[a] != 1 for a, d in enumerate(dims) if a != place):  # one row of them for all
+        sizes = op.b.op("Shape", value)
+        one = op.b.const([1], "one")
+        sizes = op.b.op("ScatterElements", sizes, op.b.const([place], "axis"), one)
+        rows = op.b.op("Expand", rows, sizes)
+    return KT.of(op.b.op("GatherElements", value, rows, axis=place))
 
 
 @operation("tf.gather_nd")
 def gather_nd(op: Op) -> KT:
     """Elements by several numbers each."""
     x = op.plain(op.tensor("params"))
+    op.leave("bad_indices_policy")  # what happens to indices that are out of bounds
     rows = op.as_tensor(op.take("indices", 1))
     value = rows.logical(op.b)
     value = value if value.dtype == _INT64 else op.b.op("Cast", value, to=int(_INT64))
