@@ -101,7 +101,8 @@ SHAPES = {
     "pool": ("x [N,2,8,8] : a = GlobalAveragePool(x) b = MaxPool<kernel_shape=[2,2]>(x)", "a"),
     "two-sizes-meet": ("x [N,T] : a = Transpose(x) b = Reshape(a, minus) c = Unsqueeze(b, one) d = Add(x, x)", "b c d"),
     "resize": ("x [N,2,T,5] : a = Resize<mode=\"nearest\">(x, , doubled) s = Shape<end=3>(x) "
-               "t = Concat<axis=0>(s, three) b = Resize(x, , , t) c = Resize<axes=[3]>(x, , , three) d = Resize<axes=[3]>(x, , one_and_half)"
+               "t = Concat<axis=0>(s, three) b = Resize(x, , , t) c = Resize<axes=[3]>(x, , , three)"
+        " d = Resize<axes=[3]>(x, , one_and_half)"
                " e = Resize<axes=[3],keep_aspect_ratio_policy=\"not_larger\">(x, , , three)", "a b c d e"),
     "concat": ("x [N,T,8] : a = Concat<axis=1>(x, x) b = Concat<axis=-1>(x, x)", "a b"),
 }  # fmt: skip
