@@ -79,8 +79,8 @@ class Config:
     def flag(self, name: str, default: bool, *, also: Sequence[str] = ()) -> bool:
         """Return a yes or no."""
         value = self.take(name, default, also=also)
-        if value is None:
-            return default
+        if value is None:  # what Python takes for no
+            return False
         if not isinstance(value, bool) and value not in (0, 1):
             raise self.bad(name, value, "true or false")
         return bool(value)
@@ -112,8 +112,6 @@ class Config:
         """Return ``rank`` whole numbers; a single one stands for all."""
         value = self.take(name, default, also=also)
         items = list(value) if isinstance(value, (list, tuple)) else [value] * rank
-        if len(items) == 1:
-            items *= rank
         if len(items) != rank or not all(_whole(v) and least <= v < 2**31 for v in items):
             raise self.bad(name, value, f"{rank} whole numbers of at least {least}")
         return tuple(int(v) for v in items)
@@ -125,6 +123,13 @@ class Config:
         if not all(_whole(v) and abs(v) < 2**31 for v in items) or len(items) > 64:
             raise self.bad(name, value, "whole numbers")
         return [int(v) for v in items]
+
+    def axes(self, name: str, rank: int, default: Any = -1) -> list[int]:
+        """Return axes of a tensor of ``rank``, counted from its first one, each of them once."""
+        named = self.whole_numbers(name, default)
+        if not all(-rank <= a < rank for a in named) or len({a % rank for a in named}) != len(named):
+            raise self.bad(name, named, f"axes of a tensor of rank {rank}")
+        return [a % rank for a in named]
 
     def ignore(self, *names: str) -> None:
         """Leave settings aside on purpose."""

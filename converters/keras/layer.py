@@ -101,8 +101,8 @@ class Layer:
         value = self.config.take("data_format", None, also=("dim_ordering",))
         if value is None or value == "default":
             return default
-        names = {"tf": "channels_last", "th": "channels_first"}
-        value = names.get(value, value) if isinstance(value, str) else value
+        if "data_format" not in self.config and isinstance(value, str):
+            value = {"tf": "channels_last", "th": "channels_first"}.get(value, value)
         if value not in ("channels_last", "channels_first"):
             raise self.config.bad("data_format", value, "channels_last or channels_first")
         return value

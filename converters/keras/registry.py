@@ -103,4 +103,4 @@ def mask_policy(kind: str) -> str:
 def kernel_and_bias(spec: Spec) -> list[Slot]:
     """``kernel`` and, unless switched off, ``bias``."""
     use = spec.config.get("use_bias", spec.config.get("bias", True))
-    return [Slot("kernel"), Slot("bias")] if use is not False and use != 0 else [Slot("kernel")]
+    return [Slot("kernel"), Slot("bias")] if use else [Slot("kernel")]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt")
 _TENSORFLOW_CODE = (b"PyFunc", b"EagerPyFunc", b"PyFuncStateless", b"ReadFile", b"WriteFile", b"LoadLibrary")
+_PIECE = 1 << 22
 
 
 def scan(source: StrPath, weights: StrPath | None = None, *, limits: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -96,10 +97,17 @@ def _looked_at(path: Path, limits: Limits) -> tuple[str | None, list[Finding]]:
 
 def _tensorflow(path: Path) -> list[Finding]:
     from netferry.schemas.findings import Finding, Severity
+    from netferry.schemas.opening import open_regular
 
     file = path / "saved_model.pb" if path.is_dir() else path
-    content = file.read_bytes() if file.stat().st_size < 1 << 31 else b""
-    names = [n.decode() for n in _TENSORFLOW_CODE if bytes([len(n)]) + n in content]
+    found: set[bytes] = set()
+    with open_regular(file) as stream:  # piece by piece: constants may make the message large
+        before = b""
+        while piece := stream.read(_PIECE):
+            content = before + piece
+            found.update(n for n in _TENSORFLOW_CODE if bytes([len(n)]) + n in content)
+            before = content[-max(map(len, _TENSORFLOW_CODE)) :]
+    names = [n.decode() for n in _TENSORFLOW_CODE if n in found]
     return [Finding(Severity.DANGER, "code", f"operator {name} runs code or touches files") for name in names]
 
 

@@ -88,3 +88,31 @@ CASES |= {
     "keras-bidirectional-of-nothing": layer("Bidirectional", [None, 4, 3], layer=None),
     "keras-rnn-of-cells-that-are-none": layer("RNN", [None, 4, 3], cell={"class_name": "Dense", "config": {"units": 3}}),
 }  # fmt: skip
+
+
+def _half(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"class_name": kind, "config": {"name": "half", "units": 2, **settings}}
+
+
+_STEPS = [None, 4, 3]
+CASES |= {
+    "keras-bidirectional-of-dense": layer("Bidirectional", _STEPS, layer=_half("Dense")),
+    "keras-bidirectional-of-bidirectional": layer("Bidirectional", _STEPS, layer={"class_name": "Bidirectional", "config": {"name": "b", "layer": _half("LSTM")}}),
+    "keras-bidirectional-of-two-forwards": layer("Bidirectional", _STEPS, layer=_half("LSTM", go_backwards=False), backward_layer=_half("LSTM", go_backwards=False)),
+    "keras-bidirectional-of-sequences-and-states": layer("Bidirectional", _STEPS, layer=_half("LSTM", return_sequences=True), backward_layer=_half("LSTM", go_backwards=True)),
+    "keras-rnn-of-a-layer": layer("RNN", _STEPS, cell=_half("LSTM")),
+    "keras-rnn-of-no-cells": layer("RNN", _STEPS, cell={"class_name": "StackedRNNCells", "config": {"cells": []}}),
+    "keras-unit-normalization-axis-9": layer("UnitNormalization", _PICTURE, axis=9),
+    "keras-layer-normalization-axis-9": layer("LayerNormalization", _PICTURE, axis=[9]),
+    "keras-layer-normalization-axis-twice": layer("LayerNormalization", _PICTURE, axis=[1, 1]),
+    "keras-group-normalization-axis-9": layer("GroupNormalization", _PICTURE, groups=1, axis=9),
+    "keras-normalization-axis-9": layer("Normalization", _PICTURE, axis=[9], mean=[0.0] * 3, variance=[1.0] * 3),
+    "keras-prelu-axis-9": layer("PReLU", _PICTURE, shared_axes=[9]),
+    "keras-conv-kernel-of-one": layer("Conv2D", _PICTURE, filters=2, kernel_size=[3]),
+    "keras-padding-of-one": layer("ZeroPadding2D", _PICTURE, padding=[1]),
+    "keras-relu-with-a-negative-cap": layer("ReLU", max_value=-2.0),
+    "keras-relu-with-a-negative-slope": layer("ReLU", negative_slope=-0.5),
+    "keras-bins-in-no-order": layer("Discretization", bin_boundaries=[1.0, 3.0, 2.0]),
+    "keras-einsum-of-other-sizes": layer("EinsumDense", _STEPS, equation="abc,cd->abd", output_shape=[5, 2]),
+    "keras-data-format-of-keras-1": layer("MaxPooling2D", _PICTURE, data_format="tf"),
+}  # fmt: skip

@@ -222,6 +222,7 @@ as_json("json-of-keras-1", json.dumps({
     "class_name": "Sequential", "keras_version": "1.2.2",
     "config": [{"class_name": "Dense", "config": {"name": "d", "output_dim": 4, "input_dim": 3, "batch_input_shape": [None, 3], "activation": "relu", "bias": True, "init": "glorot_uniform"}}],
 }))  # fmt: skip
+as_json("json-with-null-for-no", json.dumps(sequential(dense(use_bias=None, activation="linear"))), X @ W)
 as_json("json-with-settings-that-nobody-knows", json.dumps(sequential(dense(org_example={"a": [1, None]}))))
 as_json("json-with-a-registered-object", json.dumps(sequential({**dense(), "module": "keras.layers", "registered_name": None, "build_config": {"input_shape": [None, 3]}})))  # fmt: skip
 as_json("json-as-functional", json.dumps({

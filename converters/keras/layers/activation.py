@@ -207,6 +207,9 @@ def relu(b: Builder, l: Layer, x: KT) -> KT:
     cap = l.config.maybe_number("max_value")
     slope = 0.0 if l.config.take("negative_slope", 0.0) is None else l.config.number("negative_slope", 0.0)
     threshold = 0.0 if l.config.take("threshold", 0.0) is None else l.config.number("threshold", 0.0)
+    if min(cap or 0.0, slope, threshold) < 0:  # Keras refuses them, too
+        told = f"max_value={cap}, negative_slope={slope}, threshold={threshold}"
+        raise MalformedFile(f"{told}: none of them may be negative", layer=l.path)
     return x.like(rectified(b, x.value, cap, slope, threshold))
 
 
@@ -269,11 +272,12 @@ def _prelu_slots(_: Spec) -> list[Slot]:
 @layer("PReLU", weights=_prelu_slots, mask="keep")
 def prelu(b: Builder, l: Layer, x: KT) -> KT:
     """A learnt slope below zero, one per element unless axes share it."""
-    shared = (
-        {a % x.rank for a in l.config.whole_numbers("shared_axes", None)}
-        if l.config.take("shared_axes", None) is not None
-        else set()
-    )
+    shared: set[int] = set()
+    if l.config.take("shared_axes", None) is not None:  # Keras sets param_shape[i - 1], without the batch
+        named, free = l.config.whole_numbers("shared_axes", None), x.rank - 1
+        if not all(-free <= i - 1 < free for i in named):
+            raise l.config.bad("shared_axes", named, f"axes of a tensor of rank {x.rank}")
+        shared = {(i - 1) % free + 1 for i in named}
     sizes = [1 if axis in shared else l.dim(x, axis, "the sizes of unshared axes") for axis in range(1, x.rank)]
     if x.flat is not None:
         transform = x.flat.rows if not shared else None

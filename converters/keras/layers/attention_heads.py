@@ -25,7 +25,7 @@ Label = int | str
 
 def _slots(spec: Spec) -> list[Slot]:
     """Projections in the order of their creation; versions differ in whether attributes carry an underscore."""
-    biased = spec.config.get("use_bias", True) is not False
+    biased = bool(spec.config.get("use_bias", True))
     names = (
         ["query", "key", "gate", "value", "output"]
         if spec.config.get("use_gate")

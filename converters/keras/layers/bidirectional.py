@@ -21,6 +21,7 @@ from netferry.schemas.graph import Builder
 from netferry.schemas.ir import ir
 
 _MERGE = {"sum": "ReduceSum", "ave": "ReduceMean", "mul": "ReduceProd"}
+_RECURRENT = frozenset((*(k for k in KINDS if not k.endswith("Cell")), "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"))
 _PAIRWISE = {"sum": "Add", "ave": "Mean", "mul": "Mul"}
 
 
@@ -29,10 +30,24 @@ def _halves(spec: Spec) -> tuple[dict[str, Any], dict[str, Any]]:
     raw = spec.config.get("layer")
     if not isinstance(raw, dict) or not isinstance(raw.get("config"), dict):
         raise MalformedFile(f"not a layer: {quoted(raw, 80)}", layer=spec.name)
+    kind = str(raw.get("class_name")).rsplit(">", 1)[-1]
+    if "go_backwards" not in raw["config"] and kind not in _RECURRENT:
+        raise MalformedFile(f"Bidirectional takes recurrent layers, {quoted(kind)} is none", layer=spec.name)
     other = spec.config.get("backward_layer")
+    if isinstance(other, dict) and isinstance(other.get("config"), dict):
+        _check_pair(raw["config"], other["config"], spec.name)
     if not isinstance(other, dict) or not isinstance(other.get("config"), dict):
         other = {**raw, "config": {**raw["config"], "go_backwards": not raw["config"].get("go_backwards", False)}}
     return raw, other
+
+
+def _check_pair(first: dict[str, Any], second: dict[str, Any], name: str) -> None:
+    """What Keras's _verify_layer_config asks of two halves: opposite directions, otherwise alike."""
+    if bool(first.get("go_backwards")) == bool(second.get("go_backwards")):
+        raise MalformedFile("both layers of a Bidirectional go the same way (go_backwards)", layer=name)
+    for setting in ("stateful", "return_sequences", "return_state"):
+        if bool(first.get(setting)) != bool(second.get(setting)):
+            raise MalformedFile(f"the layers of a Bidirectional have different values of {setting}", layer=name)
 
 
 def _slots(spec: Spec) -> list[Slot]:

@@ -31,7 +31,8 @@ def instance_normalization(b: Builder, l: Layer, x: KT) -> KT:
     epsilon = l.config.number("epsilon", 1e-3)
     scaled, centred = l.config.flag("scale", True), l.config.flag("center", True)
     if axis is not None:
-        axis = l.config.integer("axis") % x.rank
+        l.config.integer("axis")
+        (axis,) = l.config.axes("axis", x.rank)
     if addons and axis is not None and x.rank > 2:
         size = l.dim(x, axis)
         order = (0, axis, *(a for a in range(1, x.rank) if a != axis))

@@ -30,7 +30,7 @@ _OLD_ORDER = "icfo"
 def _slots(spec: Spec) -> list[Slot]:
     if spec.generation == 1:
         return [Slot(f"cell/{what}_{gate}") for gate in _OLD_ORDER for what in "WUb"]
-    biased = spec.config.get("use_bias", True) is not False
+    biased = bool(spec.config.get("use_bias", True))
     return [Slot(f"cell/{name}") for name in ("kernel", "recurrent_kernel", "bias")[: 3 if biased else 2]]
 
 

@@ -65,6 +65,9 @@ def einsum_dense(b: Builder, l: Layer, x: KT) -> KT:
     if len(given) < len(named):
         raise l.config.bad("output_shape", given, f"sizes for {named}")
     size_out = {c: given[i] for i, c in enumerate(named)}
+    for c, size in size_out.items():
+        if isinstance(size, int) and isinstance(size_in.get(c), int) and size != size_in[c]:
+            raise l.config.bad("output_shape", given, f"the input's {size_in[c]} along axis {c}")
     sizes: dict[str, int] = {}
     for c in middle:
         size = size_out.get(c) or size_in.get(c)

@@ -220,6 +220,8 @@ def contracted(b: Builder, l: Layer, x: KT, y: KT, axes: Sequence[int], normaliz
     """Keras's batch_dot: sum over ``axes``, the first tensor's free axes before the second's."""
     if len(axes) != 2:
         raise MalformedFile(f"axes={list(axes)} are not two", layer=l.path)
+    if not (-x.rank <= axes[0] < x.rank and -y.rank <= axes[1] < y.rank):
+        raise MalformedFile(f"axes={list(axes)} are none of tensors of ranks {x.rank} and {y.rank}", layer=l.path)
     p, q = axes[0] % x.rank, axes[1] % y.rank
     if p == 0 or q == 0 or x.rank < 2 or y.rank < 2:
         raise UnsupportedOption("a Dot over the batch is not supported", layer=l.path)

@@ -103,7 +103,7 @@ def _gamma_beta(spec: Spec) -> list[Slot]:
 @layer("LayerNormalization", weights=_gamma_beta, mask="keep")
 def layer_normalization(b: Builder, l: Layer, x: KT) -> KT:
     """Mean 0 and variance 1 over the given axes of each sample."""
-    axes = sorted({a % x.rank for a in l.config.whole_numbers("axis", -1)})
+    axes = sorted(l.config.axes("axis", x.rank))
     epsilon = l.config.number("epsilon", 1e-3)
     rms = l.config.flag("rms_scaling", False)
     center = l.config.flag("center", True) and not rms
@@ -112,7 +112,7 @@ def layer_normalization(b: Builder, l: Layer, x: KT) -> KT:
     last = axes == list(range(x.rank - len(axes), x.rank))
     in_place = x.flat is None and [x.order[i] for i in range(x.rank - len(axes), x.rank)] == axes
     if rms:
-        return _root_mean_square(b, l, x, axes, sizes, epsilon)
+        return _root_mean_square(b, l, x, axes, sizes, epsilon, "gamma", around_mean=True)
     if last and (in_place or not _pays(x)):
         value = x.value if in_place else x.logical(b)
         order = x.order if in_place else tuple(range(x.rank))
@@ -155,11 +155,21 @@ def along(
 
 
 def _root_mean_square(
-    b: Builder, l: Layer, x: KT, axes: list[int], sizes: list[int], epsilon: float, slot: str = "gamma"
+    b: Builder,
+    l: Layer,
+    x: KT,
+    axes: list[int],
+    sizes: list[int],
+    epsilon: float,
+    slot: str,
+    *,
+    around_mean: bool = False,
 ) -> KT:
+    """x over its root mean square; with ``around_mean`` over its standard deviation, as Keras's rms_scaling has it."""
     value, order = (x.logical(b), (0, 1)) if x.flat is not None else (x.value, x.order)
     places = b.const(sorted(order.index(a) for a in axes), "axes")
-    square = b.op("ReduceMean", b.op("Mul", value, value), places, keepdims=1)
+    spread = b.op("Sub", value, b.op("ReduceMean", value, places, keepdims=1)) if around_mean else value
+    square = b.op("ReduceMean", b.op("Mul", spread, spread), places, keepdims=1)
     made = b.op("Div", value, b.op("Sqrt", b.op("Add", square, b.const(epsilon, "epsilon"))))
     return KT(b.op("Mul", made, along(b, l, slot, "weight", axes, sizes, order)), order)
 
@@ -167,7 +177,7 @@ def _root_mean_square(
 @layer("RMSNormalization", weights=("scale",), mask="keep")
 def rms_normalization(b: Builder, l: Layer, x: KT) -> KT:
     """x / sqrt(mean(x^2) + epsilon) * scale."""
-    axes = sorted({a % x.rank for a in l.config.whole_numbers("axis", -1)})
+    axes = sorted(l.config.axes("axis", x.rank))
     sizes = [l.dim(x, a, "the size of a normalised axis") for a in axes]
     return _root_mean_square(b, l, x, axes, sizes, l.config.number("epsilon", 1e-6), "scale")
 
@@ -176,7 +186,8 @@ def rms_normalization(b: Builder, l: Layer, x: KT) -> KT:
 def group_normalization(b: Builder, l: Layer, x: KT) -> KT:
     """Mean 0 and variance 1 over groups of channels and all of space; groups=-1 means one per channel."""
     groups = l.config.integer("groups", 32)
-    axis = l.config.integer("axis", -1) % x.rank
+    l.config.integer("axis", -1)
+    (axis,) = l.config.axes("axis", x.rank)
     epsilon = l.config.number("epsilon", 1e-3)
     size = l.dim(x, axis)
     groups = size if groups == -1 else groups
@@ -210,7 +221,7 @@ def _in_groups(b: Builder, value: ir.Value, scale: ir.Value, bias: ir.Value, gro
 @layer("UnitNormalization", mask="keep")
 def unit_normalization(b: Builder, l: Layer, x: KT) -> KT:
     """Euclidean length 1 over the given axes; a length below 1e-6 counts as 1e-6."""
-    axes = sorted({a % x.rank for a in l.config.whole_numbers("axis", -1)})
+    axes = sorted(l.config.axes("axis", x.rank))
     value, order = (x.logical(b), (0, 1)) if x.flat is not None else (x.value, x.order)
     places = b.const(sorted(order.index(a) for a in axes), "axes")
     square = b.op("ReduceSumSquare", value, places, keepdims=1)

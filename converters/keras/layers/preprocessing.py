@@ -87,6 +87,8 @@ def discretization(b: Builder, l: Layer, x: KT) -> KT:
         given = boundaries_of(summary, bins).tolist()
     if not isinstance(given, list) or not all(isinstance(v, (int, float)) for v in given):
         raise MalformedFile("no bin_boundaries: the layer was saved before adapt()", layer=l.path)
+    if given != sorted(given):
+        raise l.config.bad("bin_boundaries", given, "in ascending order")
     value = as_float(b, x).logical(b)
     wide = b.op("Unsqueeze", value, b.const([-1], "axes"))
     above = b.op("Not", b.op("Less", wide, b.const(np.asarray(given, np.float32), "boundaries")))

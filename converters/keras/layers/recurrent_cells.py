@@ -99,7 +99,10 @@ def _object(raw: Any, where: str) -> tuple[str, dict[str, Any]]:
         or not isinstance(raw.get("config"), dict)
     ):
         raise MalformedFile(f"not a cell: {quoted(raw, 80)}", layer=where)
-    return raw["class_name"].rsplit(">", 1)[-1], raw["config"]
+    kind = raw["class_name"].rsplit(">", 1)[-1]
+    if kind in KINDS and not kind.endswith("Cell"):
+        raise MalformedFile(f"a cell is wanted, {quoted(kind)} is a layer", layer=where)
+    return kind, raw["config"]
 
 
 def _cell(kind: str, config: Config, generation: int, path: str) -> Cell:

@@ -92,8 +92,6 @@ def _amounts(l: Layer, name: str, rank: int, default: object) -> list[tuple[int,
     if isinstance(value, list) and len(value) == 4 and rank == 2 and all(isinstance(v, int) for v in value):
         value = [value[:2], value[2:]]
     items: list[Any] = value if isinstance(value, list) else [value] * rank
-    if len(items) == 1 and rank > 1:
-        items = items * rank
     pairs: list[tuple[Any, ...]] = [tuple(i) if isinstance(i, list) and len(i) == 2 else (i, i) for i in items]
     for pair in pairs:
         if any(isinstance(v, bool) or not isinstance(v, int) or not 0 <= v < 2**31 for v in pair):

@@ -77,7 +77,7 @@ def normalization(b: Builder, l: Layer, x: KT) -> KT:
     inverse = l.config.flag("invert", False)
     given = l.config.take("mean", None) is not None
     l.config.ignore("variance")
-    axes = [] if axes is None else [a % x.rank for a in (axes if isinstance(axes, list) else [axes])]
+    axes = [] if axes is None else l.config.axes("axis", x.rank)
     if x.flat is not None:
         x = KT.of(x.logical(b))
     out = as_float(b, x)

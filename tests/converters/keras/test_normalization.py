@@ -66,6 +66,7 @@ def test_normalization(case: Case, model: str, shape: tuple[int | None, ...]) ->
         pytest.param("L.RMSNormalization()", id="rms"),
         pytest.param("L.RMSNormalization(axis=[2, 3], epsilon=0.01)", id="rms-two-axes"),
         pytest.param(f"L.RMSNormalization()({CONV})", id="rms-after-conv"),
+        pytest.param("L.LayerNormalization(rms_scaling=True)", id="ln-over-the-deviation-alone"),
     ],
 )
 def test_rms(case3: Case, model: str) -> None:
