@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from netferry.converters.passes.editing import (
     Edit,
     attr,
@@ -140,10 +138,7 @@ def _neutral(number: float, *, right_only: bool) -> object:
     def rule(edit: Edit, node: ir.Node) -> ir.Value | None:
         for i in (1,) if right_only else (1, 0):
             constant, other = given(node, i), given(node, 1 - i)
-            if constant is None or other is None or scalar(constant) != number:
-                continue
-            array = setting(constant)
-            if array is not None and number == 0 and np.signbit(array).any():
+            if constant is None or other is None or scalar(constant) != number:  # -0.0 is 0.0
                 continue
             before, after = edit.dims.shape(other), edit.dims.shape(node.outputs[0])
             if before is not None and before == after:
