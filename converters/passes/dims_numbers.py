@@ -10,6 +10,7 @@ from netferry.converters.passes.dims_table import (
     numbers_of,
     plain_in,
     shape_in,
+    slice_parts,
 )
 from netferry.converters.passes.polynomials import Poly, number, product, symbol
 from netferry.schemas.ir import ir
@@ -69,11 +70,12 @@ def _picked(known: Known, node: ir.Node) -> Vector | None:
 
 @numbers_of("Slice")
 def _cut(known: Known, node: ir.Node) -> Vector | None:
-    found, start, end = numbers_in(known, node, 0), plain_in(known, node, 1), plain_in(known, node, 2)
-    step = plain_in(known, node, 4) if len(node.inputs) > 4 and node.inputs[4] is not None else [1]
-    if found is None or start is None or end is None or step is None or step[0] <= 0:
+    found, parts = numbers_in(known, node, 0), slice_parts(known, node)
+    if found is None or parts is None or any(step < 0 for step in parts[3]):
         return None
-    return found[start[0] : end[0] : step[0]]
+    for start, end, _, step in zip(*parts, strict=True):
+        found = found[start:end:step]
+    return found
 
 
 @numbers_of(

@@ -15,6 +15,7 @@ from netferry.converters.passes.dims_table import (
     plain_in,
     shape_in,
     shapes_of,
+    slice_parts,
 )
 from netferry.converters.passes.polynomials import Poly, number, product, symbol
 from netferry.schemas.ir import ir
@@ -160,17 +161,13 @@ def _gather(known: Known, node: ir.Node) -> Sequence[Vector | None] | None:
 
 @shapes_of("Slice")
 def _slice(known: Known, node: ir.Node) -> Sequence[Vector | None] | None:
-    dims, starts, ends = shape_in(known, node, 0), plain_in(known, node, 1), plain_in(known, node, 2)
-    if dims is None or starts is None or ends is None:
-        return None
-    axes = plain_in(known, node, 3) if len(node.inputs) > 3 and node.inputs[3] is not None else list(range(len(starts)))
-    steps = plain_in(known, node, 4) if len(node.inputs) > 4 and node.inputs[4] is not None else [1] * len(starts)
-    if axes is None or steps is None:
+    dims, parts = shape_in(known, node, 0), slice_parts(known, node)
+    if dims is None or parts is None or any(not -len(dims) <= a < len(dims) for a in parts[2]):
         return None
     out = list(dims)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+    for start, end, axis, step in zip(*parts, strict=True):
         size = dims[axis].number
-        if size is not None and step:
+        if size is not None:
             out[axis] = number(
                 len(range(size)[start:end:step] if step > 0 or end >= -size else range(size)[start::step])
             )

@@ -84,6 +84,24 @@ def plain_in(known: Known, node: ir.Node, i: int) -> list[int] | None:
     return None if found is None or None in values else [v for v in values if v is not None]
 
 
+def slice_parts(known: Known, node: ir.Node) -> tuple[list[int], list[int], list[int], list[int]] | None:
+    """Starts, ends, axes and steps of a Slice, which were settings until opset 9; None where they are not known."""
+    parts: list[list[int] | None] = []
+    for i, name in enumerate(("starts", "ends", "axes", "steps"), 1):
+        held = node.attributes.get(name)
+        if held is not None and not held.is_ref():
+            parts.append(list(held.as_ints()))
+        elif i < len(node.inputs) and node.inputs[i] is not None:
+            parts.append(plain_in(known, node, i))
+        else:
+            count = len(parts[0] or ()) if parts else 0
+            parts.append(None if i < 3 else list(range(count)) if i == 3 else [1] * count)
+    found = [p for p in parts if p is not None]
+    if len(found) < 4 or len({len(p) for p in found}) > 1 or 0 in found[3]:
+        return None
+    return found[0], found[1], found[2], found[3]
+
+
 def attribute(node: ir.Node, name: str, default: int) -> int:
     held = node.attributes.get(name)
     return default if held is None or held.is_ref() else held.as_int()

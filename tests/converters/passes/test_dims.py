@@ -56,6 +56,7 @@ NUMBERS = {
             "d = Slice(a, zero, far, zero, two)",
             "b c d"),
     "cut-backwards": ("x [N,T,8] : a = Shape(x) b = Slice(a, minus, one, zero, minus)", "-b"),
+    "cut-nothing": ("x [N,T,8] : a = Shape(x) e = Slice(a, three, far) b = Slice(a, e, e)", "e b"),
     "split": ("x [N,T,8] : a = Shape<end=2>(x) b, c = Split<num_outputs=2>(a)", "a -b -c"),
     "chosen": ("x [N,T,8] : a = Shape<end=1>(x) c = Equal(a, a) d = Where(c, a, two)", "d"),
     "chosen-from-scalars": ("x [N,T,8] : a = Shape(x) c = Equal(a, a) b = Squeeze(two) d = Where(c, a, b)", "d"),

@@ -51,6 +51,19 @@ MENDED = {
     "expand-of-batch": "(float[2,1] x) => (float[2,3] y) <int64[2] s = {2,3}> { y = Expand(x, s) }",
     "whole-slice": "(float[1,4] x) => (float[1,2] y) <int64[2] s = {0,1}, int64[2] e = {1,3}> { y = Slice(x, s, e) }",
     "squeeze-of-all-ones": "(float[2,1,3] x) => (float[2,3] y) { y = Squeeze(x) }",
+    "reshape-moved-rest": "(float[2,3,4] x) => (float[1,2,12] y) <int64[3] s = {1,2,-1}> { y = Reshape(x, s) }",
+    "shape-joined": "(float[1,3,4] x) => (float[1,12] y) <int64[1] one = {1}> "
+    "{ p = Shape<start = 1>(x)  q = ReduceProd<keepdims = 1>(p)  s = Concat<axis = 0>(one, q)  y = Reshape(x, s) }",
+    "shape-joined-merged": "(float[2,3,4] x) => (float[6,4] y) <int64[1] six = {6}> "
+    "{ p = Shape<start = 2>(x)  s = Concat<axis = 0>(six, p)  y = Reshape(x, s) }",
+    "batch-fastest": "(float[2,3] x) => (float[2,3] y) <int64[1] s = {6}, int64[2] t = {3,2}> "
+    "{ a = Transpose(x)  b = Reshape(a, s)  c = Relu(b)  d = Reshape(c, t)  y = Transpose(d) }",
+    "expand-joined": "(float[2,1] x) => (float[2,3] y) <int64[1] two = {2}, float[3] k = {1.0,2.0,3.0}> "
+    "{ l = Shape(k)  s = Concat<axis = 0>(two, l)  y = Expand(x, s) }",
+    "rows-added-by-gemm": "(float[2,2] x) => (float[2,2] y) <float[2,2] w = {1.0,2.0,3.0,4.0}, "
+    "float[2,2] c = {5.0,6.0,5.0,6.0}> { y = Gemm(x, w, c) }",
+    "reshape-of-what-is-beside": "(float[2,3] x) => (float[2,3] y) <float[3] k = {1.0,2.0,3.0}, int64[2] s = {1,3}> "
+    "{ a = Reshape(k, s)  b = Expand(a, s)  y = Add(x, b) }",
     "computed-shape": "(float[1,3,4] x) => (float[1,12] y) <int64[1] one = {1}, int64[1] k = {1}> "
     "{ a = Shape(x)  b = ReduceProd<keepdims = 1>(a)  s = Concat<axis = 0>(one, b)  y = Reshape(x, s) }",
     "resize": "(float[1,1,2,2] x) => (float[1,1,4,6] y) <int64[4] s = {1,1,4,6}> { y = Resize(x, , , s) }",
@@ -96,6 +109,23 @@ REFUSED = {
     "part": ("(float[4,3] x) => (float[2,3] y) <int64[1] s = {0}, int64[1] e = {2}> { y = Slice(x, s, e) }", "a part"),
     "flatten": ("(float[1,3] x) => (float[1,3] y) { y = Flatten<axis = 0>(x) }", "flattens the batch"),
     "squeeze": ("(float[1,3] x) => (float[3] y) <int64[1] a = {0}> { y = Squeeze(x, a) }", "disappears"),
+    "expanded": ("(float[1,3] x) => (float[5,3] y) <int64[2] s = {5,3}> { y = Expand(x, s) }", "another size"),
+    "broken-up": ("(float[2,3] x) => (float[3,2] y) <int64[2] s = {3,2}> { y = Reshape(x, s) }", "breaks the batch up"),
+    "normalized-over": (
+        "(float[2,3] x) => (float[2,3] y) <float[2,3] s = {1.0,2.0,3.0,4.0,5.0,6.0}> "
+        "{ y = LayerNormalization<axis = 0>(x, s) }",
+        "works along the batch",
+    ),
+    "branch": (
+        "(float[1,3] x, bool c) => (float[1,3] y) { y = If(c) <then_branch = a () => (float[1,3] p) { p = Relu(x) }, "
+        "else_branch = b () => (float[1,3] q) { q = Neg(x) }> }",
+        "a branch or loop reads the batch",
+    ),
+    "steps": (
+        "(float[4,3] x) => (float[2,3] y) <int64[1] s = {0}, int64[1] e = {4}, int64[1] a = {0}, int64[1] t = {2}> "
+        "{ y = Slice(x, s, e, a, t) }",
+        "a part",
+    ),
     "joined": ("(float[2,3] x) => (float[4,3] y) { y = Concat<axis = 0>(x, x) }", "works along the batch"),
 }
 
@@ -129,6 +159,54 @@ def test_state_that_a_caller_feeds_must_be_named(tmp_path: Path) -> None:
         netferry.rebatch(path, tmp_path / "free.onnx", axes={"x": 1})
     report = netferry.rebatch(path, tmp_path / "free.onnx", axes={"x": 1, "h": 1})
     assert report["rebatch"]["outputs"] == {"y": 2, "g": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "node", "why"),
+    [
+        pytest.param(
+            "(float[1,2,4] x) => (float[2,1,1] y) { t = Transpose<perm = [1,0,2]>(x)  y = GlobalAveragePool(t) }",
+            "n1", "takes the batch on axis 0, it comes on axis 1", id="pool",
+        ),
+        pytest.param(
+            "(float[2,4,2] x) => (float[2,1,4,3] y) <int64[3] a = {1,9,2}, int64[3] b = {1,9,3}> "
+            "{ w = ConstantOfShape(a)  r = ConstantOfShape(b)  y = GRU<hidden_size = 3>(x, w, r) }",
+            "n2", "takes the batch on axis 1, it comes on axis 0", id="recurrent",
+        ),
+    ],
+)  # fmt: skip
+def test_what_takes_the_batch_elsewhere_is_refused(text: str, node: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=why) as caught:
+        netferry.rebatch(_stored(tmp_path, text), tmp_path / "free.onnx")
+    assert f"'{node}'" in str(caught.value)
+
+
+def test_twenty_refusals_are_enough(tmp_path: Path) -> None:
+    body = " ".join(f"y{i} = Softmax<axis = 0>(x)" for i in range(25))
+    outputs = ", ".join(f"float[2,3] y{i}" for i in range(25))
+    with pytest.raises(UnsupportedError) as caught:
+        netferry.rebatch(_stored(tmp_path, f"(float[2,3] x) => ({outputs}) {{ {body} }}"), tmp_path / "free.onnx")
+    assert str(caught.value).count("works along the batch") == 20
+
+
+def test_inputs_of_two_batch_sizes(tmp_path: Path) -> None:
+    path = _stored(
+        tmp_path, "(float[2,3] x, float[4,3] z) => (float[2,3] y, float[4,3] w) { y = Relu(x)  w = Relu(z) }"
+    )
+    with pytest.raises(UsageError, match="different batch sizes: 2, 4"):
+        netferry.rebatch(path, tmp_path / "free.onnx", axes={"x": 0, "z": 0})
+    with pytest.raises(UsageError, match="'x' has no axis 2"):
+        netferry.rebatch(path, tmp_path / "free.onnx", axes={"x": 2})
+
+
+def test_a_slice_of_old_opsets_takes_the_whole_batch(tmp_path: Path) -> None:
+    """Starts, ends and axes were settings until opset 9."""
+    text = "(float[1,4] x) => (float[1,2] y) { y = Slice<axes=[0,1],starts=[0,1],ends=[1,3]>(x) }"
+    path = _stored(tmp_path, text, opset=9)
+    netferry.rebatch(path, tmp_path / "free.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "free.onnx", providers=["CPUExecutionProvider"])
+    x = _random(3, 4)
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], x[:, 1:3])
 
 
 def test_inputs_without_a_common_batch(tmp_path: Path) -> None:

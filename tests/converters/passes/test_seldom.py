@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +12,7 @@ from netferry.converters.passes.optimize import optimize
 from netferry.schemas.ir import ir
 from tests.converters.passes.optimized import apart, as_model, graph, optimized, run
 
-OURS = {"disable": ["onnxscript", "onnxsim"]}
+OURS: dict[str, Any] = {"disable": ["onnxscript", "onnxsim"]}
 _ENDS = "int64[1] o = {0}, int64[1] i = {1}, int64[1] ii = {2}, int64[1] iii = {3}, int64[1] m = {-1}"
 _FAR = "int64[2] o = {0,0}, int64[2] far = {9223372036854775807,9223372036854775807}"
 _SIX = "float z = {0.0}, float s = {6.0}"
@@ -160,7 +162,7 @@ def test_padding_stays_before_a_pool(name: str) -> None:
         f"f (float[N,2,7,7] x) => (float[N,2,A,B] y) <int64[8] p = {{0,0,1,1,0,0,1,1}}, float v = {{0.0}}> "
         f"{{ a = Pad(x, p, v) y = {pool} }}"
     )
-    proto.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(np.float32(value), "v"))
+    proto.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(np.array(value, np.float32), "v"))
     nodes, report = optimized(proto, tolerance=1e-6, **OURS)
     assert nodes["Pad"] == 1
     assert any(why in r.why for r in report.reasons)

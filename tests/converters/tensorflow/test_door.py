@@ -12,9 +12,19 @@ import pytest
 
 import netferry
 from netferry.converters.formats import detect
-from netferry.converters.options import Limits
-from netferry.converters.tensorflow.files import graph_ends, kind_of
-from netferry.errors import LimitExceeded, MalformedFile, MissingExtra, NetferryError, UsageError
+from netferry.converters.options import Limits, ReadOptions
+from netferry.converters.tensorflow import export as exporter
+from netferry.converters.tensorflow.files import files_of, graph_ends, kind_of
+from netferry.errors import (
+    InputError,
+    LimitExceeded,
+    MalformedFile,
+    MissingExtra,
+    NetferryError,
+    UnsupportedError,
+    UnsupportedLayer,
+    UsageError,
+)
 
 HERE = all(importlib.util.find_spec(p) for p in ("tensorflow", "tf2onnx"))
 needs_tensorflow = pytest.mark.skipif(not HERE, reason="needs tensorflow and tf2onnx in this interpreter")
@@ -57,6 +67,7 @@ GRAPH = (
     ("name", "content", "kind"),
     [
         pytest.param("net.pb", GRAPH, "frozen graph", id="graph"),
+        pytest.param("net.pb", b"\x0a\x80\x01\x0a\x01x\x12\x04Relu" + bytes(120), "frozen graph", id="long-node"),
         pytest.param("net.bin", b"\x1c\0\0\0TFL3" + bytes(20), "TFLite", id="tflite"),
         pytest.param("saved_model.pb", b"\x08\x01\x12\x05\x0a\x03\x0a\x01a", "SavedModel", id="saved-model"),
         pytest.param("net.onnx", b"\x08\x01\x12\x05maker", None, id="onnx"),
@@ -86,11 +97,70 @@ def test_ends_of_a_graph(tmp_path: Path) -> None:
     assert (ends.inputs, ends.outputs) == (["x:0"], ["y:0", "z:0"])
 
 
+def test_what_else_a_graph_holds_is_stepped_over(tmp_path: Path) -> None:
+    """Numbers of every width beside the nodes, and in them."""
+    wide = b"\x19" + bytes(8) + b"\x25" + bytes(4) + b"\x18\x80\x01"
+    path = tmp_path / "net.pb"
+    path.write_bytes(wide + text(1, text(1, b"k") + wide.replace(b"\x18", b"\x20") + text(2, b"Relu")) + GRAPH)
+    ends = graph_ends(path, Limits())
+    assert (ends.inputs, ends.outputs) == (["x:0"], ["y:0", "z:0"])
+
+
+def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
+    for call in (lambda p: graph_ends(p, Limits()), lambda p: exporter.export(p, ReadOptions(), tmp_path)):
+        with pytest.raises(InputError, match="cannot be opened"):
+            call(tmp_path / "no.pb")
+    (tmp_path / "text.pb").write_text("text")
+    with pytest.raises(UsageError, match="neither a SavedModel"):
+        exporter.export(tmp_path / "text.pb", ReadOptions(), tmp_path)
+
+
+def test_files_of_a_saved_model(tmp_path: Path) -> None:
+    (tmp_path / "variables").mkdir()
+    named = [tmp_path / "saved_model.pb", tmp_path / "variables" / "variables.index"]
+    for file in named:
+        file.write_bytes(b"x")
+    assert files_of(tmp_path) == files_of(tmp_path / "saved_model.pb") == named
+
+
+@pytest.fixture
+def tflite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is no more than a TFLite model's head, with tf2onnx as good as installed."""
+    monkeypatch.setattr(exporter.util, "find_spec", lambda name: name)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(20))
+    return path
+
+
+def test_operators_that_tf2onnx_does_not_know_are_listed(tflite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words are tf2onnx's own (1.17, tfonnx.py)."""
+    said = "".join(f"Tensorflow op [{name}: {op}] is not supported\n" for name, op in (("a/b", "Foo"), ("c", "V2>Bar")))
+    monkeypatch.setattr(exporter, "run", lambda *_: said + said)
+    with pytest.raises(UnsupportedLayer) as caught:
+        exporter.export(tflite, ReadOptions(), tflite.parent)
+    assert [(name, op) for name, op, _ in caught.value.layers] == [("a/b", "Foo"), ("c", "V2>Bar")]
+
+
+def test_a_child_that_does_not_end_is_ended(tflite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "SECONDS", 0.01)
+    with pytest.raises(UnsupportedError, match=r"ended after 0\.01 seconds"):
+        exporter.export(tflite, ReadOptions(), tflite.parent)
+
+
+def test_a_package_that_is_missing_is_named(tflite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra) as error:
+        exporter.export(tflite, ReadOptions(), tflite.parent)
+    assert error.value.hint == "pip install 'netferry[tensorflow]'"
+
+
 @pytest.mark.parametrize(
     ("content", "limits", "error"),
     [
         pytest.param(GRAPH[:-3], Limits(), MalformedFile, id="truncated"),
         pytest.param(GRAPH + b"\x0a" + b"\xff" * 9 + b"\x7f", Limits(), MalformedFile, id="length-of-exabytes"),
+        pytest.param(GRAPH + b"\x10" + b"\xff" * 10 + b"\x01", Limits(), MalformedFile, id="long-number"),
+        pytest.param(GRAPH + b"\x0a\x80", Limits(), MalformedFile, id="cut-in-a-number"),
         pytest.param(GRAPH + b"\x0b", Limits(), MalformedFile, id="a-group"),
         pytest.param(text(1, text(1, b"x")), Limits(), MalformedFile, id="node-without-operator"),
         pytest.param(node("x", "Placeholder"), Limits(), MalformedFile, id="no-output"),
@@ -103,15 +173,6 @@ def test_hostile_graphs(tmp_path: Path, content: bytes, limits: Limits, error: t
     path.write_bytes(content)
     with pytest.raises(error):
         graph_ends(path, limits)
-
-
-@pytest.mark.skipif(HERE, reason="tensorflow is installed here")
-def test_without_tensorflow_the_extra_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "net.tflite"
-    path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(20))
-    with pytest.raises(MissingExtra) as error:
-        netferry.load(path)
-    assert error.value.hint == "pip install 'netferry[tensorflow]'"
 
 
 def test_no_second_file(tmp_path: Path) -> None:
