@@ -200,3 +200,95 @@ def test_real_nets_that_share_a_trunk() -> None:
     assert {row["name"] for row in found["layers"] if row["change"] == "changed"} == {"boxes"}
     assert not [row for row in found["layers"] if row["change"] == "removed"]
     assert not [w for w in found["weights"] if w["change"] != "added"]
+
+
+def _changed(old: str, new: str) -> Proto:
+    assert old in NET
+    return net(NET.replace(old, new))
+
+
+def test_an_operator_under_the_same_name(tmp_path: Path) -> None:
+    other = _changed("Relu(c)", "Sigmoid(c)")
+    other.graph.node[1].name = "Relu_1"
+    found = compared(tmp_path, net(), other)
+    assert {"what": "type", "a": "Relu", "b": "Sigmoid"} in found["layers"][0]["changes"]
+
+
+def test_an_element_type_inside(tmp_path: Path) -> None:
+    cast = "r = Relu(c) r2 = Cast<to={}>(r) r3 = Cast<to=1>(r2)"
+    a, b = (_changed("r = Relu(c)", cast.format(kind)) for kind in (10, 11))
+    for proto in (a, b):
+        proto.graph.node[4].input[0] = "r3"
+    found = compared(tmp_path, a, b)
+    changes = [c for node in found["nodes"] for c in node["changes"]]
+    assert {"what": "output type", "name": "0", "a": "FLOAT16", "b": "DOUBLE"} in changes
+
+
+@pytest.mark.parametrize(("size", "shown"), [(2, "[1.0, 1.0]"), (100, "float [100] ")])
+def test_a_tensor_among_the_settings(tmp_path: Path, size: int, shown: str) -> None:
+    """Few values are shown, of many the type, the shape and a digest."""
+    made = []
+    for value in (1.0, 2.0):
+        proto = net()
+        held = onnx.numpy_helper.from_array(np.full(size, value, np.float32))
+        proto.graph.node.append(onnx.helper.make_node("Constant", [], ["k2"], "held", value=held))
+        proto.graph.node.append(onnx.helper.make_node("ReduceSum", ["k2"], ["z"], "summed"))
+        proto.graph.output.append(onnx.helper.make_tensor_value_info("z", 1, [1]))
+        made.append(proto)
+    found = compared(tmp_path, *made)
+    told = str(found["nodes"] or found["weights"])
+    assert "held" in str(found)
+    assert shown in told or "max_abs" in told
+
+
+def test_weights_that_come_and_go_and_change_their_type(tmp_path: Path) -> None:
+    a, b = net(), _changed("y = Gemm<transB=1>(f, w)", "g = Gemm<transB=1>(f, w) y = Mul(g, s)")
+    b.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(5, np.float32), "s"))
+    assert [w["name"] for w in compared(tmp_path, a, b)["weights"]] == ["s"]
+    assert [w["change"] for w in compared(tmp_path, a, b)["weights"]] == ["added"]
+    assert [w["change"] for w in compared(tmp_path, b, a)["weights"]] == ["removed"]
+
+
+def test_words_among_the_weights(tmp_path: Path) -> None:
+    text = """g (int64[N] i) => (string[N] y) <string[3] w = {{"a", "b", "{last}"}}> {{ y = Gather(w, i) }}"""
+    a, b = (onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]> {text.format(last=x)}') for x in "cd")
+    assert compared(tmp_path, a, a)["same"]
+    assert [w["differing"] for w in compared(tmp_path, a, b)["weights"]] == [1]
+
+
+def test_an_output_that_another_node_makes(tmp_path: Path) -> None:
+    text = "g (float[N,3] x) => (float[N,3] y) {{ {body} }}"
+    header = '<ir_version: 10, opset_import: ["": 21]> '
+    bodies = ("y = Relu(x) z = Sigmoid(y)", "z = Relu(x) y = Sigmoid(z)")
+    a, b = (onnx.parser.parse_model(header + text.format(body=body)) for body in bodies)
+    for proto in (a, b):
+        for node in proto.graph.node:
+            node.name = node.op_type
+    assert not compared(tmp_path, a, b)["same"]
+
+
+def test_preprocessing_and_many_labels() -> None:
+    """What stands before the network and after it are facts of it, too."""
+    from netferry.schemas.difference import difference
+    from netferry.schemas.preprocessing import Preprocessing
+
+    models = []
+    for mean, last in ((1.0, "z"), (2.0, "y")):
+        model = api.load(FIXTURES / "digits.prototxt", FIXTURES / "digits.caffemodel")
+        model.preprocessing["data"] = Preprocessing(mean=(mean,))
+        model.labels[model.outputs[0].name] = [*(str(i) for i in range(99)), last]
+        models.append(model)
+    found = difference(*models)
+    assert [m["name"] for m in found.metadata] == [f"labels of {model.outputs[0].name}", "preprocessing of data: mean"]
+
+
+def test_weights_of_no_elements(tmp_path: Path) -> None:
+    """Equal weights are looked for; two without elements are no pair."""
+    proto = net()
+    for name in ("e", "f2"):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((0, 4), np.float32), name))
+        proto.graph.node.append(onnx.helper.make_node("Gemm", ["f", name], [f"{name}_y"], name, transB=1))
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}_y", 1, ["N", 0]))
+    onnx.save(proto, tmp_path / "a.onnx")
+    assert api.inspect(tmp_path / "a.onnx")
+    assert compared(tmp_path, proto, proto)["same"]

@@ -112,6 +112,16 @@ FEATURES = {
     "normalized-again": "(float[N, 3, 4, 4] x) => (float[N, 7, 1, 1] y) <float[7, 3, 1, 1] b_w = {B}, "
     "float[7] s = {C}, float[7] o = {C}, float[7] m = {C}, float[7] v = {C}> "
     "{ c = Conv(x, b_w) n = BatchNormalization(c, s, o, m, v) r = Relu(n) y = GlobalAveragePool(r) }",
+    "groups": "(float[N, 4, 4, 4] x) => (float[N, 8, 1, 1] y) <float[8, 2, 1, 1] b_w = {B}, float[8] b_b = {C}> "
+    "{ c = Conv<group=2>(x, b_w, b_b) y = GlobalAveragePool(c) }",
+    "windows": "(float[N, 3, 4, 4] x) => (float[N, 7, 1, 1] y) <float[7, 3, 3, 3] b_w = {B}, float[7] b_b = {C}> "
+    "{ c = Conv(x, b_w, b_b) y = GlobalAveragePool(c) }",
+    "without-a-bias": "(float[N, 3, 4, 4] x) => (float[N, 7, 1, 1] y) <float[7, 3, 1, 1] b_w = {B}> "
+    "{ c = Conv(x, b_w) y = GlobalAveragePool(c) }",
+    "grown": "(float[N, 3, 4, 4] x) => (float[N, 7, 1, 1] y) <float[3, 7, 2, 2] b_w = {B}, float[7] b_b = {C}> "
+    "{ c = ConvTranspose(x, b_w, b_b) y = GlobalAveragePool(c) }",
+    "steps-behind-a-product": "(float[N, 4, 5] x) => (float[N, 4, 7] y) <float[5, 7] b_w = {B}> { y = MatMul(x, b_w) }",
+    "nothing-learns": "(float[N, 6, 4, 4] x) => (float[N, 6, 1, 1] y) { y = GlobalAveragePool(x) }",
     "residual": "(float[N, 3, 4, 4] x) => (float[N, 3, 1, 1] y) <float[3, 3, 1, 1] b_w = {B}, float[3] b_b = {C}> "
     "{ c = Conv(x, b_w, b_b) a = Add(c, x) y = GlobalAveragePool(a) }",
 }
@@ -130,6 +140,65 @@ def test_a_network_that_ends_in_features_gets_a_head_on_top(
     assert [o.as_dict() for o in made.outputs] == [{"name": "prob", "dtype": "float", "shape": ["N", 2]}]
     assert made.save(tmp_path / "made.onnx")["checks"][-1]["outcome"] == "passed"
     assert any("ends in features" in note.message for note in made.notes)
+
+
+def test_values_per_class_behind_the_classifier_follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A learnt temperature per class starts as no temperature; a constant one is said to be lost."""
+    text = (
+        "(float[N, 5] x) => (float[N, 7] y) <float[5, 7] b_w = {B}, float[7] b_b = {C}, float[7] t = {C}> "
+        "{ c = Gemm(x, b_w, b_b) d = Mul(c, t) y = Softmax(d) }"
+    )
+    monkeypatch.setitem(ROWS, "scaled", text)
+    model = network("scaled")
+    made = model.with_head(3)
+    assert np.array_equal(array_of(made.graph.initializers["t"]), np.ones(3, np.float32))  # pyright: ignore
+    assert any("'t' was per class" in n.message for n in made.notes)
+    made.save(tmp_path / "made.onnx")
+
+
+def test_weights_that_others_read_stay_theirs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A network with two ends of one bias: the end that stays keeps its values."""
+    text = (
+        "(float[N, 5] x) => (float[N, 7] y, float[N, 7] z) <float[5, 7] b_w = {B}, float[7] b_b = {C}, "
+        "float[5, 7] a_w = {A}> { c = Gemm(x, b_w, b_b) y = Softmax(c) d = MatMul(x, a_w) z = Mul(d, b_b) }"
+    )
+    monkeypatch.setitem(ROWS, "shared", text)
+    model = network("shared")
+    kept = array_of(model.graph.initializers["b_b"])
+    made = model.with_head(3, output="y")
+    assert np.array_equal(array_of(made.graph.initializers["b_b"]), kept)  # pyright: ignore
+    assert made.graph.initializers["b_b.new"].shape == (3,)
+    made.save(tmp_path / "made.onnx")
+
+
+REFUSED = {
+    "two-values": (
+        "(float[N, 6] x) => (float[N, 7] y) <float[3, 7] b_w = {B}> "
+        "{ p, q = Split<axis=1,num_outputs=2>(x) a = Mul(p, q) y = MatMul(a, b_w) }", {"at": "Split_0"},
+        "gives 2 values of numbers"),
+    "features-of-no-fixed-number": (
+        "(float[N, A, 4, 4] x) => (float[N, A, 4, 4] y) { y = Relu(x) }", {}, "is not fixed"),
+    "no-axes": ("(float x) => (float y) { y = Relu(x) }", {}, "gives no features for a head"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_ends_that_take_no_head(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, settings, why = REFUSED[name]
+    monkeypatch.setitem(ROWS, name, text)
+    model = network(name)
+    for i, node in enumerate(model.graph):
+        node.name = f"{node.op_type}_{i}"
+    with pytest.raises(netferry.NetferryError, match=why):
+        model.with_head(3, **settings)
+
+
+def test_a_head_beside_a_layer_of_its_name(tmp_path: Path) -> None:
+    made = network("conv-pool-softmax").with_head(2, kind="conv")
+    again = made.with_head(3, at="head", kind="linear")
+    assert [row.name for row in again.layers if row.name.startswith("head")][-1] != "head/activation"
+    assert again.outputs[0].shape[-1] == 3
+    again.save(tmp_path / "made.onnx")
 
 
 @pytest.mark.parametrize(
