@@ -28,6 +28,7 @@ from netferry.converters.passes.editing import PASSES, Budget, Edit, Level, Reas
 from netferry.converters.passes.opset import HIGHEST, LOWEST, LOWEST_TARGET, to_opset
 from netferry.converters.passes.opset_types import annotate
 from netferry.converters.passes.outside import OUTSIDE
+from netferry.converters.passes.remove import merge_constants
 from netferry.errors import CheckFailed, NetferryError, UnsupportedOpset, UsageError, quoted
 from netferry.schemas.copying import copied
 from netferry.schemas.graph import CANONICAL_OPSET
@@ -183,6 +184,8 @@ def _run(
     if target != model.opset:
         try:
             to_opset(model, target)
+            if "duplicates" not in disable:
+                merge_constants(runner.edit)  # each operator's older form brought its own
         except UnsupportedOpset as error:
             report.notes.append(Note("warning", f"the optimized graph stays at opset {model.opset}: {error.reason}"))
     if not report.changed or (model.ir is not original and _alike(model.ir, original)):

@@ -221,7 +221,7 @@ def _lives(node: ir.Node) -> bool:
 @graph_pass("duplicates", "safe")
 def merge_duplicates(edit: Edit) -> bool:
     """Nodes that compute the same from the same are merged, and small equal constants"""
-    changed = _merge_constants(edit)
+    changed = merge_constants(edit)
     for graph in [edit.model.graph, *edit.model.graph.subgraphs()]:
         seen: dict[object, ir.Node] = {}
         for node in list(graph):
@@ -275,7 +275,8 @@ def _key(node: ir.Node) -> object | None:
     return (node.op_type, tuple(id(v) for v in node.inputs), tuple(attributes), len(node.outputs))
 
 
-def _merge_constants(edit: Edit) -> bool:
+def merge_constants(edit: Edit) -> bool:
+    """Let readers of small equal constants read one."""
     seen: dict[object, ir.Value] = {}
     changed = False
     for value in list(edit.model.graph.initializers.values()):
