@@ -72,7 +72,7 @@ def one(target: Target, content: bytes) -> str | None:
 def flips(name: str, seconds: float, seed: int, findings: Path) -> tuple[int, int]:
     """Mutate seeds until the time is up; returns how many inputs were run and how many findings there are."""
     target, rng = TARGETS[name], random.Random(seed)
-    seeds = target.seeds()
+    seeds = target.corpus()
     until = time.monotonic() + seconds
     runs = found = 0
     while time.monotonic() < until:
@@ -142,9 +142,9 @@ def atheris(name: str, seconds: float, seed: int, findings: Path, corpus: Path |
         target = targets.TARGETS[name]
         kept: Path = corpus or targets.FOLDER / "corpus"
         kept.mkdir(parents=True, exist_ok=True)
-        for i, content in enumerate(target.seeds()):
+        for i, content in enumerate(target.corpus()):
             (kept / str(i)).write_bytes(content)
-            target.run(content)  # what is imported on the way is followed too
+            one(target, content)  # what is imported on the way is followed too
 
     def checked(content: bytes) -> None:
         if problem := one(target, content):

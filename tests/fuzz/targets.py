@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 import zipfile
@@ -18,6 +19,8 @@ FIXTURES = ROOT / "fixtures"
 _SHARED_MEMORY = Path("/dev/shm")
 FOLDER = Path(tempfile.mkdtemp(prefix="netferry-fuzz-", dir=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None))
 LIMITS = {"init_elements": 1_000_000}
+LARGEST = 1 << 16
+"""bytes of a seed that is taken from the tests"""
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,14 @@ class Target:
     """A reader: how bytes become its input, and inputs to begin with."""
 
     run: Callable[[bytes], None]
+    suffix: str
     seeds: Callable[[], list[bytes]]
     confined: Callable[[bytes], bool] | None = None
     """where a library of C reads the bytes, which may crash: whether the sandbox makes that a typed error"""
+
+    def corpus(self) -> list[bytes]:
+        """The seeds, and the unusual and broken files of the tests."""
+        return [*self.seeds(), *_unusual().get(self.suffix, [])]
 
 
 def read(name: str, content: bytes, *more: Path) -> None:
@@ -56,6 +64,24 @@ def contained(name: str, content: bytes) -> bool:
 
 def _files(*patterns: str) -> Callable[[], list[bytes]]:
     return lambda: [p.read_bytes() for pattern in patterns for p in sorted(FIXTURES.glob(pattern))]
+
+
+@functools.cache
+def _unusual() -> dict[str, list[bytes]]:
+    """By suffix, the files of the tests that are unusual or broken: what is near them is worth a try."""
+    from tests.attacks.test_broken import CASES, UNUSUAL
+
+    found: dict[str, dict[bytes, None]] = {}
+    for make in (*UNUSUAL.values(), *CASES.values()):
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            try:
+                made = make(Path(folder))
+            except OSError:
+                continue  # what this system cannot make
+            for path in made:
+                if path.is_file() and path.stat().st_size <= LARGEST:
+                    found.setdefault(path.suffix, {})[path.read_bytes()] = None
+    return {suffix: list(contents) for suffix, contents in found.items()}
 
 
 def _layer(kind: str, **config: object) -> dict[str, object]:
@@ -147,13 +173,23 @@ def _darknet_weights(content: bytes) -> None:
     read("net.cfg", CFG.replace(b"\n[route]\nlayers=-1,-2\n", b""), FOLDER / "w.weights")
 
 
+def _confined(name: str) -> Callable[[bytes], bool]:
+    return lambda content: contained(name, content)
+
+
+def _reads(name: str) -> Callable[[bytes], None]:
+    return lambda content: read(name, content)
+
+
 TARGETS: dict[str, Target] = {
-    "prototxt": Target(lambda b: read("net.prototxt", b), _files("*.prototxt")),
-    "caffemodel": Target(lambda b: read("net.caffemodel", b), _files("*.caffemodel")),
-    "keras-json": Target(lambda b: read("net.json", b), _jsons),
-    "keras-hdf5": Target(lambda b: read("net.h5", b), _hdf5, lambda b: contained("net.h5", b)),
-    "keras-zip": Target(lambda b: read("net.keras", b), _zips),
-    "onnx": Target(lambda b: read("net.onnx", b), _onnx, lambda b: contained("net.onnx", b)),
-    "darknet-cfg": Target(lambda b: read("net.cfg", b), lambda: [CFG]),
-    "darknet-weights": Target(_darknet_weights, lambda: [bytes([0, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0]) + bytes(1200)]),
+    "prototxt": Target(_reads("net.prototxt"), ".prototxt", _files("*.prototxt")),
+    "caffemodel": Target(_reads("net.caffemodel"), ".caffemodel", _files("*.caffemodel")),
+    "keras-json": Target(_reads("net.json"), ".json", _jsons),
+    "keras-hdf5": Target(_reads("net.h5"), ".h5", _hdf5, _confined("net.h5")),
+    "keras-zip": Target(_reads("net.keras"), ".keras", _zips),
+    "onnx": Target(_reads("net.onnx"), ".onnx", _onnx, _confined("net.onnx")),
+    "darknet-cfg": Target(_reads("net.cfg"), ".cfg", lambda: [CFG]),
+    "darknet-weights": Target(
+        _darknet_weights, ".weights", lambda: [bytes([0, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0]) + bytes(1200)]
+    ),
 }
