@@ -91,6 +91,8 @@ def _only_known(tensor: onnx.TensorProto) -> None:
     if len(set(keys)) != len(keys):
         raise MalformedFile("an entry of external data is there twice", layer=tensor.name)
     for entry in tensor.external_data:
+        if not isinstance(entry.value, str):  # protobuf gives bytes for what is no UTF-8
+            raise MalformedFile(f"external data with a {entry.key} that is not UTF-8", layer=tensor.name)
         if entry.key in _NUMBERS and not (entry.value.isascii() and entry.value.isdigit() and len(entry.value) < 20):
             reason = f"external data with {entry.key} {quoted(entry.value)}, which is no number of bytes"
             raise MalformedFile(reason, layer=tensor.name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import onnx
+import onnx.defs
 
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.messages import Parts
@@ -19,8 +21,8 @@ def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
 
     Raises:
         MalformedFile: an attribute twice; one that refers to a function's where there is none; a Constant of no value
-            or two; more inputs or outputs than the function has; branches of an If that do not give what it gives; a
-            convolution whose weights do not fit its settings.
+            or two; more inputs or outputs than the function has, or than any version of the operator; branches of an
+            If that do not give what it gives; a convolution whose weights do not fit its settings.
     """
     for node in parts.nodes:
         attributes = node.attribute
@@ -31,24 +33,62 @@ def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
     bodies = {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
     weights = {t.name: t for t in proto.graph.initializer}
     if not bodies:
-        _check_operators(parts.nodes, {}, weights)
+        _check_operators(parts.nodes, {}, weights, _opset(proto))
         return
-    _check_operators(_nodes(proto.graph), bodies, weights)
+    _check_operators(_nodes(proto.graph), bodies, weights, _opset(proto))
     for function in proto.functions:  # where names are the function's own
-        _check_operators(_nodes(function), bodies, {})
+        _check_operators(_nodes(function), bodies, {}, _opset(function) or _opset(proto))
+
+
+def _opset(holder: onnx.ModelProto | onnx.FunctionProto) -> int:
+    """The version of ONNX's own operators, 0 where it is not told."""
+    return next((o.version for o in holder.opset_import if o.domain in ("", "ai.onnx")), 0)
 
 
 def _check_operators(
     nodes: Iterable[onnx.NodeProto],
     bodies: dict[tuple[str, str, str], onnx.FunctionProto],
     weights: dict[str, onnx.TensorProto],
+    opset: int,
 ) -> None:
     for node in nodes:
         body = bodies.get((node.domain, node.op_type, getattr(node, "overload", ""))) if bodies else None
         if body is not None:
             _check_call(node, body)
-        elif (check := _OPERATORS.get(node.op_type)) is not None and node.domain in ("", "ai.onnx"):
-            check(node, weights)
+        elif node.domain in ("", "ai.onnx"):
+            if not _takes(node.op_type, opset, len(node.input), len(node.output)):
+                _check_count(node, opset)
+            if (check := _OPERATORS.get(node.op_type)) is not None:
+                check(node, weights)
+
+
+@functools.lru_cache(4096)
+def _takes(op: str, opset: int, inputs: int, outputs: int) -> bool:
+    """Whether the operator has so many inputs and outputs, at the opset or (old files are behind theirs) before."""
+    while opset > 0:
+        try:
+            schema = onnx.defs.get_schema(op, opset, "")
+        except onnx.defs.SchemaError:
+            return True  # not ONNX's, or not yet: told elsewhere
+        takes = schema.min_input <= inputs <= schema.max_input
+        if takes and schema.min_output <= outputs <= schema.max_output:
+            return True
+        opset = schema.since_version - 1
+        if opset == 0:
+            return False
+    return True
+
+
+def _check_count(node: onnx.NodeProto, opset: int) -> None:
+    """Raise where a node has too many or too few inputs or outputs, those at the end left out that have no name."""
+    counts = []
+    for names in (list(node.input), list(node.output)):
+        while names and not names[-1]:
+            names.pop()
+        counts.append(len(names))
+    if not _takes(node.op_type, opset, *counts):
+        reason = f"{node.op_type} with {counts[0]} inputs and {counts[1]} outputs, which no version of it has"
+        raise MalformedFile(reason, layer=node.name or node.op_type)
 
 
 def _check_references(proto: onnx.ModelProto) -> None:
@@ -94,11 +134,11 @@ def _check_call(node: onnx.NodeProto, body: onnx.FunctionProto) -> None:
 
 
 def _check_constant(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:
+    layer = node.name or (node.output[0] if node.output else None)
     if len(node.attribute) != 1:
-        raise MalformedFile(
-            f"a Constant has one attribute, its value; this one has {len(node.attribute)}",
-            layer=node.name or (node.output[0] if node.output else None),
-        )
+        raise MalformedFile(f"a Constant has one attribute, its value; this one has {len(node.attribute)}", layer=layer)
+    if node.attribute[0].name not in _VALUES:
+        raise MalformedFile(f"a Constant has no attribute {quoted(node.attribute[0].name)}", layer=layer)
     sparse = node.attribute[0].sparse_tensor
     if node.attribute[0].HasField("sparse_tensor") and not (sparse.HasField("values") and sparse.HasField("indices")):
         raise MalformedFile("a sparse Constant without values or indices", layer=node.name or node.op_type)
@@ -131,6 +171,9 @@ def _check_convolution(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto
         )
 
 
+_VALUES = {
+    "value", "sparse_value", "value_float", "value_floats", "value_int", "value_ints", "value_string", "value_strings",
+}  # fmt: skip
 _OPERATORS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], None]] = {
     "Constant": _check_constant,
     "If": _check_branches,

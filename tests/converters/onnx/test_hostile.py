@@ -151,9 +151,25 @@ def _recursive(m: onnx.ModelProto) -> None:
     m.functions.append(helper.make_function("own", "f", ["a"], ["b"], [node], [helper.make_opsetid("own", 1)]))
 
 
+def _too_few_inputs(m: onnx.ModelProto) -> None:
+    m.graph.node[0].input[:] = ["x"]
+
+
+def _too_many_inputs(m: onnx.ModelProto) -> None:
+    m.graph.node[0].input.append("x")
+
+
+def _too_many_outputs(m: onnx.ModelProto) -> None:
+    m.graph.node[0].output.append("more")
+
+
+def _constant_of_something(m: onnx.ModelProto) -> None:
+    m.graph.node.append(helper.make_node("Constant", [], ["c"], Value_int=3))
+
+
 @pytest.mark.parametrize(
     "spoil",
-    [_initializer_twice, _domain_twice, _short, _huge, _negative, _unknown_type, _undeclared, _made_twice, _no_graph,
+    [_too_few_inputs, _too_many_inputs, _too_many_outputs, _constant_of_something, _initializer_twice, _domain_twice, _short, _huge, _negative, _unknown_type, _undeclared, _made_twice, _no_graph,
      _no_opset, _no_ir_version, _nameless, _recursive],
 )  # fmt: skip
 def test_contradictions(spoil: Callable[[onnx.ModelProto], None], tmp_path: Path) -> None:
@@ -174,6 +190,18 @@ def test_text_that_is_no_utf8(old: bytes, tmp_path: Path) -> None:
     assert old in content
     path = tmp_path / "net.onnx"
     path.write_bytes(content.replace(old, old[:-1] + b"\xff"))
+    with pytest.raises(MalformedFile, match="UTF-8"):
+        load(path)
+
+
+def test_the_name_of_a_data_file_that_is_no_utf8(tmp_path: Path) -> None:
+    proto = models.linear()
+    weight = proto.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="weights.bin")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(proto.SerializeToString().replace(b"weights.bin", b"weights.bi\xff"))
     with pytest.raises(MalformedFile, match="UTF-8"):
         load(path)
 
