@@ -158,6 +158,8 @@ class Hdf5File:
         parent = self._group(group)
         found: dict[str, Any] = {}
         for name in self._call(lambda: list(parent.keys())):
+            if not isinstance(name, str):
+                raise MalformedFile(f"a name in {quoted(group)} is not UTF-8", file=self.path)
             if not self._call(lambda name=name: _is_hard(parent, name)):
                 raise UnsafeFile(f"{quoted(name)} is a link that leaves its group", file=self.path)
             found[name] = self._call(lambda name=name: _opened(parent, name))

@@ -149,8 +149,11 @@ class LayerRow:
 
 
 def static_shape(value: ir.Value) -> tuple[int, ...]:
-    """Return the shape of an initializer, which is always static."""
-    return () if value.shape is None else sizes(value.shape)
+    """Return the shape of an initializer, which is always static; as an input it may be declared with open sizes."""
+    shape = value.shape
+    if shape is None or not set(map(type, shape.dims)) <= _INT:
+        shape = shape if value.const_value is None else value.const_value.shape
+    return () if shape is None else sizes(shape)  # pyright: ignore[reportArgumentType]
 
 
 def sizes(shape: ir.Shape) -> tuple[int, ...]:

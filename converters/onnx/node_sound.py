@@ -21,8 +21,9 @@ def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
 
     Raises:
         MalformedFile: an attribute twice; one that refers to a function's where there is none; a Constant of no value
-            or two; more inputs or outputs than the function has, or than any version of the operator; branches of an
-            If that do not give what it gives; a convolution whose weights do not fit its settings.
+            or two; more inputs or outputs than the function has; inputs, outputs or attributes that no version of
+            the operator has; branches of an If that do not give what it gives; a convolution whose weights do not fit
+            its settings.
     """
     for node in parts.nodes:
         attributes = node.attribute
@@ -58,6 +59,7 @@ def _check_operators(
         elif node.domain in ("", "ai.onnx"):
             if not _takes(node.op_type, opset, len(node.input), len(node.output)):
                 _check_count(node, opset)
+            _check_attributes(node, opset)
             if (check := _OPERATORS.get(node.op_type)) is not None:
                 check(node, weights)
 
@@ -89,6 +91,53 @@ def _check_count(node: onnx.NodeProto, opset: int) -> None:
     if not _takes(node.op_type, opset, *counts):
         reason = f"{node.op_type} with {counts[0]} inputs and {counts[1]} outputs, which no version of it has"
         raise MalformedFile(reason, layer=node.name or node.op_type)
+
+
+def _check_attributes(node: onnx.NodeProto, opset: int) -> None:
+    """Raise where an attribute has another type than in the operator, or one that is needed lacks."""
+    needed, types, given_up = _attributes(node.op_type, opset)
+    for attribute in node.attribute:
+        held = _MESSAGES.get(attribute.type)
+        if held is not None and not attribute.ref_attr_name and not attribute.HasField(held):
+            raise MalformedFile(f"attribute {quoted(attribute.name)} has no value", layer=node.name or node.op_type)
+        allowed = types.get(attribute.name)
+        if allowed is not None and attribute.type not in allowed and attribute.type:
+            kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
+            reason = f"{node.op_type} has no attribute {attribute.name} of type {kind}"
+            raise MalformedFile(reason, layer=node.name or node.op_type)
+    if needed:
+        names = {a.name for a in node.attribute}
+        missing = needed - names
+        if missing and not names & given_up:  # else it is written as an older opset has it, which needs others
+            raise MalformedFile(f"{node.op_type} needs {', '.join(sorted(missing))}", layer=node.name or node.op_type)
+
+
+_KINDS = onnx.AttributeProto
+_MESSAGES = {
+    _KINDS.TENSOR: "t", _KINDS.GRAPH: "g", _KINDS.SPARSE_TENSOR: "sparse_tensor", _KINDS.TYPE_PROTO: "tp",
+}  # fmt: skip
+"""types of attributes whose value is a message, and the field that it lies in"""
+
+
+@functools.lru_cache(1024)
+def _attributes(op: str, opset: int) -> tuple[frozenset[str], dict[str, set[int]], frozenset[str]]:
+    """What an operator needs at an opset, the types of the attributes that it has or had, and those that it gave up."""
+    needed: frozenset[str] | None = None
+    known, current = frozenset[str](), 0
+    types: dict[str, set[int]] = {}
+    while opset > 0:
+        try:
+            schema = onnx.defs.get_schema(op, opset, "")
+        except onnx.defs.SchemaError:
+            break
+        if needed is None:
+            needed = frozenset(name for name, a in schema.attributes.items() if a.required)
+            known, current = frozenset(schema.attributes), schema.since_version
+        for name, a in schema.attributes.items():
+            if name not in known or schema.since_version == current:
+                types.setdefault(name, set()).add(int(a.type.value))  # pyright: ignore[reportAttributeAccessIssue]
+        opset = schema.since_version - 1
+    return needed or frozenset(), types, frozenset(types) - known
 
 
 def _check_references(proto: onnx.ModelProto) -> None:

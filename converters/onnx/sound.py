@@ -63,6 +63,7 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> Parts:
         _once((v.name for v in graph.input), "the input")
         for tensor in graph.initializer:
             _check_tensor(tensor, limits)
+        _check_defaults(graph)
     for tensor, node in parts.tensors:
         _check_tensor(tensor, limits, node)
     check_nodes(proto, parts)
@@ -143,6 +144,20 @@ def _check_tensor(tensor: onnx.TensorProto, limits: Limits, node: str | None = N
         has, needs, unit = *_entries(tensor, dtype, count), "values"
     if has != needs:
         raise MalformedFile(f"shape {dims} needs {needs} {unit}, the file has {has}", layer=where)
+
+
+def _check_defaults(graph: onnx.GraphProto) -> None:
+    """Raise where an initializer that is declared as an input has another type or other sizes than declared."""
+    tensors = {t.name: t for t in graph.initializer}
+    for value in graph.input:
+        tensor, kind = tensors.get(value.name), value.type.tensor_type
+        if tensor is None or not value.type.HasField("tensor_type"):
+            continue
+        dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+        sizes = list(tensor.dims)
+        fits = len(dims) == len(sizes) and all(d in (None, n) for d, n in zip(dims, sizes, strict=True))
+        if (kind.elem_type not in (0, tensor.data_type)) or (kind.HasField("shape") and not fits):
+            raise MalformedFile("an initializer is not of the type and sizes that its input declares", layer=value.name)
 
 
 def _entries(tensor: onnx.TensorProto, dtype: ir.DataType, count: int) -> tuple[int, int]:

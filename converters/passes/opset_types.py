@@ -113,8 +113,8 @@ def inferred_copy(model: ir.Model) -> ir.Model | None:
 
 
 def follow_data(model: ir.Model) -> bool:
-    """Whether inference may follow values: onnx writes the elements of ConstantOfShape down one by one, all of them."""
-    return not any(node.op_type == "ConstantOfShape" for node in nodes_of(model.graph))
+    """Whether inference may follow values: of ConstantOfShape and Range onnx writes down all elements, one by one."""
+    return not any(node.op_type in ("ConstantOfShape", "Range") for node in nodes_of(model.graph))
 
 
 def _inferred(proto: onnx.ModelProto, follow: bool) -> onnx.ModelProto | None:

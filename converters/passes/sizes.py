@@ -11,6 +11,7 @@ from netferry.converters.passes.outside import OUTSIDE
 from netferry.errors import NetferryError
 from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir
+from netferry.schemas.layers import static_shape
 from netferry.schemas.model import Model, Source
 
 Shape = tuple[int | None, ...]
@@ -56,8 +57,8 @@ def sizes_at(model: Model, sizes: Mapping[str, int], batch: int = 1) -> tuple[di
         if (shape := _shape(theirs, taken)) is not None:
             found[mine] = shape
     for value in model.graph.initializers.values():
-        if value.shape is not None:
-            found[value] = tuple(value.shape.numpy())
+        if value.shape is not None or value.const_value is not None:
+            found[value] = static_shape(value)
     return found, taken
 
 

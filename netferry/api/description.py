@@ -9,7 +9,7 @@ from typing import Any
 from netferry.errors import UsageError, quoted
 from netferry.schemas.costs import ShapeOf, multiply_adds, peak_bytes, value_bytes, weight_bytes
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import LayerRow, Role, count, layer_of
+from netferry.schemas.layers import LayerRow, Role, count, layer_of, static_shape
 from netferry.schemas.model import Model
 from netferry.schemas.topology import dangling, depth, equal_weights, unreachable
 
@@ -97,7 +97,7 @@ def _row(row: LayerRow, shape_of: ShapeOf, named: set[str]) -> dict[str, Any]:
         "type": row.type,
         "inputs": row.inputs,
         "outputs": [{"name": v.name, "shape": s} for v, s in zip(row.outputs, shapes, strict=True)],
-        "learnables": {v.name: [int(str(d)) for d in v.shape or ()] for v in row.learnables},
+        "learnables": {v.name: list(static_shape(v)) for v in row.learnables},
         "learnable_count": row.learnable_count,
         "state_count": row.state_count,
         "multiply_adds": None if None in counts else sum(n or 0 for n in counts),

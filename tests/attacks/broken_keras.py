@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -80,6 +81,14 @@ def archive(**members: bytes) -> Make:
     return make
 
 
+def _name_of_bytes() -> bytes:
+    """HDF5 weights in which the name of a group is no UTF-8."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.create_group("layers").create_group(b"dens\xff")
+    return buffer.getvalue()
+
+
 _CONFIG = json.dumps(unusual_keras.sequential()).encode()
 _META = b'{"keras_version": "3.3.3"}'
 
@@ -128,6 +137,7 @@ CASES |= {
     "keras-zip-bomb": archive(metadata_json=_META, config_json=_CONFIG, model_weights_h5=bytes(64 << 20)),
     "keras-zip-config-bomb": archive(metadata_json=_META, config_json=b" " * (64 << 20) + _CONFIG),
     "keras-zip-weights-are-text": archive(metadata_json=_META, config_json=_CONFIG, model_weights_h5=b"text"),
+    "keras-zip-name-that-is-no-utf8": archive(metadata_json=_META, config_json=_CONFIG, model_weights_h5=_name_of_bytes()),
     "keras-zip-weights-pickled": archive(metadata_json=_META, config_json=_CONFIG, model_weights_npz=b"\x80\x04."),
     "keras-zip-config-is-no-json": archive(metadata_json=_META, config_json=b"\xff\xfe"),
 }  # fmt: skip

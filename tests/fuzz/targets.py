@@ -186,7 +186,7 @@ TARGETS: dict[str, Target] = {
     "caffemodel": Target(_reads("net.caffemodel"), ".caffemodel", _files("*.caffemodel")),
     "keras-json": Target(_reads("net.json"), ".json", _jsons),
     "keras-hdf5": Target(_reads("net.h5"), ".h5", _hdf5, _confined("net.h5")),
-    "keras-zip": Target(_reads("net.keras"), ".keras", _zips),
+    "keras-zip": Target(_reads("net.keras"), ".keras", _zips, _confined("net.keras")),
     "onnx": Target(_reads("net.onnx"), ".onnx", _onnx, _confined("net.onnx")),
     "darknet-cfg": Target(_reads("net.cfg"), ".cfg", lambda: [CFG]),
     "darknet-weights": Target(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+import netferry
 from netferry.converters.options import Limits
 from netferry.converters.protobuf import varint
 from netferry.errors import InputError, LimitExceeded, MalformedFile, NetferryError, UnsafeFile, UsageError
@@ -167,10 +169,39 @@ def _constant_of_something(m: onnx.ModelProto) -> None:
     m.graph.node.append(helper.make_node("Constant", [], ["c"], Value_int=3))
 
 
+def _default_of_another_size(m: onnx.ModelProto) -> None:
+    m.graph.input.append(helper.make_tensor_value_info(m.graph.initializer[1].name, onnx.TensorProto.FLOAT, [3]))
+
+
+def _default_of_another_type(m: onnx.ModelProto) -> None:
+    weight = m.graph.initializer[1]
+    m.graph.input.append(helper.make_tensor_value_info(weight.name, onnx.TensorProto.DOUBLE, list(weight.dims)))
+
+
+def _without_a_needed_attribute(m: onnx.ModelProto) -> None:
+    m.graph.node.append(helper.make_node("Concat", ["x", "x"], ["c"], axes=0))
+
+
+def _attribute_of_another_type(m: onnx.ModelProto) -> None:
+    m.graph.node.append(helper.make_node("Softmax", ["x"], ["c"], axis=1.5))
+
+
+def _attribute_of_an_older_type(m: onnx.ModelProto) -> None:
+    m.graph.node.append(helper.make_node("Cast", ["x"], ["c"], to="FLOAT"))
+
+
+def _attribute_without_value(m: onnx.ModelProto) -> None:
+    m.graph.node.append(helper.make_node("ConstantOfShape", ["x"], ["c"]))
+    m.graph.node[-1].attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
+
+
 @pytest.mark.parametrize(
     "spoil",
-    [_too_few_inputs, _too_many_inputs, _too_many_outputs, _constant_of_something, _initializer_twice, _domain_twice, _short, _huge, _negative, _unknown_type, _undeclared, _made_twice, _no_graph,
-     _no_opset, _no_ir_version, _nameless, _recursive],
+    [_default_of_another_size, _default_of_another_type, _without_a_needed_attribute, _attribute_of_another_type,
+     _attribute_of_an_older_type, _attribute_without_value, _too_few_inputs, _too_many_inputs, _too_many_outputs,
+     _constant_of_something, _initializer_twice, _domain_twice,
+     _short, _huge, _negative, _unknown_type, _undeclared, _made_twice, _no_graph, _no_opset, _no_ir_version,
+     _nameless, _recursive],
 )  # fmt: skip
 def test_contradictions(spoil: Callable[[onnx.ModelProto], None], tmp_path: Path) -> None:
     proto = models.linear()
@@ -204,6 +235,31 @@ def test_the_name_of_a_data_file_that_is_no_utf8(tmp_path: Path) -> None:
     path.write_bytes(proto.SerializeToString().replace(b"weights.bin", b"weights.bi\xff"))
     with pytest.raises(MalformedFile, match="UTF-8"):
         load(path)
+
+
+def test_weights_declared_as_inputs_of_open_sizes(tmp_path: Path) -> None:
+    """Files of IR 3 list initializers among the inputs; some say no sizes there."""
+    proto = models.linear()
+    proto.ir_version = 3
+    for weight in proto.graph.initializer:
+        sizes = [f"{weight.name}{i}" for i in range(len(weight.dims))]
+        proto.graph.input.append(helper.make_tensor_value_info(weight.name, onnx.TensorProto.FLOAT, sizes))
+    path = stored(tmp_path / "net.onnx", proto)
+    shown = netferry.inspect(path)
+    assert [row["learnables"] for row in shown["layers"] if row["learnables"]] == [{"w": [32, 32]}, {"b": [32]}]
+    netferry.convert(path, tmp_path / "out.onnx")
+
+
+def test_inference_does_not_write_a_range_down(tmp_path: Path) -> None:
+    """onnx's inference follows values; of a Range it makes a list of all elements."""
+    proto = models.linear()
+    for name, value in (("start", 0), ("limit", 1 << 50), ("step", 1)):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.int64), name))
+    proto.graph.node.append(helper.make_node("Range", ["start", "limit", "step"], ["many"]))
+    path = stored(tmp_path / "net.onnx", proto)
+    started = time.process_time()
+    netferry.inspect(path)
+    assert time.process_time() - started < 2
 
 
 def test_functions_that_double(tmp_path: Path) -> None:
