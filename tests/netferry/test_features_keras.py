@@ -114,6 +114,30 @@ def test_a_classifier_reads_the_same_features(pool: str, made: tuple[Path, dict[
     assert session.run({"picture": values["pictures"]})["label"].tolist() == ["a", "b", "a", "b", "b"]
 
 
+def test_a_file_by_hand_gives_pictures_and_vectors_in_its_own_order(tmp_path: Path) -> None:
+    """A convolution that does nothing: its values, and those of Flatten behind it, are the input's as Keras orders it."""
+    from tests.converters.keras.test_lambda_and_contrib import one, picture, saved
+
+    layers = [
+        picture(3, 4, 2),
+        one("conv", "Conv2D", {"filters": 2, "kernel_size": [1, 1], "use_bias": False}, "x"),
+        one("flat", "Flatten", {}, "conv"),
+        one("dense", "Dense", {"units": 3, "use_bias": False}, "flat"),
+    ]
+    rng = np.random.default_rng(5)
+    kernel = rng.normal(size=(24, 3)).astype(np.float32)
+    saved(tmp_path, layers, {"conv": [np.eye(2, dtype=np.float32).reshape(1, 1, 2, 2)], "dense": [kernel]})
+    x = rng.normal(size=(4, 3, 4, 2)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    netferry.convert(tmp_path / "model.h5", tmp_path / "net.onnx")
+    names = ["conv", "flat", "dense"]
+    netferry.features(tmp_path / "net.onnx", tmp_path / "x.npy", tmp_path / "f.npz", layers=names, pool="none")
+    found = np.load(tmp_path / "f.npz")
+    np.testing.assert_array_equal(found["conv"], x)
+    np.testing.assert_array_equal(found["flat"], x.reshape(4, 24))
+    np.testing.assert_allclose(found["dense"], x.reshape(4, 24) @ kernel, rtol=1e-5, atol=1e-6)
+
+
 def test_drawings_take_the_channels() -> None:
     """A mosaic shows channels, wherever they lie."""
     from netferry.runtime.visualize import as_channels
