@@ -115,7 +115,7 @@ def test_a_classifier_reads_the_same_features(pool: str, made: tuple[Path, dict[
 
 
 def test_a_file_by_hand_gives_pictures_and_vectors_in_its_own_order(tmp_path: Path) -> None:
-    """A convolution that does nothing: its values, and those of Flatten behind it, are the input's as Keras orders it."""
+    """A convolution that does nothing: its values, and those of Flatten behind it, are the input's in Keras's order."""
     from tests.converters.keras.test_lambda_and_contrib import one, picture, saved
 
     layers = [

@@ -1,4 +1,4 @@
-"""The part of a network that computes asked-for layers: by layer, value or beginning of names; run against the whole."""
+"""The part of a network that computes asked-for layers, by layer, value or beginning of names, against the whole."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_part_computes_what_the_whole_does(asked: str, value: str, nodes: int,
 
 def test_names_that_are_none(tmp_path: Path) -> None:
     path = _stored(tmp_path)
-    with pytest.raises(UsageError, match="stage1/relu|no layer"):
+    with pytest.raises(UsageError, match="no layer"):
         cut(path, ["stage1/rely"])
     with pytest.raises(InputError, match="no such file"):
         cut(tmp_path / "no.onnx", ["a"])
