@@ -21,6 +21,7 @@ from netferry.converters.keras.read import read
 from netferry.converters.options import Limits, ReadOptions
 from netferry.errors import (
     FormatError,
+    InputError,
     LimitExceeded,
     MalformedFile,
     NetferryError,
@@ -296,6 +297,28 @@ def test_shards_stay_in_their_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "m.json").write_text(json.dumps(architecture()))
     (tmp_path / "w.json").write_text(json.dumps({"weight_map": {"/layers/dense/vars": name}}))
     with pytest.raises(UnsafeFile):
+        read(tmp_path / "m.json", ReadOptions(weights=tmp_path / "w.json"))
+
+
+def test_a_shard_that_is_a_link_out_is_refused(tmp_path: Path) -> None:
+    """Its name is plain, but it leads to a file of another folder; one that is not there is said to be missing."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_h5(tmp_path / "outside.h5", model=architecture())
+    (folder / "m.json").write_text(json.dumps(architecture()))
+    (folder / "w.json").write_text(json.dumps({"weight_map": {"/layers/dense/vars": "shard.h5"}}))
+    with pytest.raises(InputError, match="no such shard"):
+        read(folder / "m.json", ReadOptions(weights=folder / "w.json"))
+    (folder / "shard.h5").symlink_to(tmp_path / "outside.h5")
+    with pytest.raises(UnsafeFile, match="outside the folder"):
+        read(folder / "m.json", ReadOptions(weights=folder / "w.json"))
+
+
+@pytest.mark.parametrize("name", [None, 7, "", [None]])
+def test_shards_have_names(tmp_path: Path, name: object) -> None:
+    (tmp_path / "m.json").write_text(json.dumps(architecture()))
+    (tmp_path / "w.json").write_text(json.dumps({"weight_map": {"/layers/dense/vars": name}}))
+    with pytest.raises(MalformedFile, match="no file"):
         read(tmp_path / "m.json", ReadOptions(weights=tmp_path / "w.json"))
 
 
