@@ -10,7 +10,7 @@ the bias of the same product is an equal copy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from netferry.errors import quoted
 from netferry.schemas.ir import ir
@@ -20,8 +20,7 @@ from netferry.schemas.tensors import sample_of
 _SAMPLE = 4096
 
 
-@dataclass(frozen=True)
-class Shared:
+class Shared(NamedTuple):
     """An Identity of a parameter.
 
     Attributes:
@@ -47,10 +46,12 @@ def shared_parameters(graph: ir.Graph) -> list[Shared]:
     found: list[Shared] = []
     tied: dict[ir.Value, bool] = {}
     for node in graph:
-        if node.op_type != "Identity" or node.domain not in ("", "ai.onnx") or node.inputs[0] is None:
+        if node.op_type != "Identity" or node.domain not in ("", "ai.onnx"):
             continue
         source, made = node.inputs[0], node.outputs[0]
-        if not source.is_initializer() or made.is_graph_output() or source.const_value is None or not made.name:
+        if source is None or not source.is_initializer() or source.const_value is None:
+            continue
+        if made.is_graph_output() or not made.name:
             continue
         role = role_by_use(made, source)
         if role == Role.CONSTANT:
@@ -61,7 +62,7 @@ def shared_parameters(graph: ir.Graph) -> list[Shared]:
         generated = "::" in made.name  # a name that TorchScript gives to what it computed itself
         found.append(Shared(node, source, role, tied[source] and generated))
     named = {s.node.outputs[0] for s in found if "::" not in s.name}
-    return [replace(s, tied=False) if s.tied and _beside_copy(s, named) else s for s in found]
+    return [s._replace(tied=False) if s.tied and _beside_copy(s, named) else s for s in found]
 
 
 def _beside_copy(shared: Shared, named: set[ir.Value]) -> bool:

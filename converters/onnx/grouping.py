@@ -88,18 +88,14 @@ def _helpers(nodes: list[ir.Node]) -> set[ir.Node]:
     sizes: set[ir.Value] = set()
     helpers: set[ir.Node] = set()
     for node in nodes:
-        if bodies_of(node):
+        if node.attributes.data and bodies_of(node):
             continue
-        read = [v for v in node.inputs if v is not None]
-        if all(v in fixed or v.is_initializer() for v in read):
-            if node.op_type.startswith("Random") or any(v.is_graph_output() for v in node.outputs):
+        op, read = node.op_type, [v for v in node.inputs if v is not None and v not in fixed and not v.is_initializer()]
+        if not read:
+            if op.startswith("Random") or any(v.is_graph_output() for v in node.outputs):
                 continue
             fixed.update(node.outputs)
-        elif node.op_type in ("Shape", "Size") or (
-            node.op_type in _SIZES
-            and any(v in sizes for v in read)
-            and all(v in sizes or v in fixed or v.is_initializer() for v in read)
-        ):
+        elif op in ("Shape", "Size") or (op in _SIZES and all(v in sizes for v in read)):
             if any(v.is_graph_output() for v in node.outputs):
                 continue
             sizes.update(node.outputs)

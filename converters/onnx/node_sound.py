@@ -97,13 +97,11 @@ def _check_attributes(node: onnx.NodeProto, opset: int) -> None:
     """Raise where an attribute has another type than in the operator, or one that is needed lacks."""
     needed, types, given_up = _attributes(node.op_type, opset)
     for attribute in node.attribute:
-        held = _MESSAGES.get(attribute.type)
-        if held is not None and not attribute.ref_attr_name and not attribute.HasField(held):
-            raise MalformedFile(f"attribute {quoted(attribute.name)} has no value", layer=node.name or node.op_type)
-        allowed = types.get(attribute.name)
-        if allowed is not None and attribute.type not in allowed and attribute.type:
-            kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
-            reason = f"{node.op_type} has no attribute {attribute.name} of type {kind}"
+        kind, name = attribute.type, attribute.name
+        if kind in _MESSAGES and not attribute.HasField(_MESSAGES[kind]) and not attribute.ref_attr_name:
+            raise MalformedFile(f"attribute {quoted(name)} has no value", layer=node.name or node.op_type)
+        if kind and name in types and kind not in types[name]:
+            reason = f"{node.op_type} has no attribute {name} of type {_KINDS.AttributeType.Name(kind)}"
             raise MalformedFile(reason, layer=node.name or node.op_type)
     if needed:
         names = {a.name for a in node.attribute}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from torch import fx, nn
@@ -11,13 +12,18 @@ class Network(fx.GraphModule):
     """An ``fx.GraphModule`` whose constants are not part of the ``state_dict``: torch forgets that when it copies."""
 
     def __init__(self, root: nn.Module, graph: fx.Graph, class_name: str = "Network") -> None:
-        super().__init__(nn.Module(), fx.Graph(), class_name)
+        empty = fx.Graph()
+        super().__init__(nn.Module(), empty, class_name)
         # what the root holds becomes ours as it is: fx would go down the path of every target, and make holders anew
         self._modules.update(root._modules)
         self._parameters.update(root._parameters)
         self._buffers.update(root._buffers)
         self._non_persistent_buffers_set |= root._non_persistent_buffers_set
         self.graph = graph
+        # a graph and its module hold each other, so that the weights of a module that nobody has any more would stay
+        # in memory until Python looks for circles
+        empty.owning_module = None
+        graph.owning_module = weakref.proxy(self)  # pyright: ignore[reportAttributeAccessIssue]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
         copied: Any = super().__deepcopy__(memo)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,9 @@ from netferry.runtime.torch.packing import PLAIN, Packing
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, role_of, sizes, static_shape
 from netferry.schemas.tensors import TensorFiles, array_of, filler_of
+
+_SMALL = 1 << 16
+"""bytes of values that are kept while the module is made"""
 
 
 class Place(NamedTuple):
@@ -38,10 +42,13 @@ class Store:
         self._held: dict[tuple[ir.Value, str], list[Tensor]] = {}
         self._packings: dict[ir.Value, str] = {}
         self._files = TensorFiles()
+        self._small: dict[int, np.ndarray] = {}
+        """values by the tensor that holds them: exporters give one to all batch norms that have equal values"""
 
     def close(self) -> None:
         """Close the file that weights were read from."""
         self._files.__exit__()
+        self._small.clear()
 
     def want(self, value: ir.Value, packing: Packing) -> None:
         """Announce a use; unequal packings of one learnable make it raw."""
@@ -90,7 +97,11 @@ class Store:
             bits = made.view(torch.int16) if kind is torch.bfloat16 else made  # NumPy has no such type
             if self._files.read_into(held, bits.numpy()):
                 return made
-        array = array_of(value)
+        array = self._small.get(id(held))
         if array is None:
-            raise Uninitialised(f"parameter {value.name!r} has no values")
+            array = array_of(value)
+            if array is None:
+                raise Uninitialised(f"parameter {value.name!r} has no values")
+            if array.nbytes <= _SMALL:
+                self._small[id(held)] = array
         return torch_values(array)
