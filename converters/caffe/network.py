@@ -149,6 +149,8 @@ class _Assembly:
         for bottom in bottoms:
             if bottom not in self.blobs:
                 raise MalformedFile(f"bottom {quoted(bottom)} is not a blob that an earlier layer makes", layer=name)
+        if len(set(tops)) < len(tops):
+            raise MalformedFile(f"top {quoted(Counter(tops).most_common(1)[0][0])} is made twice", layer=name)
         for top in tops:
             if top in self.given and top not in bottoms:
                 raise MalformedFile(f"top {quoted(top)} is an input of the net already", layer=name)
