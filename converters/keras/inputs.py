@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from netferry.converters.keras.layout import KT, channels_first
 from netferry.converters.keras.spec import Spec, refs_in
 from netferry.converters.options import ReadOptions
-from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, quoted
+from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, UsageError, quoted
 from netferry.schemas.graph import Builder, Dim
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Note
@@ -21,6 +22,7 @@ _TYPES = {
     "uint8": ir.DataType.UINT8, "uint16": ir.DataType.UINT16, "uint32": ir.DataType.UINT32,
     "uint64": ir.DataType.UINT64, "bool": ir.DataType.BOOL, "string": ir.DataType.STRING,
 }  # fmt: skip
+Asked = Mapping[str, Sequence[int]]
 _SPACE = {3: ("sequence",), 4: ("height", "width"), 5: ("depth", "height", "width")}
 
 
@@ -33,13 +35,18 @@ class Declared:
     dtype: str
 
 
-def declared(spec: Spec, notes: list[Note]) -> list[Declared]:
+def declared(spec: Spec, notes: list[Note], asked: Asked) -> list[Declared]:
     """Return the inputs of the outermost model, in order.
 
     A Sequential that was built by data carries their batch: it becomes dynamic unless a layer keeps states.
 
+    Args:
+        spec: the model.
+        notes: takes what was assumed.
+        asked: shapes by the input's name, for files that give none.
+
     Raises:
-        UnsupportedError: the file gives no shape.
+        UnsupportedError: neither the file nor ``asked`` gives a shape.
     """
     if spec.outputs is not None:
         layers = {child.name: child for child in spec.layers or ()}
@@ -48,31 +55,32 @@ def declared(spec: Spec, notes: list[Note]) -> list[Declared]:
             child = layers.get(ref.layer)
             if child is None:
                 raise MalformedFile(f"input layer {quoted(ref.layer)} is not in the model", layer=spec.name)
-            found.append(_of_layer(child, child.name))
+            found.append(_of_layer(child, child.name, asked))
         return found
-    first = _first_of(spec, spec.built_on)
+    first = _first_of(spec, spec.built_on, asked)
     if first.shape[0] is not None and not _keeps_states(spec):
         notes.append(Note("assumed", f"the batch of {first.shape[0]} is that of the data that built it: dynamic here"))
         first.shape[0] = None
     return [first]
 
 
-def _first_of(spec: Spec, built_on: list[Any] | None) -> Declared:
+def _first_of(spec: Spec, built_on: list[Any] | None, asked: Asked) -> Declared:
     """Input of a Sequential: its InputLayer, the first layer's shape, or the shape it was built on."""
     first = next(iter(spec.layers or ()), None)
     if first is None:
         raise MalformedFile("a Sequential without layers", layer=spec.name)
     if first.type == "InputLayer":
-        return _of_layer(first, first.name)
+        return _of_layer(first, first.name, asked)
     if first.layers is not None:
-        inner = _first_of(first, first.built_on or built_on) if first.sequential else declared(first, [])[0]
+        on = first.built_on or built_on
+        inner = _first_of(first, on, asked) if first.sequential else declared(first, [], asked)[0]
         return Declared(f"{first.name}_input", inner.shape, inner.dtype)
     if not _has_shape(first) and (built_on or first.built_on):
         shape = built_on or first.built_on
         dtype = first.config.get("dtype")
         kind = dtype if isinstance(dtype, str) and dtype in _TYPES else "float32"
         return Declared(f"{first.name}_input", _shape(shape, first.name), kind)
-    return _of_layer(first, f"{first.name}_input")
+    return _of_layer(first, f"{first.name}_input", asked)
 
 
 def _keeps_states(spec: Spec) -> bool:
@@ -84,14 +92,17 @@ def _has_shape(spec: Spec) -> bool:
     return any(spec.config.get(k) for k in ("batch_input_shape", "batch_shape", "input_shape", "input_dim"))
 
 
-def _of_layer(spec: Spec, name: str) -> Declared:
+def _of_layer(spec: Spec, name: str, asked: Asked) -> Declared:
     config = spec.config
     shape = config.get("batch_shape") or config.get("batch_input_shape")
     if shape is None and config.get("input_shape") is not None:
-        shape = [None, *config["input_shape"]]
+        given = config["input_shape"]
+        shape = [None, *given] if isinstance(given, list) else given
     if shape is None and config.get("input_dim") is not None and spec.type != "InputLayer":
         length = config.get("input_length")
         shape = [None, config["input_dim"]] if spec.type != "Embedding" else [None, length]
+    if shape is None and name in asked:
+        shape = [None, *asked[name][1:]]
     if shape is None:
         raise UnsupportedError(
             "the file does not say which shape the input has",
@@ -104,7 +115,7 @@ def _of_layer(spec: Spec, name: str) -> Declared:
         dtype = inner.get("name", "float32") if isinstance(inner, dict) else "float32"
     if spec.type in ("Embedding",) and "input_dtype" not in config:
         dtype = "int32" if config.get("dtype") in ("int32", None) else "float32"
-    if dtype not in _TYPES:
+    if not isinstance(dtype, str) or dtype not in _TYPES:
         raise UnsupportedError(f"an input of type {quoted(dtype)}", layer=spec.name)
     return Declared(name, _shape(shape, spec.name), dtype)
 
@@ -132,7 +143,7 @@ def add_inputs(b: Builder, inputs: list[Declared], options: ReadOptions) -> tupl
         asked = options.input_shapes.get(item.name)
         if asked is not None:
             if len(asked) != len(shape):
-                raise MalformedFile(f"input {quoted(item.name)} has {len(shape)} dimensions, not {len(asked)}")
+                raise UsageError(f"input {quoted(item.name)} has {len(shape)} dimensions, not {len(asked)}")
             shape = [None if shape[0] is None and options.batch is None else asked[0], *asked[1:]]
         dims = _named(item.name, shape, options, several)
         order = tuple(range(len(dims)))

@@ -138,7 +138,7 @@ def _types(spec: Spec) -> list[str]:
 def _build(spec: Spec, facts: Facts, options: ReadOptions) -> tuple[ir.Model, dict[str, Any]]:
     b = Builder(spec.name)
     network = Network(facts)
-    inputs, recipes = add_inputs(b, declared(spec, facts.notes), options)
+    inputs, recipes = add_inputs(b, declared(spec, facts.notes, options.input_shapes), options)
     made = network.call(b, spec, list(inputs), {}, path="", prefix="")
     outputs = flattened(made)
     if not outputs or not all(isinstance(o, KT) for o in outputs):

@@ -34,12 +34,12 @@ def time_distributed(b: Builder, l: Layer, *inputs: KT) -> KT | tuple[KT, ...]:
     if kind in _STEPWISE and len(inputs) == 1 and not nested:
         out = only(l.inner(b, raw, "layer", x), l)
         return out if out is x else KT(out.value, out.order, mask, out.flat)
-    parts = [folded(b, l, part) for part in inputs]
+    parts = [folded(b, part) for part in inputs]
     if nested and mask is not None:
-        parts[0].mask = Mask(lambda builder: folded(builder, l, KT.of(mask.value(builder))).value)
+        parts[0].mask = Mask(lambda builder: folded(builder, KT.of(mask.value(builder))).value)
     made = l.inner(b, raw, "layer", parts if len(parts) > 1 else parts[0])
     found = [part for part in (made if isinstance(made, (list, tuple)) else [made]) if isinstance(part, KT)]
-    outputs = [unfolded(b, l, part, x) for part in found]
+    outputs = [unfolded(b, part, x) for part in found]
     for out, part in zip(outputs, found, strict=True):
         out.mask = _mask_outside(l, part, x, nested)
     return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -52,7 +52,7 @@ def _mask_outside(l: Layer, made: KT, x: KT, nested: bool) -> Mask | None:
     """
     inner, outer = made.mask, x.mask
     if l.generation <= 2 and inner is not None:
-        return Mask(lambda b: unfolded(b, l, KT.of(inner.value(b)), x).value)
+        return Mask(lambda b: unfolded(b, KT.of(inner.value(b)), x).value)
     if not nested or outer is None:
         return outer
 
@@ -64,7 +64,7 @@ def _mask_outside(l: Layer, made: KT, x: KT, nested: bool) -> Mask | None:
     return Mask(shrunk)
 
 
-def folded(b: Builder, l: Layer, x: KT) -> KT:
+def folded(b: Builder, x: KT) -> KT:
     """Join batch and time (axes 0 and 1); the other axes stay where they lie."""
     rest = tuple(a for a in x.order if a > 1)
     value = x.to(b, (0, 1, *rest))
@@ -72,8 +72,6 @@ def folded(b: Builder, l: Layer, x: KT) -> KT:
     inner: Order = (0, *(a - 1 for a in rest))
     if all(isinstance(d, int) for d in dims):
         return KT(b.reshape(value, [-1, *(int(d) for d in dims if isinstance(d, int))]), inner)
-    if sum(not isinstance(d, int) for d in dims) == 0:
-        raise AssertionError(l.path)
     tail = b.op("Shape", value, start=2)
     target = b.op("Concat", b.const([-1], "batch"), tail, axis=0)
     out = b.op("Reshape", value, target)
@@ -81,9 +79,8 @@ def folded(b: Builder, l: Layer, x: KT) -> KT:
     return KT(out, inner)
 
 
-def unfolded(b: Builder, l: Layer, made: KT, x: KT) -> KT:
+def unfolded(b: Builder, made: KT, x: KT) -> KT:
     """Take batch and time apart again, as they are in ``x``."""
-    del l
     rest = tuple(a for a in made.order if a > 0)
     if made.flat is not None or made.order[0] != 0:
         made = KT.of(made.logical(b))
