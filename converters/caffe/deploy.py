@@ -49,7 +49,8 @@ def assemble(net: Message, stored: dict[str, StoredLayer], folder: Path, options
         raise LimitExceeded(f"{len(layers)} layers (limit layers={options.limits.layers})")
     state = state_of(net, options.level, options.stages)
     kept = [m for m in layers if included(m, state)]
-    for name, count in Counter(m.text("name") for m in layers if m not in kept).items():
+    stays = set(map(id, kept))
+    for name, count in Counter(m.text("name") for m in layers if id(m) not in stays).items():
         notes.append(Note("dropped", f"{count} not in the TEST phase at this level and stages", name))
     inputs: list[NetInput] = []
     labels: set[str] = set()

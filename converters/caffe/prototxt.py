@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -172,12 +173,13 @@ def parse(text: str, *, limits: Limits | None = None) -> Message:
 class _Parser:
     def __init__(self, text: str, limits: Limits) -> None:
         self._text, self._limits = text, limits
+        self._starts = [0, *(m.end() for m in re.finditer("\n", text))]
         self._tokens = self._scan()
         self._token = next(self._tokens)
 
     def _where(self, position: int) -> tuple[int, int]:
-        line = self._text.count("\n", 0, position) + 1
-        return line, position - (self._text.rfind("\n", 0, position) + 1) + 1
+        line = bisect_right(self._starts, position)
+        return line, position - self._starts[line - 1] + 1
 
     def _fail(self, reason: str, position: int | None = None) -> MalformedFile:
         line, column = self._where(self._token.position if position is None else position)
@@ -269,10 +271,10 @@ class _Parser:
         token = self._token
         line, column = self._where(token.position)
         if token.kind == "string":
-            data = b""
+            pieces: list[bytes] = []
             while self._token.kind == "string":
-                data += self._unescaped(self._next())
-            return Scalar(data.decode("utf-8", "backslashreplace"), True, line, column)
+                pieces.append(self._unescaped(self._next()))
+            return Scalar(b"".join(pieces).decode("utf-8", "backslashreplace"), True, line, column)
         sign = "-" if self._take("-") else ""
         token = self._token
         if token.kind in ("number", "word"):
