@@ -46,8 +46,8 @@ class Builder:
         self.graph = ir.Graph([], [], nodes=[], opset_imports={"": CANONICAL_OPSET}, name=name)
         self._parent = parent
         self._root: Builder = parent._root if parent else self
-        self._taken: set[str] = set() if parent is None else self._root._taken
-        self._node_names: set[str] = set() if parent is None else self._root._node_names
+        self._taken: dict[str, int] = {} if parent is None else self._root._taken
+        self._node_names: dict[str, int] = {} if parent is None else self._root._node_names
         self._layer: tuple[str, str] | None = None if parent is None else parent._layer
         self._fresh: list[ir.Node] = []
         self._shared: dict[object, ir.Value] = {} if parent is None else self._root._shared
@@ -61,7 +61,7 @@ class Builder:
 
     def reserve(self, names: Iterable[str]) -> None:
         """Keep value names for later use with ``reserved=True``: nothing else gets them."""
-        self._taken.update(names)
+        self._taken.update(dict.fromkeys(names, 0))
 
     @property
     def fresh(self) -> list[ir.Node]:
@@ -291,12 +291,14 @@ class Builder:
         self._fresh = []
 
 
-def _reserve(taken: set[str], wanted: str) -> str:
-    name, i = wanted, 0
+def _reserve(taken: dict[str, int], wanted: str) -> str:
+    """Take a name, numbered where it is taken; ``taken`` knows the last number of each: no search begins anew."""
+    name, i = wanted, taken.get(wanted, 0)
     while name in taken:
         i += 1
         name = f"{wanted}_{i}"
-    taken.add(name)
+    taken[wanted] = i
+    taken[name] = taken.get(name, 0)
     return name
 
 

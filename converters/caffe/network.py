@@ -116,8 +116,14 @@ class _Assembly:
         self._check_weights()
         if not outputs:
             raise MalformedFile("the net has no outputs")
+        called: dict[str, list[tuple[ir.Value, str | None]]] = {}
+        for node in b.graph:
+            for value in node.outputs:
+                called.setdefault(value.name or "", []).append((value, node.name))
         for top in sorted(outputs, key=lambda t: produced[t]):
-            self._name_output(top)
+            for other, maker in called.get(top, ()):  # the last writer was not the one that changed the blob last
+                if other is not self.blobs[top]:
+                    b.rename(other, f"{top}@{maker}")
             value = self.blobs[top]
             if top not in self.given:
                 b.output(value, top, reserved=True)
@@ -128,13 +134,6 @@ class _Assembly:
             b.graph.opset_imports[PLACEHOLDER_DOMAIN] = 1
         recipes = {i.name: i.preprocessing for i in self.net.inputs if i.preprocessing is not None}
         return Built(model, recipes, self.notes, self.unknown, self.kinds)
-
-    def _name_output(self, top: str) -> None:
-        """Free the blob's name where its last writer was not the one that changed it last."""
-        for node in self.builder.graph:
-            for value in node.outputs:
-                if value.name == top and value is not self.blobs[top]:
-                    self.builder.rename(value, f"{top}@{node.name}")
 
     def _last_writers(self) -> dict[str, int]:
         """For each blob the last layer that writes it: that one's value gets the blob's name."""

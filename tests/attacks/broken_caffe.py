@@ -43,6 +43,8 @@ CASES |= {
     "caffe-top-twice": net(_NET.replace('top: "y"', 'top: "y" top: "y"'), _BLOBS),
     "caffe-two-bottoms-for-one": net(_NET.replace('bottom: "ip"', 'bottom: "ip" bottom: "x"'), _BLOBS),
     "caffe-cycle": net(_NET.replace('bottom: "x" top: "ip"', 'bottom: "y" top: "ip"') + 'layer { name: "p" type: "ReLU" bottom: "x" top: "q" }', _BLOBS),
+    "caffe-10000-inputs-of-one-name": net('input: "x" input_shape { dim: 1 } ' * 10_000 + 'layer { name: "r" type: "ReLU" bottom: "x" top: "y" }'),
+    "caffe-60000-fields-and-no-end": net(_NET + "a: 1 " * 60_000 + "b {", _BLOBS),
     "caffe-nothing-but-comments": net("# a net\n# of comments\nname: 'net'\n"),
     "caffe-dim-0": net(_NET.replace("dim: 3", "dim: 0"), _BLOBS),
     "caffe-dim-negative": net(_NET.replace("dim: 3", "dim: -3"), _BLOBS),
