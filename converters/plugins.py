@@ -38,7 +38,7 @@ def load_plugin(path: Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"the plug-in fails: {type(error).__name__}: {error}", file=path) from error
 

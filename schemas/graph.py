@@ -34,6 +34,24 @@ def shape_of(value: ir.Value) -> tuple[Dim, ...]:
     return tuple(d if isinstance(d, int) else d.value for d in value.shape)
 
 
+class NamesInUse(set[str]):
+    """Names that are taken; a free one is found without a search through all numbers that were given before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, int] = {}
+
+    def free(self, wanted: str) -> str:
+        """Take and return ``wanted``, or with ``_1``, ``_2`` … where that is taken."""
+        name, i = wanted, self._last.get(wanted, 0)
+        while name in self:
+            i += 1
+            name = f"{wanted}_{i}"
+        self._last[wanted] = i
+        self.add(name)
+        return name
+
+
 class Builder:
     """Builds one graph at the canonical opset.
 
@@ -46,8 +64,8 @@ class Builder:
         self.graph = ir.Graph([], [], nodes=[], opset_imports={"": CANONICAL_OPSET}, name=name)
         self._parent = parent
         self._root: Builder = parent._root if parent else self
-        self._taken: dict[str, int] = {} if parent is None else self._root._taken
-        self._node_names: dict[str, int] = {} if parent is None else self._root._node_names
+        self._taken = NamesInUse() if parent is None else self._root._taken
+        self._node_names = NamesInUse() if parent is None else self._root._node_names
         self._layer: tuple[str, str] | None = None if parent is None else parent._layer
         self._fresh: list[ir.Node] = []
         self._shared: dict[object, ir.Value] = {} if parent is None else self._root._shared
@@ -57,11 +75,11 @@ class Builder:
 
     def unique(self, wanted: str) -> str:
         """Reserve and return a value name: ``wanted``, or with ``_1``, ``_2`` … where that is taken."""
-        return _reserve(self._taken, wanted)
+        return self._taken.free(wanted)
 
     def reserve(self, names: Iterable[str]) -> None:
         """Keep value names for later use with ``reserved=True``: nothing else gets them."""
-        self._taken.update(dict.fromkeys(names, 0))
+        self._taken.update(names)
 
     @property
     def fresh(self) -> list[ir.Node]:
@@ -94,7 +112,7 @@ class Builder:
         name = self.layer_name
         main = next((n for n in self._fresh if _holds_learnables(n)), self._fresh[-1])
         for node in [main, *(n for n in self._fresh if n is not main)]:
-            node.name = _reserve(self._node_names, name if node is main else f"{name}/{node.op_type}")
+            node.name = self._node_names.free(name if node is main else f"{name}/{node.op_type}")
         for node in self._fresh:
             for i, value in enumerate(node.outputs):
                 if value.name is None:
@@ -218,7 +236,7 @@ class Builder:
 
     def _append(self, node: ir.Node) -> None:
         if self._layer is None:
-            node.name = _reserve(self._node_names, f"{self.layer_name}/{node.op_type}")
+            node.name = self._node_names.free(f"{self.layer_name}/{node.op_type}")
             self.graph.append(node)
             for i, value in enumerate(node.outputs):
                 value.name = self.unique(f"{node.name}:{i}")
@@ -289,17 +307,6 @@ class Builder:
         """Name what is still unnamed; a subgraph's nodes carry the layer that made them."""
         self._name_nodes()
         self._fresh = []
-
-
-def _reserve(taken: dict[str, int], wanted: str) -> str:
-    """Take a name, numbered where it is taken; ``taken`` knows the last number of each: no search begins anew."""
-    name, i = wanted, taken.get(wanted, 0)
-    while name in taken:
-        i += 1
-        name = f"{wanted}_{i}"
-    taken[wanted] = i
-    taken[name] = taken.get(name, 0)
-    return name
 
 
 def _attribute(name: str, value: Any) -> Any:

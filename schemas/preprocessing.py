@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,6 +59,8 @@ class Preprocessing:
         for value, what in ((self.mean, "mean"), (self.scale, "scale")):
             if len(value) not in (0, 1, COLORS[self.color]):
                 raise MalformedFile(f"preprocessing: {what} has {len(value)} values for {self.color}")
+            if not all(math.isfinite(v) for v in value):
+                raise MalformedFile(f"preprocessing: {what} has values that are not finite")
 
     def with_(self, **changes: Any) -> Preprocessing:
         """Return a copy with some fields changed."""

@@ -158,11 +158,11 @@ class Edit:
 
     def names_free(self, wanted: str) -> str:
         """Reserve a value name."""
-        return _free(self.names.values, wanted)
+        return self.names.values.free(wanted)
 
     def node_name(self, wanted: str) -> str:
         """Reserve a node name."""
-        return _free(self.names.nodes, wanted)
+        return self.names.nodes.free(wanted)
 
 
 Pass = Callable[[Edit], bool]
@@ -353,15 +353,6 @@ def change_tensor(value: ir.Value, array: np.ndarray) -> None:
     dtype = value.const_value.dtype if value.const_value is not None else ir.DataType.FLOAT
     value.const_value = ir.Tensor(np.asarray(array.astype(dtype.numpy()), order="C"), dtype=dtype, name=value.name)
     value.shape = ir.Shape(list(array.shape))
-
-
-def _free(taken: set[str], wanted: str) -> str:
-    name, i = wanted, 0
-    while name in taken:
-        i += 1
-        name = f"{wanted}_{i}"
-    taken.add(name)
-    return name
 
 
 def _can_stand(new: ir.Value, old: ir.Value) -> bool:

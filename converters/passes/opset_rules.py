@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from netferry.errors import MalformedFile
-from netferry.schemas.graph import Builder, Dim, Operand
+from netferry.schemas.graph import Builder, Dim, NamesInUse, Operand
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import ROLE, Role
 from netferry.schemas.tensors import array_of, constant_tensor
@@ -31,8 +31,8 @@ class Cannot(Exception):
 class Names:
     """All names in use in a model; shared by the builders of one conversion."""
 
-    values: set[str] = field(default_factory=set)
-    nodes: set[str] = field(default_factory=set)
+    values: NamesInUse = field(default_factory=NamesInUse)
+    nodes: NamesInUse = field(default_factory=NamesInUse)
 
     @classmethod
     def of(cls, graph: ir.Graph | ir.Function) -> Names:
@@ -80,21 +80,12 @@ class Rewriter(Builder):
         return self.node.name or self.node.op_type
 
     def _append(self, node: ir.Node) -> None:
-        node.name = self._free(self._node_names, f"{self.layer_name}/{node.op_type}")
+        node.name = self._node_names.free(f"{self.layer_name}/{node.op_type}")
         node.metadata_props.update(self.node.metadata_props)
         for i, value in enumerate(node.outputs):
             value.name = self.unique(f"{node.name}:{i}" if len(node.outputs) > 1 else f"{node.name}:0")
         self._owner.insert_before(self.node, node)
         self.made.append(node)
-
-    @staticmethod
-    def _free(taken: set[str], wanted: str) -> str:
-        name, i = wanted, 0
-        while name in taken:
-            i += 1
-            name = f"{wanted}_{i}"
-        taken.add(name)
-        return name
 
     def _initializer(self, name: str, tensor: ir.TensorProtocol, role: Role) -> ir.Value:
         unique = self.unique(name)

@@ -45,7 +45,7 @@ def scan_of_batches(b: Rewriter) -> tuple[ir.Value, ...]:
         inside,
         {"num_scan_inputs": sequences, "scan_input_directions": directions, "body": body},
         num_outputs=len(node.outputs) + extra,
-        name=b._free(b._node_names, f"{b.layer_name}/steps"),
+        name=b._node_names.free(f"{b.layer_name}/steps"),
     )
     inner.metadata_props.update(node.metadata_props)
     for value in inner.outputs:
@@ -111,7 +111,7 @@ def _inside(
 
 
 def _named(b: Rewriter, node: ir.Node, kind: ir.TypeProtocol | None, shape: ir.Shape | None) -> ir.Value:
-    node.name = b._free(b._node_names, f"{b.layer_name}/{node.op_type}")
+    node.name = b._node_names.free(f"{b.layer_name}/{node.op_type}")
     node.metadata_props.update(b.node.metadata_props)
     (value,) = node.outputs
     value.name, value.type, value.shape = b.unique(f"{node.name}:0"), kind, shape

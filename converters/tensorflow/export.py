@@ -18,6 +18,7 @@ from pathlib import Path
 
 from netferry.converters.options import ReadOptions
 from netferry.converters.tensorflow.files import GRAPH, TFLITE, graph_ends, kind_of
+from netferry.converters.tensorflow.sound import check_whole
 from netferry.errors import InputError, MissingExtra, UnsupportedError, UnsupportedLayer, UsageError, quoted
 
 OPSET = 18
@@ -48,6 +49,7 @@ def export(path: Path, options: ReadOptions, folder: Path) -> Exported:
         folder: a temporary one; the child works in it.
 
     Raises:
+        MalformedFile: it is cut off, or not what it begins like.
         MissingExtra: tf2onnx or TensorFlow is not installed.
         UnsupportedLayer: operators that tf2onnx does not know, all of them.
         UnsupportedError: tf2onnx fails; the reason ends with its last words.
@@ -59,6 +61,7 @@ def export(path: Path, options: ReadOptions, folder: Path) -> Exported:
     kind = kind_of(_head(path), path)
     if kind is None:
         raise UsageError("neither a SavedModel, nor a frozen graph, nor a TFLite model", file=path)
+    check_whole(path, kind, options.limits)
     for package in ("tensorflow", "tf2onnx"):
         if util.find_spec(package) is None:
             raise MissingExtra(package, "tensorflow", f"reading a TensorFlow {kind}")

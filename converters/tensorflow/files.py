@@ -68,7 +68,7 @@ def graph_ends(path: Path, limits: Limits) -> GraphEnds:
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         while file.tell() < size:
-            number, length = _field(file, size)
+            number, length = field_at(file, size)
             end = file.tell() + length
             if number == 1:
                 name, op, inputs = _node(file, end, limits)
@@ -87,7 +87,7 @@ def graph_ends(path: Path, limits: Limits) -> GraphEnds:
 def _node(file: BinaryIO, end: int, limits: Limits) -> tuple[str, str, list[str]]:
     texts: dict[int, list[str]] = {1: [], 2: [], 3: []}
     while file.tell() < end:
-        number, length = _field(file, end)
+        number, length = field_at(file, end)
         if number in texts:
             if length > limits.name_bytes:
                 raise LimitExceeded(f"a name of {length} bytes (limit name_bytes={limits.name_bytes})")
@@ -99,7 +99,7 @@ def _node(file: BinaryIO, end: int, limits: Limits) -> tuple[str, str, list[str]
     return texts[1][0], texts[2][0], texts[3]
 
 
-def _field(file: BinaryIO, end: int) -> tuple[int, int]:
+def field_at(file: BinaryIO, end: int) -> tuple[int, int]:
     """(number, bytes that follow) of a field; the file stands at its content."""
     at = file.tell()
     key = _varint(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -121,12 +122,17 @@ Outputs = Annotated[str | None, typer.Option("--outputs", help="Keep the network
 Init = Annotated[int | None, typer.Option("--init", help="Seed for parameters that have no values.")]
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number as anybody writes it, and not of thousands of digits."""
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
 def parse_sizes(dims: list[str] | None) -> dict[str, int]:
     """``--dim``: sizes of dynamic dimensions."""
     sizes: dict[str, int] = {}
     for text in dims or ():
         name, _, number = text.rpartition("=")
-        if not name or not (number.isascii() and number.isdigit() and 0 < int(number) < 2**31):
+        if not name or not (is_whole(number) and 0 < int(number) < 2**31):
             raise UsageError(f"--dim is NAME=NUMBER, not {text!r}")
         sizes[name] = int(number)
     return sizes
@@ -144,18 +150,18 @@ def reading_options(
     plugin: list[Path] | None,
 ) -> dict[str, Any]:
     """The options of api.load from those of the command line."""
-    if batch != "dynamic" and not (batch.isascii() and batch.isdigit() and 0 < int(batch) < 2**31):
+    if batch != "dynamic" and not (is_whole(batch) and 0 < int(batch) < 2**31):
         raise UsageError(f"--batch is dynamic or a number, not {batch!r}")
     shapes: dict[str, tuple[int, ...]] = {}
     for text in input_shape or ():
         name, _, dims = text.rpartition("=")
-        if not name or not all(d.strip().isdigit() for d in dims.split(",")):
+        if not name or not all(is_whole(d.strip()) for d in dims.split(",")):
             raise UsageError(f"--input-shape is NAME=1,3,224,224, not {text!r}")
         shapes[name] = tuple(int(d) for d in dims.split(","))
     limits: dict[str, int] = {}
     for text in limit or ():
         name, _, number = text.partition("=")
-        if not number.isdigit():
+        if not is_whole(number):
             raise UsageError(f"--limit is NAME=NUMBER, not {text!r}")
         limits[name] = int(number)
     return {
@@ -213,18 +219,22 @@ def parse_mean(text: str | None) -> tuple[tuple[float, ...] | None, Path | None]
     if text is None:
         return None, None
     try:
-        return tuple(float(v) for v in text.split(",")), None
+        float(text.partition(",")[0])
     except ValueError:
         return None, location(text)
+    return parse_numbers(text, "--mean"), None
 
 
 def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(float(v) for v in text.split(","))
+        values = tuple(float(v) for v in text.split(","))
     except ValueError:
-        raise UsageError(f"{option} is one number or several with commas, not {text!r}") from None
+        values = ()
+    if not values or not all(math.isfinite(v) for v in values):
+        raise UsageError(f"{option} is one number or several with commas, not {text!r}")
+    return values
 
 
 def parse_pair(text: str | None, option: str) -> tuple[int, int] | None:
@@ -233,7 +243,7 @@ def parse_pair(text: str | None, option: str) -> tuple[int, int] | None:
     parts = text.lower().replace("x", ",").split(",")
     if len(parts) == 1:
         parts *= 2
-    if len(parts) != 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
+    if len(parts) != 2 or not all(is_whole(p.strip()) and 0 < int(p) < 2**31 for p in parts):
         raise UsageError(f"{option} is HEIGHT,WIDTH, not {text!r}")
     return int(parts[0]), int(parts[1])
 

@@ -60,6 +60,8 @@ class Rows:
             raise UsageError("a single number is no data", file=file)
         if dtype.hasobject:
             raise UnsafeFile("the array holds Python objects (pickle), which are never read", file=file)
+        if min(shape) < 0:
+            raise MalformedFile(f"an array of shape {list(shape)}", file=file)
         size = dtype.itemsize
         for dim in shape[1:]:
             size *= dim
@@ -178,7 +180,7 @@ def _same_length(rows: Sequence[Rows], file: object) -> None:
 def _mapped(file: Path) -> Rows:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         kind = UnsafeFile if "allow_pickle" in str(error) or "Python objects" in str(error) else MalformedFile
         raise kind(f"the array cannot be read: {quoted(error)[1:-1]}", file=file) from None
     if not array.ndim:

@@ -127,6 +127,8 @@ CASES |= {
     "onnx-external-beyond-the-end": external(location="w.bin", offset=8, length=48),
     "onnx-external-no-number": external(location="w.bin", offset="eight"),
     "onnx-external-huge-number": external(location="w.bin", offset="9" * 400),
+    "onnx-external-fraction": external(location="w.bin", offset="8.0"),
+    "onnx-external-arabic-digits": external(location="w.bin", offset="٨"),
     "onnx-external-negative": external(location="w.bin", offset=-48),
     "onnx-external-without-location": external(offset=0),
     "onnx-external-location-twice": external(location="w.bin", location_="w.bin"),

@@ -268,3 +268,38 @@ CASES |= {
     "onnx-conv-pads-of-three-numbers": _conv(["N", 4, "H", "W"], pads=[1, 1, 1]),
     "onnx-conv-larger-than-its-input": _conv(dilations=[9, 9]),
 }  # fmt: skip
+
+
+def _raw_texts(m: onnx.ModelProto) -> None:
+    m.graph.initializer[1].data_type = TensorProto.STRING
+
+
+def _sparse_of_nothing(m: onnx.ModelProto) -> None:
+    m.graph.node.append(helper.make_node("Constant", [], ["k"], sparse_value=onnx.SparseTensorProto(dims=[2, 2])))
+
+
+def _text_for_a_number(m: onnx.ModelProto) -> None:
+    inner = helper.make_node("Softmax", ["a"], ["c"])
+    inner.attribute.add(name="axis", ref_attr_name="axis", type=onnx.AttributeProto.INT)
+    _call(m, _function(inner, attributes=("axis",)))
+    m.graph.node[2].attribute.append(helper.make_attribute("axis", "first"))
+
+
+def _function_of_the_future(m: onnx.ModelProto) -> None:
+    _call(m, _function(helper.make_node("Relu", ["a"], ["c"])))
+    m.functions[0].opset_import[0].version = 9999
+
+
+def _repeated_beyond_memory(m: onnx.ModelProto) -> None:
+    m.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 1 << 28, 1 << 28]), "pads"))
+    m.graph.node.append(helper.make_node("Pad", ["y", "pads"], ["z"]))
+    m.graph.output[0].CopyFrom(unusual_onnx.info("z", ["N2", "M"]))
+
+
+CASES |= {
+    "onnx-raw-texts": model(_raw_texts),
+    "onnx-sparse-constant-of-nothing": model(_sparse_of_nothing),
+    "onnx-text-for-the-number-of-a-function": model(_text_for_a_number),
+    "onnx-function-of-a-future-opset": model(_function_of_the_future),
+    "onnx-pads-beyond-all-memory": model(_repeated_beyond_memory),
+}

@@ -71,6 +71,12 @@ def test_more(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(got.reshape(made.wanted.shape), made.wanted, rtol=made.tolerance, atol=made.tolerance)
 
 
+def test_sparse_constants_through_every_pass(tmp_path: Path) -> None:
+    made = unusual_more.CASES["onnx-two-sparse-constants"](tmp_path)
+    netferry.convert(made.files[0], tmp_path / "out.onnx", optimize="full", opset=15)
+    np.testing.assert_allclose(outputs(tmp_path / "out.onnx", made.x), made.wanted, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", unusual_onnx.CASES)
 def test_onnx_through_every_pass(tmp_path: Path, name: str) -> None:
     path, wanted = unusual_onnx.write(name, tmp_path)

@@ -187,3 +187,16 @@ def the_name_is_no_utf_8(folder: Path) -> Made:
     path = folder / os.fsdecode(b"net\xff.onnx")
     path.write_bytes(unusual_onnx.linear().SerializeToString())
     return Made([path], WANTED, X)
+
+
+@onnx_case
+def two_sparse_constants(m: onnx.ModelProto, _: Path) -> np.ndarray:
+    """Alike but for their values, which lie beside the graph: no pass may take one for the other."""
+    for name, value, place in (("k1", 2.0, 1), ("k2", 5.0, 3)):
+        values = numpy_helper.from_array(np.array([value], np.float32), "")
+        sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([place]), ""), [4])
+        m.graph.node.append(helper.make_node("Constant", [], [name], sparse_value=sparse))
+    m.graph.node.append(helper.make_node("Add", ["y", "k1"], ["z1"]))
+    m.graph.node.append(helper.make_node("Mul", ["z1", "k2"], ["z"]))
+    m.graph.output[0].CopyFrom(info("z", ["N", 4]))
+    return (WANTED + np.array([0, 2, 0, 0])) * np.array([0, 0, 0, 5])
