@@ -52,8 +52,8 @@ class Keras:
             text=True,
         )
 
-    def make(self, **request: Any) -> dict[str, Any]:
-        """Build one model; see maker.py for the fields."""
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Ask for a model, whose answer may hold an ``error``; see maker.py for the fields."""
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         timer = threading.Timer(900, self._child.kill)
@@ -68,7 +68,11 @@ class Keras:
             timer.cancel()
         if not line:
             pytest.fail(f"the child with Keras {self.generation} died")
-        answer = json.loads(line)
+        return json.loads(line)
+
+    def make(self, **request: Any) -> dict[str, Any]:
+        """Build one model; what Keras refuses is a failure."""
+        answer = self.ask(**request)
         if "error" in answer:
             pytest.fail(f"Keras {self.generation} cannot make the model:\n{answer['error']}")
         return answer
