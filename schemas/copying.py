@@ -82,7 +82,7 @@ class _Copier:
         made = ir.Value(
             name=value.name,
             type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(tensor.shape.numpy()),
+            shape=tensor.shape if tensor.shape.frozen else ir.Shape(tensor.shape.numpy()),
             const_value=tensor,
             metadata_props=dict(metadata),
         )

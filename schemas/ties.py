@@ -56,11 +56,11 @@ def shared_parameters(graph: ir.Graph) -> list[Shared]:
         role = role_by_use(made, source)
         if role == Role.CONSTANT:
             continue
-        if source not in tied:
+        generated = "::" in made.name  # a name that TorchScript gives to what it computed itself
+        if generated and source not in tied:
             values = sample_of(source, _SAMPLE)
             tied[source] = values is not None and values.size > 1 and bool((values != values[0]).any())
-        generated = "::" in made.name  # a name that TorchScript gives to what it computed itself
-        found.append(Shared(node, source, role, tied[source] and generated))
+        found.append(Shared(node, source, role, generated and tied[source]))
     named = {s.node.outputs[0] for s in found if "::" not in s.name}
     return [s._replace(tied=False) if s.tied and _beside_copy(s, named) else s for s in found]
 

@@ -57,10 +57,13 @@ def _check_operators(
         if body is not None:
             _check_call(node, body)
         elif node.domain in ("", "ai.onnx"):
-            if not _takes(node.op_type, opset, len(node.input), len(node.output)):
+            op = node.op_type
+            if not _takes(op, opset, len(node.input), len(node.output)):
                 _check_count(node, opset)
-            _check_attributes(node, opset)
-            if (check := _OPERATORS.get(node.op_type)) is not None:
+            needed, types, given_up = _attributes(op, opset)
+            if needed or node.attribute:
+                _check_attributes(node, needed, types, given_up)
+            if (check := _OPERATORS.get(op)) is not None:
                 check(node, weights)
 
 
@@ -93,9 +96,10 @@ def _check_count(node: onnx.NodeProto, opset: int) -> None:
         raise MalformedFile(reason, layer=node.name or node.op_type)
 
 
-def _check_attributes(node: onnx.NodeProto, opset: int) -> None:
+def _check_attributes(
+    node: onnx.NodeProto, needed: frozenset[str], types: dict[str, set[int]], given_up: frozenset[str]
+) -> None:
     """Raise where an attribute has another type than in the operator, or one that is needed lacks."""
-    needed, types, given_up = _attributes(node.op_type, opset)
     for attribute in node.attribute:
         kind, name = attribute.type, attribute.name
         if kind in _MESSAGES and not attribute.HasField(_MESSAGES[kind]) and not attribute.ref_attr_name:

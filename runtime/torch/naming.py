@@ -22,8 +22,12 @@ def identifier(name: str) -> str:
 
 def path_parts(name: str) -> list[str]:
     """A name as parts of a module path: ``block1/conv`` and ``block1.conv`` are a conv inside block1."""
-    parts = [_ODD.sub("_", part).strip("_") for part in re.split(r"[/.]", name)]
-    return [f"{part}_" if keyword.iskeyword(part) else part for part in parts if part]
+    found: list[str] = []
+    for part in name.replace("/", ".").split("."):
+        plain = part if part.isascii() and part.isalnum() else _ODD.sub("_", part).strip("_")
+        if plain:
+            found.append(f"{plain}_" if keyword.iskeyword(plain) else plain)
+    return found
 
 
 def says_path(weight: str) -> bool:
@@ -68,13 +72,10 @@ class Paths:
 
         ``holds`` asks for a module that others may lie in.
         """
-        done: list[str] = []
+        base, leaves = "", self._leaves
         for part in parts:
-            if done and ".".join(done) in self._leaves:
-                done[-1] = f"{done[-1]}_{part}"
-            else:
-                done.append(part)
-        base = ".".join(done) or "module"
+            base = f"{base}_{part}" if base in leaves else f"{base}.{part}" if base else part
+        base = base or "module"
         path, i = base, 0
         while path in self._leaves or path in self._inner or taken_by_torch(path):
             i += 1

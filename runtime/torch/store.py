@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +41,7 @@ class Store:
         self._held: dict[tuple[ir.Value, str], list[Tensor]] = {}
         self._packings: dict[ir.Value, str] = {}
         self._files = TensorFiles()
-        self._small: dict[int, np.ndarray] = {}
+        self._small: dict[int, Tensor] = {}
         """values by the tensor that holds them: exporters give one to all batch norms that have equal values"""
 
     def close(self) -> None:
@@ -90,18 +89,25 @@ class Store:
             self.places[name] = Place(name, role, static_shape(value), packing, tuple(paths))
 
     def _values(self, value: ir.Value) -> Tensor:
-        """The values of an initializer in memory of torch's own; those in a file are read in one go."""
+        """The values of an initializer in memory of torch's own."""
+        held = value.const_value
+        known = self._small.get(id(held))
+        if known is not None:
+            return known.clone()
+        made = self._read(value)
+        if made.nbytes <= _SMALL:
+            self._small[id(held)] = made
+        return made
+
+    def _read(self, value: ir.Value) -> Tensor:
+        """The values; those in a file are read in one go."""
         held = value.const_value
         if isinstance(held, ir.ExternalTensor) and (kind := TORCH_OF.get(int(held.dtype))) and filler_of(held) is None:
             made = torch.empty(sizes(held.shape), dtype=kind)
             bits = made.view(torch.int16) if kind is torch.bfloat16 else made  # NumPy has no such type
             if self._files.read_into(held, bits.numpy()):
                 return made
-        array = self._small.get(id(held))
+        array = array_of(value)
         if array is None:
-            array = array_of(value)
-            if array is None:
-                raise Uninitialised(f"parameter {value.name!r} has no values")
-            if array.nbytes <= _SMALL:
-                self._small[id(held)] = array
+            raise Uninitialised(f"parameter {value.name!r} has no values")
         return torch_values(array)
