@@ -79,10 +79,11 @@ class _Copier:
         return made
 
     def _stand(self, value: ir.Value, tensor: ir.TensorProtocol, metadata: Mapping[str, str]) -> ir.Value:
+        shape = tensor.shape
         made = ir.Value(
             name=value.name,
             type=ir.TensorType(tensor.dtype),
-            shape=tensor.shape if tensor.shape.frozen else ir.Shape(tensor.shape.numpy()),
+            shape=shape if isinstance(shape, ir.Shape) and shape.frozen else ir.Shape(shape.numpy()),
             const_value=tensor,
             metadata_props=dict(metadata),
         )
