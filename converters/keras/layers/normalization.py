@@ -96,8 +96,9 @@ def _momentum(l: Layer) -> float:
 
 
 def _gamma_beta(spec: Spec) -> list[Slot]:
-    slots = [Slot("gamma")] if spec.config.get("scale", True) else []
-    return slots + ([Slot("beta")] if spec.config.get("center", True) else [])
+    rms = bool(spec.config.get("rms_scaling", False))
+    gamma = [Slot("gamma")] if rms or spec.config.get("scale", True) else []
+    return gamma if rms or not spec.config.get("center", True) else [*gamma, Slot("beta")]
 
 
 @layer("LayerNormalization", weights=_gamma_beta, mask="keep")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -125,10 +126,13 @@ def test_files_of_a_saved_model(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tflite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that is no more than a TFLite model's head, with tf2onnx as good as installed."""
+    """A TFLite model of an empty subgraph and an empty buffer, with tf2onnx as good as installed."""
     monkeypatch.setattr(exporter.util, "find_spec", lambda name: name)
     path = tmp_path / "net.tflite"
-    path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(20))
+    slots = struct.pack("<7H2x", 14, 12, 0, 0, 4, 0, 8)  # where the root's subgraphs and buffers stand
+    root = struct.pack("<iII", 16, 8, 16)
+    lists = struct.pack("<IIi", 1, 4, 0) * 2
+    path.write_bytes(struct.pack("<I", 24) + b"TFL3" + slots + root + lists)
     return path
 
 
