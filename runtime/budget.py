@@ -41,7 +41,7 @@ class Budget:
 
         Raises:
             LimitExceeded: it takes more; names the limit.
-        OutOfMemory: no memory of this machine's would do.
+            OutOfMemory: no memory of this machine's would do.
         """
         options, late = ort.RunOptions(), threading.Event()
 
