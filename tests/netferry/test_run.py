@@ -154,7 +154,7 @@ def test_errors_point_at_the_place(text: str, error: type[NetferryError], messag
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="no such file"):
         netferry.run(tmp_path / "none.yaml")
 
 
