@@ -156,6 +156,8 @@ def _same(value: ir.Value) -> ir.Value:
 
 
 def _take_meta(source: Any, made: Any) -> None:
+    if getattr(source, "_metadata", True) is None:
+        return  # to ask for ``meta`` would make a store, for every value
     if source.meta:
         made.meta.update(source.meta)
         made.meta._invalid_keys.update(source.meta._invalid_keys)
