@@ -249,6 +249,8 @@ class Builder:
 
     def _infer(self, node: ir.Node) -> None:
         """Set types and shapes of the outputs by ONNX's inference of the one operator."""
+        if any(a.is_ref() for a in node.attributes.values()):
+            return  # a function's own setting, known only where it is called
         opset = self._root.graph.opset_imports.get(node.domain)
         if opset is None:
             raise AssertionError(f"{node.domain}.{node.op_type}: give types= for operators of other domains")

@@ -136,6 +136,8 @@ def _check_tensor(tensor: onnx.TensorProto, limits: Limits, node: str | None = N
             raise MalformedFile("its values lie in another file and in this one", layer=where)
         return
     count = math.prod(dims)
+    if math.prod(d or 1 for d in dims) >> 60:  # without elements too: NumPy makes no such array
+        raise LimitExceeded(f"a tensor of shape {dims}", layer=where)
     if tensor.HasField("raw_data"):
         if dtype == ir.DataType.STRING:
             raise MalformedFile("a string tensor with raw data", layer=where)

@@ -22,6 +22,7 @@ def _one(body: str, head: str = _HEAD) -> Make:
 CASES |= {
     "caffe-input-made-again": net(_NET + 'layer { name: "z" type: "ReLU" bottom: "y" top: "x" }', _BLOBS),
     "caffe-top-twice-in-an-unknown-layer": _one('top: "y" type: "Warp"'),
+    "caffe-slice-without-tops": net(_HEAD + 'layer { name: "l" bottom: "x" type: "Slice" }'),
     "caffe-bottom-later": net(_NET.replace('bottom: "x" top: "ip"', 'bottom: "y" top: "ip"'), _BLOBS),
     "caffe-unclosed-string": net(_NET.replace('"relu"', '"relu'), _BLOBS),
     "caffe-unknown-escape": net(_NET.replace('"relu"', '"\\q"'), _BLOBS),

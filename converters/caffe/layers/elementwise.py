@@ -95,6 +95,8 @@ def slice_(b: Builder, l: Layer, x: ir.Value) -> ir.Value | tuple[ir.Value, ...]
     p = l.param("slice_param")
     axis = _axis(l, p, x, "slice_dim")
     points, tops = p.ints("slice_point"), len(l.tops)
+    if not tops:
+        raise MalformedFile("a Slice without tops", layer=l.name)
     if points and len(points) != tops - 1:
         raise MalformedFile(f"{len(points)} slice points for {tops} tops", layer=l.name)
     if tops == 1:

@@ -262,6 +262,28 @@ def test_inference_does_not_write_a_range_down(tmp_path: Path) -> None:
     assert time.process_time() - started < 2
 
 
+def test_no_elements_of_a_shape_beyond_all_arrays(tmp_path: Path) -> None:
+    proto = models.linear()
+    proto.graph.initializer.append(onnx.TensorProto(name="none", data_type=1, dims=[0, 2**31 - 1, 2**31 - 1]))
+    with pytest.raises(LimitExceeded):
+        load(stored(tmp_path / "net.onnx", proto))
+
+
+def test_a_functions_own_setting_where_it_imports_no_opset(tmp_path: Path) -> None:
+    """Nothing is inferred of a node whose attribute the caller of the function sets."""
+    proto = models.linear(opset=17)
+    node = helper.make_node("LeakyRelu", ["a"], ["b"])
+    node.attribute.add(name="alpha", type=onnx.AttributeProto.FLOAT, ref_attr_name="slope")
+    proto.functions.append(helper.make_function("own", "f", ["a"], ["b"], [node], [], ["slope"]))
+    proto.graph.node.append(helper.make_node("f", ["y"], ["z"], domain="own", slope=0.5))
+    proto.graph.output.append(helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["N", 32]))
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    with suppress(NetferryError):
+        netferry.convert(stored(tmp_path / "net.onnx", proto), tmp_path / "out.onnx", optimize="full")
+    with suppress(NetferryError):
+        netferry.inspect(tmp_path / "net.onnx")
+
+
 def test_functions_that_double(tmp_path: Path) -> None:
     proto = models.linear()
     domain = helper.make_opsetid("own", 1)
