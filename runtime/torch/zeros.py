@@ -24,17 +24,8 @@ _BIAS = 2
 _SLOTS = {"Conv": (_BIAS,), "ConvTranspose": (_BIAS,), "LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 """inputs that count as zero where they are left out"""
 _SAME_VALUES = {
-    "Expand",
-    "Slice",
-    "Reshape",
-    "Transpose",
-    "Unsqueeze",
-    "Squeeze",
-    "Identity",
-    "Cast",
-    "CastLike",
-    "Tile",
-}
+    "Expand", "Slice", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Identity", "Cast", "CastLike", "Tile",
+}  # fmt: skip
 """operators that give the values of their first input and no others"""
 
 

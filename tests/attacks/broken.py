@@ -16,17 +16,9 @@ from tests.attacks import (
 )
 from tests.attacks.making import Make
 
-_FILES = (
-    broken_caffe,
-    broken_caffe_weights,
-    broken_darknet,
-    broken_keras,
-    broken_keras_archives,
-    broken_keras_hdf5,
-    broken_keras_settings,
-    broken_onnx,
-    broken_onnx_nodes,
-    broken_others,
-)
-CASES: dict[str, Make] = {name: make for file in _FILES for name, make in file.CASES.items()}
+CASES: dict[str, Make] = {
+    **broken_caffe.CASES, **broken_caffe_weights.CASES, **broken_darknet.CASES, **broken_keras.CASES,
+    **broken_keras_archives.CASES, **broken_keras_hdf5.CASES, **broken_keras_settings.CASES, **broken_onnx.CASES,
+    **broken_onnx_nodes.CASES, **broken_others.CASES,
+}  # fmt: skip
 """name -> writes the files into a folder; returns their paths as ``convert`` takes them"""

@@ -23,7 +23,7 @@ def stored(name: str, content: bytes) -> Make:
     return make
 
 
-def model(change: Callable[[onnx.ModelProto], object]) -> Make:
+def model(change: Callable[[onnx.ModelProto], object] = lambda _: None) -> Make:
     """The linear network of unusual_onnx, changed."""
 
     def make(folder: Path) -> list[Path]:

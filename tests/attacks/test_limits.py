@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,8 +18,8 @@ import netferry
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded
 from tests.attacks import unusual_caffe, unusual_darknet, unusual_keras, unusual_onnx
-
-Make = Callable[[Path], list[Path]]
+from tests.attacks.making import Make
+from tests.attacks.making import model as onnx_model
 
 
 def prototxt(text: str) -> Make:
@@ -35,16 +34,6 @@ def keras_json(document: Any) -> Make:
     def make(folder: Path) -> list[Path]:
         (folder / "net.json").write_text(document if isinstance(document, str) else json.dumps(document))
         return [folder / "net.json"]
-
-    return make
-
-
-def onnx_model(change: Callable[[onnx.ModelProto], object] = lambda _: None) -> Make:
-    def make(folder: Path) -> list[Path]:
-        model = unusual_onnx.linear()
-        change(model)
-        (folder / "net.onnx").write_bytes(model.SerializeToString())
-        return [folder / "net.onnx"]
 
     return make
 
