@@ -18,24 +18,13 @@ import netferry
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded
 from tests.attacks import unusual_caffe, unusual_darknet, unusual_keras, unusual_onnx
-from tests.attacks.making import Make
+from tests.attacks.making import Make, net, stored
 from tests.attacks.making import model as onnx_model
 
 
-def prototxt(text: str) -> Make:
-    def make(folder: Path) -> list[Path]:
-        (folder / "net.prototxt").write_text(text)
-        return [folder / "net.prototxt"]
-
-    return make
-
-
 def keras_json(document: Any) -> Make:
-    def make(folder: Path) -> list[Path]:
-        (folder / "net.json").write_text(document if isinstance(document, str) else json.dumps(document))
-        return [folder / "net.json"]
-
-    return make
+    content = document if isinstance(document, str) else json.dumps(document)
+    return stored("net.json", content.encode())
 
 
 def darknet(folder: Path) -> list[Path]:
@@ -99,13 +88,13 @@ NESTED = 'layer { name: "f" type: "ReLU" bottom: "y" top: "z" a { b { c { d: 1 }
 DOCUMENT = unusual_keras.sequential(unusual_keras.dense(note=[[[[[[1]]]]]]))
 CASES: dict[str, tuple[str, int, Make]] = {
     # name: (limit, the least value at which the file is read, maker)
-    "caffe-nesting": ("nesting", 4, prototxt(NET + NESTED)),
-    "caffe-text": ("text_bytes", len(NET), prototxt(NET)),
-    "caffe-digits": ("digits", 7, prototxt(NET.replace("num_output: 4", "num_output: 0000004"))),
-    "caffe-name": ("name_bytes", len("inner_product_param"), prototxt(NET)),
-    "caffe-layers": ("layers", 3, prototxt(NET)),
-    "caffe-rank": ("rank", 2, prototxt(NET)),
-    "caffe-init": ("init_elements", 12, prototxt(NET)),
+    "caffe-nesting": ("nesting", 4, net(NET + NESTED)),
+    "caffe-text": ("text_bytes", len(NET), net(NET)),
+    "caffe-digits": ("digits", 7, net(NET.replace("num_output: 4", "num_output: 0000004"))),
+    "caffe-name": ("name_bytes", len("inner_product_param"), net(NET)),
+    "caffe-layers": ("layers", 3, net(NET)),
+    "caffe-rank": ("rank", 2, net(NET)),
+    "caffe-init": ("init_elements", 12, net(NET)),
     "keras-nesting": ("nesting", 3, keras_json(DOCUMENT)),
     "keras-text": ("text_bytes", len(json.dumps(DOCUMENT)), keras_json(DOCUMENT)),
     "keras-digits": ("digits", 6, keras_json(unusual_keras.sequential(unusual_keras.dense(note=123456)))),
