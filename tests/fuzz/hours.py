@@ -1,4 +1,4 @@
-"""Fuzz for hours on idle processors: ``python -m tests.fuzz.hours LOG [--turn 240] [--first 0] [--pause FILE]``.
+"""Fuzz for hours on idle processors: ``python -m tests.fuzz.hours LOG [READER …] [--turn 240] [--pause FILE]``.
 
 The readers take turns, with both engines where atheris is installed; each turn is a process of its own with a new
 seed, and adds a line to LOG: reader, engine, minutes of processor time, exit code, findings so far. It ends when it is
@@ -47,11 +47,15 @@ def main() -> None:
     """Go on until stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", type=Path, help="lines of turns; a folder beside it keeps corpora and findings")
+    parser.add_argument("readers", nargs="*", metavar="READER", help=f"of {', '.join(TARGETS)}; all by default")
     parser.add_argument("--turn", type=float, default=240, help="seconds of one turn")
     parser.add_argument("--first", type=int, default=0, help="the first seed: another one for each of several logs")
     parser.add_argument("--pause", type=Path, help="no work is done while this file exists")
     parser.add_argument("--sum", action="store_true", help="print the minutes of each reader and end")
     given = parser.parse_args()
+    readers: list[str] = given.readers or list(TARGETS)
+    if unknown := set(readers) - set(TARGETS):
+        parser.error(f"no reader {', '.join(sorted(unknown))}")
     lines = given.log.read_text().splitlines() if given.log.exists() else []
     minutes: Counter[str] = Counter()
     for line in lines:
@@ -67,7 +71,7 @@ def main() -> None:
     pairs = [(n, e) for e in engines for n in TARGETS if e == "flips" or n not in _NO_ATHERIS]
     seed = given.first + len(lines)
     while True:
-        name = min(TARGETS, key=lambda n: minutes[n])  # the reader that had least
+        name = min(readers, key=lambda n: minutes[n])  # the reader that had least
         mine = [e for n, e in pairs if n == name]
         engine = mine[seed % len(mine)]
         spent, code = turn(name, engine, seed, given.turn, folder, given.pause)
