@@ -108,6 +108,12 @@ class ProtoFile:
             MalformedFile: it runs past the end, or is of no known wire type.
             LimitExceeded: it is longer than a message may be.
         """
+        offset, window = at - self._start, self._window
+        if 0 <= offset < len(window) - 1 and window[offset] & 0x87 == BYTES and window[offset + 1] < 0x80:
+            number, after = window[offset] >> 3, at + 2  # most fields: a tag and a length of one byte
+            past = after + window[offset + 1]
+            if number and past <= end:
+                return Field(number, BYTES, after, past)
         tag, after = self.varint(at, end)
         number, kind = tag >> 3, tag & 7
         if number == 0 or number >= 1 << 29:

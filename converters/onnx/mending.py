@@ -86,6 +86,8 @@ def _distinct(nodes: Iterable[onnx.NodeProto]) -> list[Note]:
 
 
 def _only_known(tensor: onnx.TensorProto) -> None:
+    if not tensor.external_data:
+        return
     all_keys = [e.key for e in tensor.external_data]
     keys = [key for key in all_keys if key in _KNOWN]
     if len(set(keys)) != len(keys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -25,7 +25,7 @@ from netferry.errors import InputError, MalformedFile, NetferryError, Unsupporte
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs, all_nodes, restore
 from netferry.schemas.model import Model, Note, Source
-from netferry.schemas.tensors import uninitialised_tensor
+from netferry.schemas.tensors import byte_size, uninitialised_tensor
 
 
 def read(path: Path, options: ReadOptions) -> Model:
@@ -62,8 +62,9 @@ def read(path: Path, options: ReadOptions) -> Model:
 
 def _read(path: Path, options: ReadOptions) -> Model:
     token = f"netferry-{secrets.token_hex(16)}"
+    apart: dict[int, tuple[int, int]] = {}
     with OnnxFile(path, options.limits) as file:
-        structure = file.structure(token)
+        structure = file.structure(token, apart)
     try:
         proto = onnx.ModelProto.FromString(structure)
     except DecodeError:
@@ -71,7 +72,8 @@ def _read(path: Path, options: ReadOptions) -> Model:
     except (UnicodeDecodeError, ValueError) as error:
         raise MalformedFile(f"not an ONNX model: {error}") from None
     del structure
-    parts = check_message(proto, options.limits)
+    parts = check_message(proto, options.limits, {index: length for index, (_, length) in apart.items()})
+    here = {proto.graph.initializer[index].name: offset for index, (offset, _) in apart.items()}
     complete_types(parts.attributes)
     notes = mend_message(proto, parts)
     sparse, maps = take_out(proto, parts.attributes), take_map_types_out(proto, parts.graphs)
@@ -85,6 +87,7 @@ def _read(path: Path, options: ReadOptions) -> Model:
     outside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor, _ in parts.tensors)
     del parts
     _place_weights(graphs, list(all_nodes(graph)) if outside else [], data, token, options)
+    _place_main(graph.graph, here, str(path))
     keep_training(graph, proto, data)
     version = " ".join(part for part in (proto.producer_name, proto.producer_version) if part) or None
     model = Model(graph, source=Source("onnx", (str(path), *data.files), version), notes=notes)
@@ -109,6 +112,22 @@ def _deserialized(proto: onnx.ModelProto) -> ir.Model:
         if isinstance(cause, NotImplementedError):
             raise UnsupportedError(f"uses something of ONNX that netferry cannot keep: {text}") from None
         raise MalformedFile(f"the graph is not sound: {text}") from None
+
+
+def _place_main(graph: ir.Graph, offsets: Mapping[str, int], path: str) -> None:
+    """Give initializers of the main graph whose values were left out, and found to fit, their places in the file."""
+    for name, offset in offsets.items():
+        value = graph.initializers[name]
+        told = value.const_value
+        assert told is not None
+        dtype, shape = told.dtype, ir.Shape(told.shape.numpy())
+        value.const_value = ir.ExternalTensor(
+            *(path, offset, byte_size(dtype, shape.numpy()), dtype),
+            shape=shape,
+            name=name,
+            doc_string=told.doc_string or None,
+            metadata_props=dict(told.metadata_props) or None,
+        )
 
 
 def _place_weights(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx
 import onnx.defs
@@ -28,8 +28,10 @@ _PACKED = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}
 """elements per entry of int32_data"""
 
 
-def check_message(proto: onnx.ModelProto, limits: Limits) -> Parts:
+def check_message(proto: onnx.ModelProto, limits: Limits, apart: Mapping[int, int] | None = None) -> Parts:
     """Raise where the message is ambiguous, contradictory or beyond the limits; returns what it consists of.
+
+    ``apart`` says of initializers of the main graph, by their number, how many raw bytes were left out of the message.
 
     Raises:
         MalformedFile: no graph, no IR version, a name or domain twice, values that do not fit their shape, nodes
@@ -61,8 +63,9 @@ def check_message(proto: onnx.ModelProto, limits: Limits) -> Parts:
         if "" in names:
             raise MalformedFile("an initializer has no name")
         _once((v.name for v in graph.input), "the input")
-        for tensor in graph.initializer:
-            _check_tensor(tensor, limits)
+        left_out = apart if graph is proto.graph and apart else {}
+        for i, tensor in enumerate(graph.initializer):
+            _check_tensor(tensor, limits, raw_bytes=left_out.get(i))
         _check_defaults(graph)
     for tensor, node in parts.tensors:
         _check_tensor(tensor, limits, node)
@@ -115,7 +118,9 @@ def _once(names: Iterable[str], what: str) -> None:
             raise MalformedFile(f"{what} {quoted(name)} is there {count} times")
 
 
-def _check_tensor(tensor: onnx.TensorProto, limits: Limits, node: str | None = None) -> None:
+def _check_tensor(
+    tensor: onnx.TensorProto, limits: Limits, node: str | None = None, raw_bytes: int | None = None
+) -> None:
     where = tensor.name or node
     dtype, dims = _TYPES.get(tensor.data_type), list(tensor.dims)
     if dtype is None:
@@ -136,12 +141,14 @@ def _check_tensor(tensor: onnx.TensorProto, limits: Limits, node: str | None = N
             raise MalformedFile("its values lie in another file and in this one", layer=where)
         return
     count = math.prod(dims)
-    if math.prod(d or 1 for d in dims) >> 60:  # without elements too: NumPy makes no such array
+    if raw_bytes is None and math.prod(d or 1 for d in dims) >> 60:  # without elements too: NumPy makes no such array
         raise LimitExceeded(f"a tensor of shape {dims}", layer=where)
-    if tensor.HasField("raw_data"):
+    if raw_bytes is None and tensor.HasField("raw_data"):
+        raw_bytes = len(tensor.raw_data)
+    if raw_bytes is not None:
         if dtype == ir.DataType.STRING:
             raise MalformedFile("a string tensor with raw data", layer=where)
-        has, needs, unit = len(tensor.raw_data), byte_size(dtype, dims), "bytes"
+        has, needs, unit = raw_bytes, byte_size(dtype, dims), "bytes"
     else:
         has, needs, unit = *_entries(tensor, dtype, count), "values"
     if has != needs:

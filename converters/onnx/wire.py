@@ -20,7 +20,8 @@ BIG = 1024
 """bytes from which a weight is kept apart from its graph"""
 
 _INSIDE: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 25: "function"},
+    "model": {7: "main graph", 25: "function"},
+    "main graph": {1: "node", 5: "tensor"},
     "graph": {1: "node", 5: "tensor"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
@@ -44,11 +45,13 @@ class Gap:
 class OnnxFile(ProtoFile):
     """An ONNX file whose graph is read and whose weights stay where they are."""
 
-    def structure(self, token: str) -> bytes:
+    def structure(self, token: str, apart: dict[int, tuple[int, int]] | None = None) -> bytes:
         """Return the model without its big weights.
 
         A tensor whose weights were left out claims to be external data at ``location`` = ``token`` with ``offset``
-        and ``length`` in this file; the token is one that the file cannot contain.
+        and ``length`` in this file; the token is one that the file cannot contain. Where ``apart`` is given, most
+        claims need not be written and read again: it gets (offset, length) of initializers of the main graph by
+        their number, and these claim nothing.
 
         Raises:
             MalformedFile: not a protobuf message, or contradictory.
@@ -58,6 +61,7 @@ class OnnxFile(ProtoFile):
             raise MalformedFile("the file is empty", file=self.path)
         if self.size > self.limits.message_bytes:
             raise LimitExceeded(f"{self.size} bytes (limit message_bytes={self.limits.message_bytes})", file=self.path)
+        self._apart = apart
         pieces = self._message("model", 0, self.size, token, 0) or [(0, self.size)]
         return b"".join(p if isinstance(p, bytes) else self.read(p[0], p[1] - p[0]) for p in pieces)
 
@@ -68,7 +72,8 @@ class OnnxFile(ProtoFile):
         inside = _INSIDE[kind]
         pieces: list[bytes | tuple[int, int]] = []
         at = kept = start
-        graphs = 0
+        graphs = initializers = 0
+        main = kind == "main graph" and self._apart is not None
         while at < end:
             f = self.field(at, end)
             number, first, after = f.number, f.start, f.end
@@ -76,20 +81,23 @@ class OnnxFile(ProtoFile):
             child = inside.get(number) if f.kind == BYTES and after - first >= BIG else None
             if child is not None:
                 found = (
-                    self._tensor(first, after, token)
+                    self._tensor(first, after, token, initializers if main else None)
                     if child == "tensor"
-                    else self._message(child, first, after, token, depth + (child == "graph"))
+                    else self._message(child, first, after, token, depth + child.endswith("graph"))
                 )
                 if found is not None:
                     size = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in found)
                     pieces += [(kept, at), varint(number << 3 | BYTES) + varint(size), *found]
                     kept = after
+            initializers += number == 5 and f.kind == BYTES
             at = after
         if graphs > 1:
             raise MalformedFile("the file holds two graphs", file=self.path)
         return None if kept == start else [*pieces, (kept, end)]
 
-    def _tensor(self, start: int, end: int, token: str) -> list[bytes | tuple[int, int]] | None:
+    def _tensor(
+        self, start: int, end: int, token: str, initializer: int | None
+    ) -> list[bytes | tuple[int, int]] | None:
         at, raw = start, []
         while at < end:
             f = self.field(at, end)
@@ -103,6 +111,9 @@ class OnnxFile(ProtoFile):
         if not raw or raw[0][2] - raw[0][1] < BIG:
             return None
         field, first, after = raw[0]
+        if initializer is not None and self._apart is not None:
+            self._apart[initializer] = first, after - first
+            return [(start, field), (after, end)]
         return [(start, field), (after, end), _claim(token, first, after - first)]
 
 
