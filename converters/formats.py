@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from netferry.converters.pytorch.files import kind_of as torch_kind_of
 from netferry.converters.signatures import HEAD, ZIP, is_hdf5, is_text
 from netferry.converters.tensorflow.files import kind_of
-from netferry.errors import InputError, UnknownFormat
+from netferry.errors import InputError, LimitExceeded, UnknownFormat
 
 if TYPE_CHECKING:
     from netferry.converters.options import ReadOptions
@@ -37,8 +37,16 @@ class Format:
     """module whose ``registry`` lists the supported layers"""
 
     def read(self, path: Path, options: ReadOptions) -> Model:
-        """Read a file of this format."""
-        return import_module(self.module).read(path, options)
+        """Read a file of this format.
+
+        Raises:
+            LimitExceeded: the file asks for more memory than there is.
+            NetferryError: what the reader says.
+        """
+        try:
+            return import_module(self.module).read(path, options)
+        except MemoryError:
+            raise LimitExceeded("reading it takes more memory than there is", file=path) from None
 
     def layers(self) -> Registry | None:
         """The registry of layer readers, all of them registered."""

@@ -74,8 +74,11 @@ class Builder:
     # names -----------------------------------------------------------------------------------------------------
 
     def unique(self, wanted: str) -> str:
-        """Reserve and return a value name: ``wanted``, or with ``_1``, ``_2`` … where that is taken."""
-        return self._taken.free(wanted)
+        """Reserve and return a value name: ``wanted``, or with ``_1``, ``_2`` … where that is taken.
+
+        ``blob`` stands for a name without letters: ONNX has it for inputs and outputs that are not there.
+        """
+        return self._taken.free(wanted or "blob")
 
     def reserve(self, names: Iterable[str]) -> None:
         """Keep value names for later use with ``reserved=True``: nothing else gets them."""
@@ -125,7 +128,9 @@ class Builder:
     ) -> ir.Value:
         """Add a graph input; ints are fixed dimensions, strings named dynamic ones."""
         value = ir.Value(
-            name=name if reserved else self.unique(name), type=ir.TensorType(dtype), shape=ir.Shape(list(shape))
+            name=name if reserved and name else self.unique(name),
+            type=ir.TensorType(dtype),
+            shape=ir.Shape(list(shape)),
         )
         self.graph.inputs.append(value)
         return value
@@ -144,7 +149,7 @@ class Builder:
 
     def rename(self, value: ir.Value, name: str, *, reserved: bool = False) -> None:
         """Give a value a name of the source (a blob, a tensor)."""
-        value.name = name if reserved else self.unique(name)
+        value.name = name if reserved and name else self.unique(name)
 
     def const(self, value: Operand, name: str = "const", *, dtype: np.dtype[Any] | type | None = None) -> ir.Value:
         """Add a constant initializer. Python ints become int64, floats float32, unless ``dtype`` says otherwise."""
@@ -275,7 +280,7 @@ class Builder:
             inferred = onnx.shape_inference.infer_node_outputs(
                 schema, proto, types, data, opset_imports=opsets, ir_version=CANONICAL_IR
             )
-        except onnx.shape_inference.InferenceError as error:
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
             shapes = ", ".join(str(v.shape) for v in node.inputs if v is not None)
             detail = " ".join(str(error).split())
             raise MalformedFile(

@@ -109,7 +109,7 @@ def generation_of(version: str | None, raw: Any) -> int:
         if "batch_shape" in keys or (isinstance(config, dict) and isinstance(config.get("dtype"), dict)):
             return 3
         kind = layer.get("class_name")
-        if kind in kinds or (keys & text_forms and kind != "Embedding"):
+        if (isinstance(kind, str) and kind in kinds) or (keys & text_forms and kind != "Embedding"):
             return 1
     return 2
 

@@ -70,11 +70,13 @@ def _check_operators(
 @functools.lru_cache(4096)
 def _takes(op: str, opset: int, inputs: int, outputs: int) -> bool:
     """Whether the operator has so many inputs and outputs, at the opset or (old files are behind theirs) before."""
+    known = False
     while opset > 0:
         try:
             schema = onnx.defs.get_schema(op, opset, "")
         except onnx.defs.SchemaError:
-            return True  # not ONNX's, or not yet: told elsewhere
+            return not known  # not ONNX's, or not yet: told elsewhere
+        known = True
         takes = schema.min_input <= inputs <= schema.max_input
         if takes and schema.min_output <= outputs <= schema.max_output:
             return True

@@ -81,6 +81,7 @@ CASES |= {
     "keras-padding-negative": layer("ZeroPadding2D", _PICTURE, padding=[[-9, -9], [0, 0]]),
     "keras-embedding-of-terabytes": layer("Embedding", [None, 3], input_dim=1 << 40, output_dim=64),
     "keras-lstm-units-huge": layer("LSTM", [None, 4, 3], units=1 << 34),
+    "keras-lstm-units-beyond-memory": layer("LSTM", [None, 4, 3], units=1717989184),
     "keras-lstm-of-a-matrix": layer("LSTM", [None, 3], units=2),
     "keras-axis-9": layer("BatchNormalization", _PICTURE, axis=9),
     "keras-axis-of-text": layer("BatchNormalization", _PICTURE, axis="last"),
@@ -114,5 +115,6 @@ CASES |= {
     "keras-relu-with-a-negative-slope": layer("ReLU", negative_slope=-0.5),
     "keras-bins-in-no-order": layer("Discretization", bin_boundaries=[1.0, 3.0, 2.0]),
     "keras-einsum-of-other-sizes": layer("EinsumDense", _STEPS, equation="abc,cd->abd", output_shape=[5, 2]),
+    "keras-class-is-an-object": stored("net.json", json.dumps({"class_name": "Sequential", "config": {"name": "m", "layers": [{"class_name": {"name": "d", "nb_filter": 4}}]}}).encode()),
     "keras-data-format-of-keras-1": layer("MaxPooling2D", _PICTURE, data_format="tf"),
 }  # fmt: skip

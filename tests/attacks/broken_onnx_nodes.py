@@ -296,7 +296,18 @@ def _repeated_beyond_memory(m: onnx.ModelProto) -> None:
     m.graph.output[0].CopyFrom(unusual_onnx.info("z", ["N2", "M"]))
 
 
+def _reshape_to_nothing(m: onnx.ModelProto) -> None:
+    m.graph.node.append(helper.make_node("Reshape", ["y"], ["z"]))  # which the first opset had, with an attribute
+    m.graph.output[0].CopyFrom(unusual_onnx.info("z", ["N", "M"]))
+
+
+def _dequantized_without_a_scale(m: onnx.ModelProto) -> None:
+    m.graph.node.insert(0, helper.make_node("DequantizeLinear", ["b"], ["q"]))
+
+
 CASES |= {
+    "onnx-reshape-to-nothing": model(_reshape_to_nothing),
+    "onnx-dequantized-without-a-scale": model(_dequantized_without_a_scale),
     "onnx-raw-texts": model(_raw_texts),
     "onnx-sparse-constant-of-nothing": model(_sparse_of_nothing),
     "onnx-text-for-the-number-of-a-function": model(_text_for_a_number),

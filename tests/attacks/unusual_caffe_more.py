@@ -99,3 +99,11 @@ def include_and_exclude_rules() -> unusual_caffe.Files:
         'layer { name: "d" type: "Power" bottom: "y" top: "y" power_param { scale: 11 } include { not_stage: "deploy" } }'
     )
     return unusual_caffe.Files(net=(_NET + more).encode(), wanted=33 * unusual_caffe.WANTED)
+
+
+@caffe_case
+def blobs_without_a_name() -> unusual_caffe.Files:
+    """Caffe's parser asks for no letters; in ONNX a value without a name is one that is not there."""
+    return unusual_caffe.Files(
+        net=_NET.replace('"ip" inner', '"" inner').replace('bottom: "ip"', 'bottom: ""').encode()
+    )
