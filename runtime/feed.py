@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.errors import MalformedFile, OutOfMemory, UsageError, quoted
+from netferry.errors import MalformedFile, NetferryError, OutOfMemory, UsageError, quoted
 from netferry.runtime.data import Item
 from netferry.runtime.ports import PREPROCESSING_KEY, SOURCE_KEY, metadata_of, picture_input, size_of
 from netferry.runtime.preprocess import preprocess
@@ -114,12 +114,15 @@ class Feed:
                 )
             port = self.session.inputs[0]
             return {port.name: self._fitted(port, np.asarray(item.source), item)}
-        if self.sound is not None:
-            return {self.sound[0]: read_sound(item.source, self.sound[1].sample_rate)}
-        if self.picture is None:
-            assert self._refusal is not None
-            raise self._refusal
-        array = preprocess(item.source, self.recipe, self.size)
+        try:
+            if self.sound is not None:
+                return {self.sound[0]: read_sound(item.source, self.sound[1].sample_rate)}
+            if self.picture is None:
+                assert self._refusal is not None
+                raise self._refusal
+            array = preprocess(item.source, self.recipe, self.size)
+        except NetferryError as error:  # what lies in a tar or a table has no name of its own
+            raise error.at(file=item.id) from error.__cause__
         wanted = self.picture.numpy
         if wanted == np.uint8:
             array = np.clip(np.round(array), 0, 255)

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from netferry.errors import InputError, LimitExceeded, NetferryError, UsageError, quoted
 from netferry.schemas.opening import open_regular
-from netferry.schemas.preprocessing import COLORS, LETTERBOX_FILL, Preprocessing
+from netferry.schemas.preprocessing import COLORS, LETTERBOX_FILL, MAX_PIXELS, Preprocessing
 from netferry.schemas.remote import Remote
 
 Picture = str | os.PathLike[str] | Remote | bytes | Image.Image | np.ndarray
@@ -26,8 +26,6 @@ Picture = str | os.PathLike[str] | Remote | bytes | Image.Image | np.ndarray
 2 grey with alpha, 3 RGB, 4 RGB with alpha); uint8 and floats are on the scale 0..255, uint16 on 0..65535, bool is black
 and white."""
 
-MAX_PIXELS = 178_956_970
-"""Largest picture that is decoded: twice Pillow's warning mark, half a gigabyte as RGB."""
 _FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "TGA", "PCX", "ICO")
 """Decoders that only decode. EPS is left out on purpose: Pillow starts Ghostscript for it."""
 _FILTERS = {
@@ -140,6 +138,8 @@ def _decoded(decode: Callable[[], _Bands]) -> _Bands:
         return decode()
     except Image.DecompressionBombError as error:
         raise LimitExceeded(f"the picture is too large to decode ({quoted(error)[1:-1]})") from None
+    except NetferryError:
+        raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ValueError and others
         why = "not a picture of a known format" if type(error).__name__ == "UnidentifiedImageError" else None
         raise InputError(f"the picture cannot be read: {why or quoted(error)[1:-1]}") from None
@@ -157,7 +157,7 @@ def _opaque(image: Image.Image) -> _Bands:
     if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):  # Pillow holds 16-bit grey in one of these
         return [Image.fromarray(np.asarray(image).astype(np.float32) / 257)]
     if image.mode == "F":
-        return [image]
+        return [_finite(image)]
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")  # La and PA have no direct way
         ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -187,7 +187,15 @@ def _from_array(array: np.ndarray, max_pixels: int) -> _Bands:
     if planes.shape[2] in (2, 4):
         alpha = planes[:, :, -1:] / 255
         planes = planes[:, :, :-1] * alpha + 255 * (1 - alpha)
-    return [Image.fromarray(np.ascontiguousarray(planes[:, :, c], np.float32)) for c in range(planes.shape[2])]
+    return [
+        _finite(Image.fromarray(np.ascontiguousarray(planes[:, :, c], np.float32))) for c in range(planes.shape[2])
+    ]
+
+
+def _finite(band: Image.Image) -> Image.Image:
+    if not np.isfinite(np.asarray(band)).all():
+        raise InputError("the picture has values that are no numbers")
+    return band
 
 
 def _in_color(bands: _Bands, color: str) -> _Bands:
@@ -325,7 +333,8 @@ def _normalised(array: np.ndarray, recipe: Preprocessing) -> np.ndarray:
     elif recipe.mean:
         array = array - np.asarray(recipe.mean, np.float32)
     if recipe.scale:
-        array = array * np.asarray(recipe.scale, np.float32)
+        with np.errstate(over="ignore"):  # what is infinite then, the check of the scores finds
+            array = array * np.asarray(recipe.scale, np.float32)
     if recipe.layout == "NCHW":
         array = array.transpose(2, 0, 1)
     return np.ascontiguousarray(array, np.float32)

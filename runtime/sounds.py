@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netferry.errors import InputError, LimitExceeded, MissingExtra, UsageError
+from netferry.errors import InputError, LimitExceeded, MalformedFile, MissingExtra, UsageError
 from netferry.runtime.session import Port, Session
 from netferry.schemas.opening import need_regular, open_regular
 from netferry.schemas.remote import Remote
@@ -29,6 +29,10 @@ MOST_SAMPLES = 1 << 29
 """samples of all channels that one file may hold: three hours of stereo at 25 kHz, 2 GiB"""
 
 
+RATES = (100, 10_000_000)
+"""sample rates in hertz that a file may have; at 1 hertz, a minute's file would be resampled to eleven days"""
+_BLOCK = 1 << 20
+
 PATCHES_AT_ONCE = 64
 """patches that go through the network together: an hour of sound would take gigabytes otherwise"""
 
@@ -39,7 +43,10 @@ def sound_input(session: Session) -> tuple[str, SoundRecipe] | None:
     Raises:
         MalformedFile: the metadata is not sound.
     """
-    recipes = recipes_of(session.metadata.get(SOUND_KEY))
+    try:
+        recipes = recipes_of(session.metadata.get(SOUND_KEY))
+    except MalformedFile as error:
+        raise error.at(file=session.file) from None
     for port in session.inputs:
         recipe = recipes.get(port.name)
         if recipe is not None and (len(port.shape) == 1 or _takes_patches(port, recipe)):
@@ -113,29 +120,27 @@ def read_sound(source: Any, sample_rate: int) -> np.ndarray:
 
     Raises:
         InputError: the file cannot be opened or is no sound.
-        LimitExceeded: longer than :data:`MOST_SAMPLES`.
+        LimitExceeded: longer than :data:`MOST_SAMPLES`, here or at ``sample_rate``.
         MissingExtra: soundfile or soxr is not installed.
     """
     if isinstance(source, np.ndarray):
         samples = source if source.ndim == 1 else source.mean(1)
         return np.ascontiguousarray(samples, np.float32)
     soundfile, soxr = _libraries()
-    name = "sound" if isinstance(source, bytes) else str(source)
+    name = None if isinstance(source, bytes) else str(source)
     try:
         content = source.read() if isinstance(source, Remote) else source
         opened = BytesIO(content) if isinstance(content, bytes) else open_regular(content)
-        with opened, soundfile.SoundFile(opened) as file:
-            if file.frames * file.channels > MOST_SAMPLES:
-                raise LimitExceeded(f"a sound of {file.frames} samples x {file.channels} channels", file=name)
-            samples = file.read(dtype="float32", always_2d=True)
+        with opened, _forward(soundfile)(opened) as file:
             rate = file.samplerate
+            _check_length(file, sample_rate, name)
+            mono = _mono(file, MOST_SAMPLES, name)
     except OSError as error:
         raise InputError(f"cannot be opened: {error.strerror or error}", file=name) from None
     except (RuntimeError, ValueError) as error:  # soundfile's own errors are RuntimeErrors
         raise InputError(f"is no sound that can be read: {_said(error)}", file=name) from None
-    if not len(samples):
+    if not len(mono):
         raise InputError("holds no samples", file=name)
-    mono = samples.mean(1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise InputError("holds samples that are no numbers", file=name)
     return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate).astype(np.float32)
@@ -154,9 +159,48 @@ def length_of(file: str | os.PathLike[str], sample_rate: int) -> int:
         found = soundfile.info(os.fspath(need_regular(file)))
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"is no sound that can be read: {_said(error)}", file=file) from None
-    if found.frames * found.channels > MOST_SAMPLES:
-        raise LimitExceeded(f"a sound of {found.frames} samples x {found.channels} channels", file=file)
+    if found.frames >= _UNKNOWN:
+        return len(read_sound(os.fspath(file), sample_rate))
+    _check_length(found, sample_rate, file)
     return round(found.frames * sample_rate / found.samplerate)
+
+
+_UNKNOWN = 1 << 62
+"""libsndfile says that many frames or more where the file does not say (a FLAC that was written as a stream)"""
+
+
+def _forward(soundfile: Any) -> Any:
+    """soundfile's reader, which otherwise seeks behind each block: not every FLAC or GSM file can be sought in."""
+
+    class Forward(soundfile.SoundFile):
+        def seekable(self) -> bool:
+            return False
+
+    return Forward
+
+
+def _check_length(found: Any, sample_rate: int, name: object) -> None:
+    """Refuse what is too long by its header, here or at the wanted rate, or has no sound's rate."""
+    if not RATES[0] <= found.samplerate <= RATES[1]:
+        raise InputError(f"has a sample rate of {found.samplerate} hertz, none of {RATES[0]} to {RATES[1]:,}", file=name)
+    longest = found.frames * max(found.channels, sample_rate / found.samplerate)
+    if found.frames < _UNKNOWN and longest > MOST_SAMPLES:
+        raise LimitExceeded(f"a sound of {found.frames} samples x {found.channels} channels", file=name)
+
+
+def _mono(file: Any, most: int, name: object) -> np.ndarray:
+    """The mean of the channels, read in blocks: neither does each file know its length, nor each one tell the truth."""
+    parts: list[np.ndarray] = []
+    count = 0
+    while True:
+        block = file.read(max(1, _BLOCK // file.channels), dtype="float32", always_2d=True)
+        if not len(block):
+            return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        count += block.size
+        if count > most:
+            raise LimitExceeded(f"a sound of more than {most:,} samples", file=name)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused behind
+            parts.append(block.mean(1, dtype=np.float32))
 
 
 def _said(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +16,10 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "aligned")
 LETTERBOX_FILL = 128
 """grey around a letterboxed picture: Darknet's 0.5"""
 LAYOUTS = ("NCHW", "NHWC")
+MAX_PIXELS = 178_956_970
+"""Largest picture that is decoded or made: twice Pillow's warning mark, half a gigabyte as RGB."""
+_FLOAT_MAX = 3.4028234663852886e38
+"""the largest float32"""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,13 @@ class Preprocessing:
         for value, what in ((self.mean, "mean"), (self.scale, "scale")):
             if len(value) not in (0, 1, COLORS[self.color]):
                 raise MalformedFile(f"preprocessing: {what} has {len(value)} values for {self.color}")
-            if not all(math.isfinite(v) for v in value):
+            if not all(abs(v) <= _FLOAT_MAX for v in value):
                 raise MalformedFile(f"preprocessing: {what} has values that are not finite")
+        for sides, what in ((self.size, "size"), (self.crop, "crop")):
+            if sides is not None and (min(sides) < 1 or sides[0] * sides[1] > MAX_PIXELS):
+                raise MalformedFile(f"preprocessing: {what} is {list(sides)}: 1 to {MAX_PIXELS:,} pixels are possible")
+        if self.mean_image is not None and not np.isfinite(self.mean_image).all():
+            raise MalformedFile("preprocessing: the mean image has values that are not finite")
 
     def with_(self, **changes: Any) -> Preprocessing:
         """Return a copy with some fields changed."""

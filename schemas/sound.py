@@ -20,6 +20,8 @@ from netferry.errors import MalformedFile, UsageError
 
 SOUND_KEY = "netferry.sound"
 """metadata of a model that reads a waveform, or log-mel patches: JSON, input name -> recipe"""
+_MOST = 1 << 21
+"""samples of a patch, numbers of its frames, and of the two matrices"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,18 @@ class SoundRecipe:
         """Return the time in seconds at which a patch begins."""
         return patch * self.patch_hop * self.hop / self.sample_rate
 
+    def _possible(self) -> bool:
+        """Whether the numbers make sense, and ask for no more memory than 40 times what YAMNet does."""
+        counts = (self.sample_rate, self.window, self.hop, self.fft, self.bands, self.patch, self.patch_hop)
+        if not all(type(n) is int and 0 < n < 1 << 20 for n in counts):
+            return False
+        if not all(type(n) in (int, float) for n in (self.low, self.high, self.offset)):
+            return False
+        frames = max(self.patch, self.patch_hop)
+        sizes = (self.window * self.fft, self.bands * self.fft, frames * self.fft, frames * self.hop)
+        in_order = 0 <= self.low < self.high <= self.sample_rate / 2 and 0 < self.offset < 1e30
+        return in_order and self.window <= self.fft and all(size <= _MOST for size in sizes)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON form."""
         return asdict(self)
@@ -78,9 +92,9 @@ class SoundRecipe:
         """
         try:
             recipe = cls(**raw)
-            counts = (recipe.sample_rate, recipe.window, recipe.hop, recipe.fft, recipe.bands, recipe.patch)
-            sane = all(isinstance(n, int) and 0 < n < 1 << 20 for n in (*counts, recipe.patch_hop))
-            if not sane or not 0 <= recipe.low < recipe.high <= recipe.sample_rate / 2 or recipe.window > recipe.fft:
+            if not isinstance(recipe.name, str) or not isinstance(recipe.pad, bool):
+                raise ValueError("name is a text, pad true or false")
+            if not recipe._possible():
                 raise ValueError("numbers out of range")
         except (TypeError, ValueError) as error:
             raise MalformedFile(f"the metadata {SOUND_KEY} is not sound: {error}") from None

@@ -7,7 +7,10 @@ it is. ``arrays="picture"`` or ``"tensor"`` decides otherwise.
 from __future__ import annotations
 
 import json
+import lzma
+import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,7 +29,12 @@ DATA_NAMES = ("x", "data", "images", "image", "inputs", "input", "x_test", "x_tr
 LABEL_NAMES = ("y", "labels", "label", "targets", "target", "y_test", "y_train", "classes")
 MAX_ROW = 1 << 30
 """Largest single item, in bytes."""
+_MOST_AXES = 32
 _BLOCK = 1 << 22
+_RATIO = 2000
+"""of an array's size to what its HDF5 file keeps of it; deflate reaches 1032"""
+_DAMAGE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""what reading an archive's member raises: RuntimeError where it is encrypted, or packed in a way that is not known"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,13 @@ class Rows:
             size *= dim
         if size > MAX_ROW:
             raise LimitExceeded(f"an item of {list(shape[1:])} {dtype} has {size:,} bytes", file=file)
-        self.count, self.shape, self.dtype, self.rows = shape[0], tuple(shape[1:]), dtype, rows
+        self.count, self.shape, self.dtype = shape[0], tuple(shape[1:]), dtype
+        self.rows = rows if size or not shape[0] else _nothing(file)
+
+
+def _nothing(file: object) -> Iterator[np.ndarray]:
+    raise UsageError("the items of the array have no elements", file=file)
+    yield
 
 
 @contextmanager
@@ -86,8 +100,8 @@ def open_arrays(file: Path, choice: Choice) -> Iterator[Mapping[str, Rows]]:
         if head.startswith(b"\x93NUMPY"):
             yield {"": _mapped(file)}
         elif head.startswith(b"PK"):
-            with zipfile.ZipFile(file) as archive, ExitStack() as stack:
-                yield _members(archive, stack, file)
+            with ExitStack() as stack:
+                yield _members(stack, file)
         elif head.startswith(b"\x89HDF\r\n\x1a\n"):
             with _hdf5(file) as arrays:
                 yield arrays
@@ -95,8 +109,6 @@ def open_arrays(file: Path, choice: Choice) -> Iterator[Mapping[str, Rows]]:
             yield _parquet(file)
         else:
             raise MalformedFile("neither .npy, .npz, HDF5 nor Parquet", file=file)
-    except zipfile.BadZipFile as error:
-        raise MalformedFile(f"the .npz cannot be read: {quoted(error)[1:-1]}", file=file) from None
     except OSError as error:
         raise InputError(error.strerror or quoted(error)[1:-1], file=file) from None
 
@@ -178,17 +190,34 @@ def _same_length(rows: Sequence[Rows], file: object) -> None:
 
 
 def _mapped(file: Path) -> Rows:
+    with open_regular(file) as opened:
+        shape, fortran, dtype = _read_header(opened, file)
+        start, size = opened.tell(), os.fstat(opened.fileno()).st_size
+    rows = Rows(shape, dtype, _mapped_rows(file, shape, dtype, start, "F" if fortran else "C"), file)
+    if start + int(np.prod([dtype.itemsize, *shape], dtype=object)) > size:
+        raise MalformedFile(f"an array of shape {list(shape)} and {dtype} is not whole", file=file)
+    return rows
+
+
+def _mapped_rows(
+    file: Path, shape: Sequence[int], dtype: np.dtype[Any], start: int, order: Any
+) -> Iterator[np.ndarray]:
+    if 0 not in shape:  # nothing cannot be mapped
+        yield from (np.array(row) for row in np.memmap(file, dtype, "r", start, tuple(shape), order))
+
+
+def _members(stack: ExitStack, file: Path) -> dict[str, Rows]:
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OverflowError) as error:
-        kind = UnsafeFile if "allow_pickle" in str(error) or "Python objects" in str(error) else MalformedFile
-        raise kind(f"the array cannot be read: {quoted(error)[1:-1]}", file=file) from None
-    if not array.ndim:
-        raise UsageError("a single number is no data", file=file)
-    return Rows(array.shape, array.dtype, (np.array(row) for row in array), file)
+        archive = stack.enter_context(zipfile.ZipFile(file))
+        found = _arrays_of(archive, stack, file)
+    except _DAMAGE as error:
+        raise MalformedFile(f"the .npz cannot be read: {quoted(error)[1:-1]}", file=file) from None
+    if not found:
+        raise InputError("no arrays in this file", file=file)
+    return found
 
 
-def _members(archive: zipfile.ZipFile, stack: ExitStack, file: Path) -> dict[str, Rows]:
+def _arrays_of(archive: zipfile.ZipFile, stack: ExitStack, file: Path) -> dict[str, Rows]:
     names = [n for n in archive.namelist() if n.endswith(".npy")]
     if len(set(names)) != len(names):
         raise MalformedFile("an array is in the file twice", file=file)
@@ -197,8 +226,6 @@ def _members(archive: zipfile.ZipFile, stack: ExitStack, file: Path) -> dict[str
         rows = _header(stack.enter_context(archive.open(name)), file, single=True)
         if rows is not None:
             found[name.removesuffix(".npy")] = rows
-    if not found:
-        raise InputError("no arrays in this file", file=file)
     return found
 
 
@@ -210,12 +237,7 @@ def _streamed(stream: IO[bytes], file: object) -> Rows:
 
 def _header(stream: IO[bytes], file: object, *, single: bool = False) -> Rows | None:
     """Read the header of a .npy stream; its rows follow on demand. None for a single number, where those are let by."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise MalformedFile(f"the array cannot be read: {quoted(error)[1:-1]}", file=file) from None
+    shape, fortran, dtype = _read_header(stream, file)
     if single and not shape:
         return None
     if fortran and len(shape) > 1:
@@ -227,12 +249,28 @@ def _header(stream: IO[bytes], file: object, *, single: bool = False) -> Rows | 
     return Rows(shape, dtype, _read_rows(stream, shape, dtype, file), file)
 
 
+def _read_header(stream: IO[bytes], file: object) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran order, and element type."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise ValueError(f"version {version[0]}.{version[1]} of the format is not known")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except _DAMAGE as error:
+        said = "its header is too long" if "max_header_size" in str(error) else quoted(error)[1:-1]
+        raise MalformedFile(f"the array cannot be read: {said}", file=file) from None
+    if len(shape) > _MOST_AXES or not all(type(d) is int for d in shape) or dtype.subdtype or not dtype.itemsize:
+        raise MalformedFile(f"an array of shape {quoted(shape, 80)[1:-1]} and {quoted(dtype, 80)[1:-1]}", file=file)
+    return shape, fortran, dtype
+
+
 def _read_rows(stream: IO[bytes], shape: Sequence[int], dtype: np.dtype[Any], file: object) -> Iterator[np.ndarray]:
     size = dtype.itemsize * int(np.prod([1, *shape[1:]], dtype=object))
     for number in range(shape[0]):
         try:
             data = stream.read(size)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except _DAMAGE as error:
             raise MalformedFile(f"the array cannot be read: {quoted(error)[1:-1]}", file=file) from None
         if len(data) != size:
             raise MalformedFile(f"the array ends in item {number} of {shape[0]}", file=file)
@@ -250,6 +288,8 @@ def _hdf5(file: Path) -> Iterator[Mapping[str, Rows]]:
             if isinstance(found, h5py.Dataset) and found.shape:
                 if found.external or found.is_virtual:
                     raise UnsafeFile(f"{quoted(name)} keeps its values in other files", file=file)
+                if found.nbytes > _BLOCK + _RATIO * found.id.get_storage_size():
+                    raise LimitExceeded(f"{quoted(name)} claims {found.nbytes:,} bytes, most are not there", file=file)
                 arrays[name] = Rows(found.shape, _plain(found), _blocks(found, file), file)
 
         opened.visititems(take)

@@ -118,7 +118,7 @@ def csv_index(lines: Iterable[str], columns: Columns, index: Path | None) -> Ite
         UsageError: no column is the picture.
     """
     source = iter(lines)
-    first = next(source, None)
+    first = next((line for line in source if line.strip()), None)
     if first is None:
         raise MalformedFile("the table is empty", file=index)
     delimiter = max((",", ";", "\t"), key=first.count)
