@@ -187,9 +187,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> _Bands:
     if planes.shape[2] in (2, 4):
         alpha = planes[:, :, -1:] / 255
         planes = planes[:, :, :-1] * alpha + 255 * (1 - alpha)
-    return [
-        _finite(Image.fromarray(np.ascontiguousarray(planes[:, :, c], np.float32))) for c in range(planes.shape[2])
-    ]
+    return [_finite(Image.fromarray(np.ascontiguousarray(planes[:, :, c], np.float32))) for c in range(planes.shape[2])]
 
 
 def _finite(band: Image.Image) -> Image.Image:

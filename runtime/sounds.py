@@ -182,7 +182,7 @@ def _forward(soundfile: Any) -> Any:
 def _check_length(found: Any, sample_rate: int, name: object) -> None:
     """Refuse what is too long by its header, here or at the wanted rate, or has no sound's rate."""
     if not RATES[0] <= found.samplerate <= RATES[1]:
-        raise InputError(f"has a sample rate of {found.samplerate} hertz, none of {RATES[0]} to {RATES[1]:,}", file=name)
+        raise InputError(f"has {found.samplerate} samples a second, not {RATES[0]} to {RATES[1]:,}", file=name)
     longest = found.frames * max(found.channels, sample_rate / found.samplerate)
     if found.frames < _UNKNOWN and longest > MOST_SAMPLES:
         raise LimitExceeded(f"a sound of {found.frames} samples x {found.channels} channels", file=name)
