@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -92,7 +93,9 @@ def covers(new: onnx.defs.OpSchema, old: onnx.defs.OpSchema) -> bool:
     return all(len(found) == 1 for found in bound.values())
 
 
-def _allowed(schema: onnx.defs.OpSchema) -> dict[str, set[str]]:
+@functools.lru_cache(4096)
+def _allowed(schema: onnx.defs.OpSchema) -> Mapping[str, set[str]]:
+    """The types that each variable of a schema may stand for; each look into a schema takes its time."""
     return {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
 
 
@@ -112,7 +115,7 @@ def type_text(kind: ir.TypeProtocol | None) -> str | None:
 def bad_types(node: ir.Node, schema: onnx.defs.OpSchema) -> dict[ir.Value, str]:
     """Inputs and outputs of the node whose type the schema does not allow."""
     out: dict[ir.Value, str] = {}
-    allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
+    allowed = _allowed(schema)
     first: dict[str, str] = {}  # one type variable, one type
     for values, formals in ((node.inputs, schema.inputs), (node.outputs, schema.outputs)):
         for i, value in enumerate(values):

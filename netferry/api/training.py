@@ -30,7 +30,7 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
     from netferry.converters.passes.opset import to_opset
     from netferry.converters.passes.opset_types import annotate
     from netferry.runtime.torch.build import LOWEST_OPSET, build
-    from netferry.runtime.torch.ranks import complete_ranks
+    from netferry.runtime.torch.ranks import complete_ranks, ranks_suffice
     from netferry.runtime.torch.ties import copied_apart
     from netferry.schemas.collection import collection_paused
     from netferry.schemas.model import Model as Copy
@@ -38,6 +38,8 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
     with collection_paused():
         raised = Copy(copied_apart(model.ir), source=model.source)
         if raised.opset < LOWEST_OPSET:
+            if ranks_suffice(raised.graph, raised.opset):
+                complete_ranks(raised.graph)  # else ONNX's inference is asked, which takes longer
             to_opset(raised, LOWEST_OPSET, restore=False)
         if not complete_ranks(raised.graph):
             annotate(raised.ir)
