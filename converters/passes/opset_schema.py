@@ -101,15 +101,20 @@ def _allowed(schema: onnx.defs.OpSchema) -> Mapping[str, set[str]]:
 
 def type_text(kind: ir.TypeProtocol | None) -> str | None:
     """A type as the schemas write it, e.g. ``seq(tensor(float))``; None where it is not known."""
+    if type(kind) is ir.TensorType:  # isinstance asks a protocol of typing, member by member
+        return _tensor_text(kind.dtype)
     if isinstance(kind, ir.SequenceType):
         inner = type_text(kind.elem_type)
         return inner and f"seq({inner})"
     if isinstance(kind, ir.OptionalType):
         inner = type_text(kind.elem_type)
         return inner and f"optional({inner})"
-    if isinstance(kind, ir.TensorType):
-        return None if kind.dtype == ir.DataType.UNDEFINED else f"tensor({kind.dtype.name.lower()})"
     return None
+
+
+@functools.cache
+def _tensor_text(dtype: ir.DataType) -> str | None:
+    return None if dtype == ir.DataType.UNDEFINED else f"tensor({dtype.name.lower()})"
 
 
 def bad_types(node: ir.Node, schema: onnx.defs.OpSchema) -> dict[ir.Value, str]:
