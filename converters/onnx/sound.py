@@ -23,6 +23,7 @@ _INT32_TYPES = {
     "FLOAT6E3M2",
 }  # fmt: skip
 """types whose values lie in int32_data where they are not raw (comment of onnx.proto)"""
+_SPARSE = (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
 _TYPES = {int(dtype): dtype for dtype in ir.DataType}
 _PACKED = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}
 """elements per entry of int32_data"""
@@ -66,7 +67,13 @@ def check_message(proto: onnx.ModelProto, limits: Limits, apart: Mapping[int, in
         left_out = apart if graph is proto.graph and apart else {}
         for i, tensor in enumerate(graph.initializer):
             _check_tensor(tensor, limits, raw_bytes=left_out.get(i))
+        for sparse in graph.sparse_initializer:
+            _check_sparse(sparse, limits)
         _check_defaults(graph)
+    for attribute in parts.attributes:
+        if attribute.type in _SPARSE:
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                _check_sparse(sparse, limits)
     for tensor, node in parts.tensors:
         _check_tensor(tensor, limits, node)
     check_nodes(proto, parts)
@@ -153,6 +160,14 @@ def _check_tensor(
         has, needs, unit = *_entries(tensor, dtype, count), "values"
     if has != needs:
         raise MalformedFile(f"shape {dims} needs {needs} {unit}, the file has {has}", layer=where)
+
+
+def _check_sparse(sparse: onnx.SparseTensorProto, limits: Limits) -> None:
+    for tensor in (sparse.values, sparse.indices):
+        if tensor.data_type or tensor.dims:
+            _check_tensor(tensor, limits, sparse.values.name or None)
+    if any(dim < 0 for dim in sparse.dims):
+        raise MalformedFile(f"a sparse tensor of shape {list(sparse.dims)}", layer=sparse.values.name or None)
 
 
 def _check_defaults(graph: onnx.GraphProto) -> None:

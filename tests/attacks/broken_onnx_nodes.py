@@ -146,6 +146,11 @@ def _sparse_out_of_range(m: onnx.ModelProto) -> None:
     m.graph.sparse_initializer.append(helper.make_sparse_tensor(values, at, [3, 4]))
 
 
+def _sparse_of_type_65(m: onnx.ModelProto) -> None:
+    _sparse_out_of_range(m)
+    m.graph.sparse_initializer[0].values.data_type = 65
+
+
 def _sparse_of_terabytes(m: onnx.ModelProto) -> None:
     del m.graph.initializer[0]
     values = numpy_helper.from_array(np.array([2], np.float32), "w")
@@ -250,6 +255,7 @@ CASES |= {
     "onnx-complex": model(_complex),
     "onnx-half-the-int4": model(_half_int4),
     "onnx-sparse-beyond-the-end": model(_sparse_out_of_range),
+    "onnx-sparse-of-type-65": model(_sparse_of_type_65),
     "onnx-sparse-of-terabytes": model(_sparse_of_terabytes),
     "onnx-input-without-type": model(_no_type),
     "onnx-input-without-name": model(_input_without_name),
