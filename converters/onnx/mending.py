@@ -6,7 +6,8 @@ without a shape, external data with further entries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from graphlib import TopologicalSorter
 
 import onnx
 import onnx.shape_inference
@@ -110,13 +111,40 @@ def _shape_outputs(proto: onnx.ModelProto) -> None:
     if not bare:
         return
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto).graph.output
+        inferred = onnx.shape_inference.infer_shapes(_in_sequence(proto)).graph.output
     except Exception:  # what is wrong with the graph is told by the checks, in their words
         return
     known = {v.name: v for v in inferred if not _shapeless(v)}
     for value in bare:
         if value.name in known:
             value.type.CopyFrom(known[value.name].type)
+
+
+def _in_sequence(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The message with the nodes of its main graph after those that make what they read, which inference needs."""
+    nodes = proto.graph.node
+    maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    needs = {i: {maker[name] for name in _read(node) if name in maker} for i, node in enumerate(nodes)}
+    if all(max(before, default=-1) < i for i, before in needs.items()):
+        return proto
+    order = list(TopologicalSorter(needs).static_order())
+    out = onnx.ModelProto()
+    out.CopyFrom(proto)
+    del out.graph.node[:]
+    out.graph.node.extend(nodes[i] for i in order)
+    return out
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that a node and the bodies inside it read."""
+    pending = [node]
+    while pending:
+        one = pending.pop()
+        yield from one.input
+        for attribute in one.attribute:
+            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from (value.name for value in graph.output)
+                pending.extend(graph.node)
 
 
 def _shapeless(value: onnx.ValueInfoProto) -> bool:

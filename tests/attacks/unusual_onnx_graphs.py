@@ -114,3 +114,11 @@ def weights_that_nobody_multiplied(m: onnx.ModelProto, _: Path) -> np.ndarray:
     m.graph.node.insert(0, helper.make_node("Transpose", ["q"], ["qt"], perm=[1, 0]))
     m.graph.node.insert(1, helper.make_node("MatMul", ["qt", "r"], ["w"]))
     return WANTED
+
+
+@onnx_case
+def nodes_out_of_order_before_an_output_without_a_shape(m: onnx.ModelProto, _: Path) -> None:
+    nodes = list(reversed(m.graph.node))
+    del m.graph.node[:]
+    m.graph.node.extend(nodes)
+    m.graph.output[0].ClearField("type")
