@@ -46,7 +46,8 @@ class Format:
         try:
             return import_module(self.module).read(path, options)
         except MemoryError:
-            raise LimitExceeded("reading it takes more memory than there is", file=path) from None
+            hint = "on the command line --sandbox-limit memory=GIB allows more"
+            raise LimitExceeded("reading it takes more memory than there is", file=path, hint=hint) from None
 
     def layers(self) -> Registry | None:
         """The registry of layer readers, all of them registered."""

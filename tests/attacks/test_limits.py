@@ -178,3 +178,15 @@ def test_every_limit_is_tested_documented_and_has_a_default() -> None:
         assert name in RUNS or any(limit == name for limit, _, _ in CASES.values()), name
         assert f"`{name}`" in text, name
         assert value > 0
+
+
+def test_memory_that_does_not_suffice_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What NumPy says where settings ask for a hundred gigabytes of zeros."""
+
+    def beyond(*_: object) -> None:
+        raise MemoryError("Unable to allocate 95.4 GiB")
+
+    monkeypatch.setattr("netferry.converters.onnx.read._read", beyond)
+    (tmp_path / "net.onnx").write_bytes(unusual_onnx.linear().SerializeToString())
+    with pytest.raises(LimitExceeded, match="more memory than there is"):
+        netferry.load(tmp_path / "net.onnx")
