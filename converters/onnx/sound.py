@@ -53,6 +53,9 @@ def check_message(proto: onnx.ModelProto, limits: Limits, apart: Mapping[int, in
         known = onnx.defs.onnx_opset_version()
         if opset.domain in ("", "ai.onnx") and opset.version > known:
             raise UnsupportedOpset(f"opset {opset.version} is newer than onnx {onnx.__version__} knows ({known})")
+    for function in proto.functions:
+        if any(o.domain in ("", "ai.onnx") and o.version < 1 for o in function.opset_import):
+            raise MalformedFile("a function that imports no version of the operator set", layer=function.name)
     # skl2onnx imports a set twice, at the same version: that is clear
     _once(
         (domain for domain, _ in {(o.domain or "ai.onnx", o.version) for o in proto.opset_import}), "the operator set"

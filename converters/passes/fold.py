@@ -11,6 +11,8 @@ from onnx.reference import ReferenceEvaluator
 
 from netferry.converters.passes.dims_rules import BROADCAST, UNARY
 from netferry.converters.passes.editing import Edit, fixed, graph_pass, learnable, weight
+from netferry.errors import UnsupportedError
+from netferry.schemas.inlining import write_out_functions
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
 from netferry.schemas.tensors import constant_tensor
@@ -209,8 +211,7 @@ def choose_branch(edit: Edit) -> bool:
 @graph_pass("functions", "full")
 def inline_functions(edit: Edit) -> bool:
     """Functions are written out where they are called"""
-    if not edit.model.ir.functions:
-        return False
-    import importlib
-
-    return bool(importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(edit.model.ir).modified)
+    try:
+        return write_out_functions(edit.model.ir)
+    except UnsupportedError:
+        return False  # they stay

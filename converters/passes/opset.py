@@ -27,8 +27,9 @@ from netferry.converters.passes.opset_schema import (
     widened,
 )
 from netferry.converters.passes.opset_types import annotate
-from netferry.errors import MalformedFile, UnsupportedOpset, UsageError, quoted
+from netferry.errors import MalformedFile, UnsupportedError, UnsupportedOpset, UsageError, quoted
 from netferry.schemas.copying import copied
+from netferry.schemas.inlining import write_out_functions
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import layer_of
 from netferry.schemas.model import Model, Note
@@ -81,7 +82,11 @@ def to_opset(model: Model, target: int, *, restore: bool = True) -> list[Note]:
     if failures and model.ir.functions:
         # inside a function no type is known; written out where it is called, all are
         model.ir, kept = kept, copied(kept) if restore else kept
-        importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
+        try:
+            write_out_functions(model.ir)
+        except UnsupportedError:
+            model.ir = kept
+            raise _refusal(failures, target, model) from None
         failures = _convert(model.ir, target)
         notes.append(Note("folded", f"functions were written out where they are called, to say them at opset {target}"))
     if failures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import operator
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from netferry.runtime.torch.ties import separate_copies
 from netferry.runtime.torch.values import Held, Unsupported
 from netferry.runtime.torch.weightless import SPATIAL, plain_module
 from netferry.runtime.torch.zeros import drop_zeros
+from netferry.schemas.inlining import write_out_functions
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, ROLE, TRAINING, Role, layer_of, role_by_use, role_of
 from netferry.schemas.model import Model
@@ -57,7 +57,7 @@ def build(model: Model, *, frozen_statistics: bool = False) -> Network:
         raise UnsupportedError(f"the torch backend reads opset {LOWEST_OPSET} and above, not {model.opset}")
     model.require_values()
     if model.ir.functions:
-        importlib.import_module(f"{ir.__name__}.passes.common").InlinePass()(model.ir)
+        write_out_functions(model.ir)
         separate_copies(model.graph)
     drop_zeros(model.graph)
     for value in model.graph.initializers.values():  # once: to tell a role by all uses takes its time

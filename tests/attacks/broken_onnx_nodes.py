@@ -296,6 +296,11 @@ def _function_of_the_future(m: onnx.ModelProto) -> None:
     m.functions[0].opset_import[0].version = 9999
 
 
+def _function_of_opset_0(m: onnx.ModelProto) -> None:
+    _call(m, _function(helper.make_node("Relu", ["a"], ["c"])))
+    m.functions[0].opset_import[0].version = 0
+
+
 def _repeated_beyond_memory(m: onnx.ModelProto) -> None:
     m.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 1 << 28, 1 << 28]), "pads"))
     m.graph.node.append(helper.make_node("Pad", ["y", "pads"], ["z"]))
@@ -318,5 +323,6 @@ CASES |= {
     "onnx-sparse-constant-of-nothing": model(_sparse_of_nothing),
     "onnx-text-for-the-number-of-a-function": model(_text_for_a_number),
     "onnx-function-of-a-future-opset": model(_function_of_the_future),
+    "onnx-function-of-opset-0": model(_function_of_opset_0),
     "onnx-pads-beyond-all-memory": model(_repeated_beyond_memory),
 }
