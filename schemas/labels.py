@@ -7,8 +7,8 @@ import os
 import re
 from typing import Any
 
-from netferry.errors import LimitExceeded, MalformedFile, quoted
-from netferry.schemas.opening import open_regular
+from netferry.errors import MalformedFile, quoted
+from netferry.schemas.opening import read_bounded
 
 MAX_BYTES = 16 * 1024 * 1024
 """Largest label file that is read; ImageNet-21k with all synonyms has 0.7 MB."""
@@ -29,10 +29,7 @@ def read_labels(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> 
         LimitExceeded: larger than ``max_bytes``.
         MalformedFile: not UTF-8, not labels, no labels, or classes left out.
     """
-    with open_regular(path) as file:
-        raw = file.read(max_bytes + 1)
-    if len(raw) > max_bytes:
-        raise LimitExceeded(f"a label file may have {max_bytes:,} bytes (max_bytes)", file=path)
+    raw = read_bounded(path, max_bytes, "a label file (max_bytes)")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from netferry.errors import InputError
+from netferry.errors import InputError, LimitExceeded
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -32,6 +33,29 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         os.close(descriptor)
         raise InputError("is not a regular file", file=path, hint="a pipe's content must be written into a file first")
     return os.fdopen(descriptor, "rb")
+
+
+def read_bounded(path: str | os.PathLike[str], most: int, what: str) -> bytes:
+    """Return the content of a regular file of at most ``most`` bytes; ``what`` says in the error what it is.
+
+    Raises:
+        InputError: as :func:`open_regular`.
+        LimitExceeded: it is longer.
+    """
+    with open_regular(path) as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise LimitExceeded(f"{what} may have {most:,} bytes", file=path)
+    return raw
+
+
+def open_text(path: str | os.PathLike[str]) -> io.TextIOWrapper:
+    """Open a regular file as UTF-8 text, with or without a byte order mark, its line ends as they are.
+
+    Raises:
+        InputError: as :func:`open_regular`.
+    """
+    return io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="")
 
 
 def need_regular(path: str | os.PathLike[str]) -> Path:

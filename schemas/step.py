@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from netferry.errors import LimitExceeded, MalformedFile, UsageError, quoted
-from netferry.schemas.opening import open_regular
+from netferry.schemas.opening import read_bounded
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
@@ -47,10 +47,7 @@ def read_step(path: Path, environment: Mapping[str, str], changes: Mapping[str, 
 
 
 def _text(path: Path) -> str:
-    with open_regular(path) as file:
-        raw = file.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        raise LimitExceeded(f"a step file has at most {MAX_BYTES:,} bytes", file=path)
+    raw = read_bounded(path, MAX_BYTES, "a step file")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

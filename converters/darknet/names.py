@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, quoted
+from netferry.errors import InputError, MalformedFile, UnsafeFile, quoted
 from netferry.schemas.labels import MAX_BYTES, read_labels
-from netferry.schemas.opening import open_regular
+from netferry.schemas.opening import read_bounded
 
 
 def read_data(path: Path) -> list[str]:
@@ -20,10 +20,7 @@ def read_data(path: Path) -> list[str]:
         MalformedFile: it names no list.
         UnsafeFile: the list lies outside the folder.
     """
-    with open_regular(path) as file:
-        raw = file.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        raise LimitExceeded(f"a .data file may have {MAX_BYTES:,} bytes", file=path)
+    raw = read_bounded(path, MAX_BYTES, "a .data file")
     settings: dict[str, str] = {}
     for line in raw.decode("utf-8", "replace").splitlines():
         key, equals, value = "".join(line.split()).partition("=")

@@ -17,7 +17,7 @@ from typing import Any
 from netferry.errors import InputError, LimitExceeded, MalformedFile, MissingExtra, UsageError, quoted
 from netferry.runtime.data.files import is_picture
 from netferry.runtime.data.item import Item
-from netferry.schemas.opening import open_regular
+from netferry.schemas.opening import open_regular, open_text
 from netferry.schemas.remote import Remote, RemoteFolder, is_url
 
 PATH_NAMES = (
@@ -77,7 +77,7 @@ def lines_of(file: Path) -> Iterator[str]:
         LimitExceeded: a line longer than MAX_LINE.
     """
     try:
-        with io.TextIOWrapper(open_regular(file), "utf-8-sig", newline="") as text:
+        with open_text(file) as text:
             yield from split_lines(text, file)
     except (OSError, ValueError) as error:
         raise _unreadable(error, file) from None

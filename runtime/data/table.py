@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from netferry.errors import InputError, LimitExceeded, MalformedFile, UsageError, quoted
 from netferry.runtime.data.folder import ImageFolder, Pictures
-from netferry.schemas.opening import open_regular
+from netferry.schemas.opening import open_text
 
 MAX_ROWS = 10_000_000
 _FILE_COLUMNS = ("file", "filename", "path", "picture", "image")
@@ -70,7 +69,7 @@ def labels_from_folders(root: str | os.PathLike[str]) -> Pictures:
 
 def _rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
-        with io.TextIOWrapper(open_regular(file), "utf-8-sig", newline="") as opened:
+        with open_text(file) as opened:
             reader = csv.reader(opened)
             header = next(reader, [])
             rows: list[tuple[int, list[str]]] = []
