@@ -18,6 +18,7 @@ from netferry.errors import InputError, MalformedFile, UnsafeFile, UsageError, q
 from netferry.schemas.graph import shape_of
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model
+from netferry.schemas.npy import read_npy_header
 from netferry.schemas.opening import open_regular
 from netferry.schemas.surgery import InsertionBuilder
 
@@ -67,9 +68,7 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
             raise MalformedFile(f"{name} takes {info.file_size} bytes, more than any PCA", file=path)
         with archive.open(info) as member:
             stream = io.BytesIO(member.read(_MOST_BYTES))
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        shape, fortran, dtype = read_npy_header(stream)
         if dtype.hasobject:
             raise UnsafeFile(f"{name} holds Python objects, which are never read", file=path)
         values = np.frombuffer(stream.getvalue(), dtype, offset=stream.tell())
@@ -79,7 +78,7 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     except KeyError:
         held = ", ".join(quoted(n.removesuffix(".npy")) for n in archive.namelist()[:8])
         raise MalformedFile(f"holds no array {name} (there are {held})", file=path) from None
-    except (ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, SyntaxError) as error:
+    except (ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
         raise MalformedFile(f"{name} cannot be read: {quoted(error)[1:-1]}", file=path) from None
     if not np.isfinite(found).all():
         raise MalformedFile(f"{name} holds values that are no numbers", file=path)

@@ -111,5 +111,5 @@ class Preprocessing:
                 data = np.frombuffer(base64.b64decode(image["float32"], validate=True), "<f4")
                 fields["mean_image"] = data.reshape([int(d) for d in image["shape"]])
             return cls(**fields)
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise MalformedFile(f"preprocessing: {error}") from None

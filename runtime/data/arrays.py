@@ -22,6 +22,7 @@ import numpy as np
 
 from netferry.errors import InputError, LimitExceeded, MalformedFile, MissingExtra, UnsafeFile, UsageError, quoted
 from netferry.runtime.data.item import Item
+from netferry.schemas.npy import read_npy_header
 from netferry.schemas.opening import open_regular
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
@@ -252,11 +253,7 @@ def _header(stream: IO[bytes], file: object, *, single: bool = False) -> Rows | 
 def _read_header(stream: IO[bytes], file: object) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether in Fortran order, and element type."""
     try:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0), (3, 0)):
-            raise ValueError(f"version {version[0]}.{version[1]} of the format is not known")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        shape, fortran, dtype = read_npy_header(stream)
     except _DAMAGE as error:
         said = "its header is too long" if "max_header_size" in str(error) else quoted(error)[1:-1]
         raise MalformedFile(f"the array cannot be read: {said}", file=file) from None

@@ -116,6 +116,11 @@ def header(shape: str, kind: str = "'<f4'", body: bytes = bytes(4096)) -> bytes:
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + body
 
 
+def headed(text: bytes) -> bytes:
+    """A .npy file whose header is this text."""
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(64)
+
+
 def zipped(change: Callable[[bytearray], object] = lambda _: None) -> bytes:
     out, array = io.BytesIO(), io.BytesIO()
     np.save(array, np.random.default_rng(0).standard_normal((2, 3, 8, 8)))
@@ -162,6 +167,13 @@ def sparse(shape: tuple[int, ...]) -> bytes:
         pytest.param(header("(1000000000000, 0)", body=b""), UsageError, id="items-of-no-elements"),
         pytest.param(header("(2,)", "('<f4', (3, 8, 8))"), MalformedFile, id="elements-that-are-arrays"),
         pytest.param(header("(2,)" + " " * 30_000), MalformedFile, id="header-of-30-kilobytes"),
+        pytest.param(headed(b"{'descr': '<f4', ("), MalformedFile, id="npy-header-without-an-end"),
+        pytest.param(headed(b"(" * 9000), MalformedFile, id="npy-header-of-brackets"),
+        pytest.param(headed(b"-" * 9000 + b"1"), MalformedFile, id="npy-header-of-signs"),
+        pytest.param(headed(b"['descr']"), MalformedFile, id="npy-header-that-is-a-list"),
+        pytest.param(
+            headed(b"{'descr': {}, 'fortran_order': False, 'shape': ()}"), MalformedFile, id="npy-type-that-is-none"
+        ),
         pytest.param(zipped(encrypted), MalformedFile, id="npz-encrypted"),
         pytest.param(zipped(method(9)), MalformedFile, id="npz-deflate64"),
         pytest.param(zipped(method(93)), MalformedFile, id="npz-zstandard"),
@@ -183,7 +195,7 @@ def test_broken_arrays(tmp_path: Path, content: bytes, error: type[NetferryError
 @pytest.mark.parametrize(
     "change",
     [
-        {"size": [10**9, 10**9]}, {"size": [0, 0]}, {"size": [-1, 5]}, {"crop": [-1, -1]}, {"crop": [0, 8]},
+        {"size": [10**9, 10**9]}, {"size": [0, 0]}, {"size": [float("inf"), 5]}, {"size": [-1, 5]}, {"crop": [-1, -1]}, {"crop": [0, 8]},
         {"scale": [1e300]}, {"mean": [float("nan")]},
         {"mean_image": {"shape": [3, 1, 1], "float32": "AADAfwAAwH8AAMB/"}},
     ],

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from netferry.schemas import watch
+from tests.fuzz.data_targets import DATA_TARGETS
 from tests.fuzz.targets import FOLDER, TARGETS, Target
 
 SECONDS, MEMORY = 10, 1 << 30
+_ALL = {**TARGETS, **DATA_TARGETS}
+_MODULES = ("tests.fuzz.targets", "tests.fuzz.data_targets")
 _NUMBERS = [
     b"\x00", b"\xff", b"\x7f\xff\xff\xff", b"\xff" * 9 + b"\x01", b"-1", b"0", b"2147483647", b"1e400", b"NaN", b"null",
 ]  # fmt: skip
@@ -71,7 +74,7 @@ def one(target: Target, content: bytes) -> str | None:
 
 def flips(name: str, seconds: float, seed: int, findings: Path) -> tuple[int, int]:
     """Mutate seeds until the time is up; returns how many inputs were run and how many findings there are."""
-    target, rng = TARGETS[name], random.Random(seed)
+    target, rng = _ALL[name], random.Random(seed)
     seeds = target.corpus()
     until = time.monotonic() + seconds
     runs = found = 0
@@ -134,12 +137,12 @@ def atheris(name: str, seconds: float, seed: int, findings: Path, corpus: Path |
     """Follow the coverage of netferry's own code; ends the process. ``corpus`` keeps inputs for the next run."""
     import atheris as engine  # pyright: ignore[reportMissingImports]
 
-    for module in [m for m in sys.modules if m.split(".")[0] == "netferry" or m == "tests.fuzz.targets"]:
+    for module in [m for m in sys.modules if m.split(".")[0] == "netferry" or m in _MODULES]:
         del sys.modules[module]
     with engine.instrument_imports(include=["netferry"]):  # pyright: ignore
         targets = import_module("tests.fuzz.targets")
 
-        target = targets.TARGETS[name]
+        target = targets.TARGETS.get(name) or import_module("tests.fuzz.data_targets").DATA_TARGETS[name]
         kept: Path = corpus or targets.FOLDER / "corpus"
         kept.mkdir(parents=True, exist_ok=True)
         for i, content in enumerate(target.corpus()):
@@ -160,7 +163,9 @@ def atheris(name: str, seconds: float, seed: int, findings: Path, corpus: Path |
 def main() -> None:
     """Fuzz what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all by default")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help=f"of {', '.join(_ALL)}; the readers of models by default"
+    )
     parser.add_argument("--seconds", type=float, default=60, help="for all targets together")
     parser.add_argument("--engine", choices=("flips", "atheris"), default="flips")
     parser.add_argument("--seed", type=int, default=0)
@@ -168,7 +173,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="atheris: inputs to begin with, and where new ones are kept")
     given = parser.parse_args()
     names: list[str] = given.targets or list(TARGETS)
-    if unknown := set(names) - set(TARGETS):
+    if unknown := set(names) - set(_ALL):
         parser.error(f"no target {', '.join(sorted(unknown))}")
     if given.engine == "atheris":
         if len(names) != 1:
