@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from netferry.converters.pytorch.files import kind_of as torch_kind_of
 from netferry.converters.signatures import HEAD, ZIP, is_hdf5, is_text
 from netferry.converters.tensorflow.files import kind_of
 from netferry.errors import InputError, LimitExceeded, UnknownFormat
+from netferry.schemas.opening import missing
 
 if TYPE_CHECKING:
     from netferry.converters.options import ReadOptions
@@ -166,12 +168,12 @@ def detect(path: Path) -> Format:
         InputError: no such file, or not a file.
         UnknownFormat: nothing recognises it.
     """
-    if not path.exists():
-        raise InputError("no such file", file=path)
-    if path.is_dir() and _tensorflow(b"", path):
+    if not os.path.exists(path):
+        raise missing(path)
+    if os.path.isdir(path) and _tensorflow(b"", path):
         return by_name("tensorflow")
-    if not path.is_file():
-        hint = "a SavedModel's folder holds a saved_model.pb" if path.is_dir() else None
+    if not os.path.isfile(path):
+        hint = "a SavedModel's folder holds a saved_model.pb" if os.path.isdir(path) else None
         raise InputError("not a regular file", file=path, hint=hint)
     try:
         with path.open("rb") as file:

@@ -58,6 +58,17 @@ def open_text(path: str | os.PathLike[str]) -> io.TextIOWrapper:
     return io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="")
 
 
+def missing(path: str | os.PathLike[str]) -> InputError:
+    """Return the error for a path at which ``os.path.exists`` sees nothing: not there, not reachable, or no path."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:
+        return InputError(f"cannot be opened: {error.strerror}", file=path)
+    return InputError("no such file", file=path)
+
+
 def need_regular(path: str | os.PathLike[str]) -> Path:
     """Return a path that a library is to open by itself.
 

@@ -32,6 +32,19 @@ def replaceable(target: str | os.PathLike[str]) -> Path:
     return place
 
 
+def keep_sources(target: object, *sources: object) -> None:
+    """Refuse to write over what is read; what is no path (None, a list of labels) does not matter.
+
+    Raises:
+        OutputError: ``target`` is one of the ``sources``.
+    """
+    for source in sources:
+        if not all(isinstance(path, str | os.PathLike) and os.path.exists(path) for path in (target, source)):
+            continue
+        if os.path.samefile(target, source):  # pyright: ignore[reportArgumentType]
+            raise OutputError("is read here, too: it would be replaced", file=target, hint="choose another name")
+
+
 @contextmanager
 def whole(target: str | os.PathLike[str], *, make_folder: bool = True) -> Iterator[Path]:
     """Give the path of a hidden file beside ``target``; it takes the target's place when the block ends well.

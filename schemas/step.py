@@ -15,6 +15,8 @@ from netferry.schemas.opening import read_bounded
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
+_DEEPEST = 20
+"""steps on the way to a place"""
 _VARIABLE = re.compile(r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\{)")
 Where = tuple[str | int, ...]
 """A place in the document: keys and positions from the top."""
@@ -142,7 +144,7 @@ def shown(where: Where) -> str:
 
 def _change(document: Any, place: str, value: str) -> None:
     """Set a value at a place like ``options.opset``; objects on the way are made."""
-    *way, last = place.split(".")
+    *way, last = place.split(".", _DEEPEST)
     here = document
     for key in way:
         here = here.setdefault(key, {}) if isinstance(here, dict) else None

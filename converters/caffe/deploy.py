@@ -8,6 +8,7 @@ from pathlib import Path
 
 from netferry.converters.caffe.inputs import DATA_TYPES, NetInput, data_input, declared_inputs, name_dims, with_mean
 from netferry.converters.caffe.prototxt import Message, Scalar
+from netferry.converters.caffe.registry import reader_key, registry
 from netferry.converters.caffe.rules import included, state_of
 from netferry.converters.caffe.upgrade import upgrade
 from netferry.converters.caffe.wire import StoredLayer
@@ -59,7 +60,7 @@ def assemble(net: Message, stored: dict[str, StoredLayer], folder: Path, options
         kind = layer.text("type")
         if kind == "Input":
             inputs.extend(declared_inputs(layer, options))
-        elif kind in DATA_TYPES and layer.texts("top"):
+        elif _reads_data(layer):
             inputs.append(data_input(layer, kept, stored, folder, options, notes))
             labels.update(layer.texts("top")[1:])
         else:
@@ -78,6 +79,14 @@ def assemble(net: Message, stored: dict[str, StoredLayer], folder: Path, options
         inputs[0] = with_mean(inputs[0], options.mean, options)
     name_dims(inputs, body, options.batch)
     return Net(net.text("name") or "net", body, inputs, notes)
+
+
+def _reads_data(layer: Message) -> bool:
+    """Whether a layer brings the data: one of Caffe's, or a Python layer without bottoms that no plug-in reads."""
+    kind = layer.text("type")
+    if kind == "Python" and (layer.texts("bottom") or registry.get(reader_key(layer)) is not None):
+        return False
+    return kind in DATA_TYPES and bool(layer.texts("top"))
 
 
 def _deploy(layers: list[Message], labels: set[str], notes: list[Note]) -> list[Message]:

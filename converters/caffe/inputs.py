@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,14 +16,15 @@ from netferry.converters.options import ReadOptions
 from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, UsageError, quoted
 from netferry.schemas.graph import Dim
 from netferry.schemas.model import Note
+from netferry.schemas.opening import missing
 from netferry.schemas.preprocessing import Preprocessing
 
 DATA_TYPES = {
     "Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param",
     "HDF5Data": "hdf5_data_param", "MemoryData": "memory_data_param", "AnnotatedData": "data_param",
-    "VideoData": "video_data_param", "ImageSegData": "image_data_param",
+    "VideoData": "video_data_param", "ImageSegData": "image_data_param", "Python": "python_param",
 }  # fmt: skip
-"""Layers that read data; their first top becomes an input, the others are labels."""
+"""Layers that read data; their first top becomes an input, the others are labels (Python layers without bottoms)."""
 RECURRENT = ("LSTM", "RNN")
 
 
@@ -122,13 +124,17 @@ def transform(
     path = options.mean
     if path is None and p.has("mean_file"):
         path = contained(folder, p.str("mean_file"), name)
-        if not path.is_file():
+        if not os.path.isfile(path):
             notes.append(
                 Note("warning", f"mean_file {quoted(p.str('mean_file'))} is not there: no mean recorded", name)
             )
             path = None
+    if path is not None and options.mean is None and mean:
+        raise MalformedFile("transform_param gives both mean_file and mean_value", layer=name)
     if path is not None:
         image = read_mean(path, options.limits)
+        if crop > min(image.shape[1:]):
+            raise MalformedFile(f"a mean image of {list(image.shape)} is smaller than the crop of {crop}", layer=name)
     gray = p.bool("force_gray", False) or (image is not None and image.shape[0] == 1) or len(mean) == 1
     color = "GRAY" if gray and not p.bool("force_color", False) else "BGR"
     if color == "BGR" and len(mean) not in (0, 1, 3):
@@ -266,8 +272,8 @@ def existing(path: Path) -> Path:
     Raises:
         InputError: it is missing, or not a file.
     """
-    if not path.exists():
-        raise InputError("no such file", file=path)
-    if not path.is_file():
+    if not os.path.exists(path):
+        raise missing(path)
+    if not os.path.isfile(path):
         raise InputError("not a regular file", file=path)
     return path

@@ -10,7 +10,7 @@ from netferry.converters.caffe.blobs import Blob
 from netferry.converters.caffe.deploy import Net
 from netferry.converters.caffe.inputs import NetInput
 from netferry.converters.caffe.prototxt import Message
-from netferry.converters.caffe.registry import FILLED, Declined, Layer, NeedsFixedBatch, registry
+from netferry.converters.caffe.registry import FILLED, Declined, Layer, NeedsFixedBatch, reader_key, registry
 from netferry.converters.caffe.wire import StoredLayer
 from netferry.converters.options import ReadOptions
 from netferry.errors import MalformedFile, NetferryError, UnsupportedLayer, WeightsError, quoted
@@ -88,13 +88,14 @@ class _Assembly:
         self.last_read = {x: i for i, m in enumerate(net.layers) for x in m.texts("bottom")}
 
     def _named_blobs(self) -> dict[str, Blob]:
-        """Blobs of parameters that layers share by name; the first layer that stores one gives it."""
-        found: dict[str, Blob] = {}
+        """Blobs of parameters that layers share by name: all are copied into one memory, in the file's order."""
+        layers: dict[str, Message] = {}
         for message in self.net.layers:
-            stored = self.stored.get(message.text("name"))
-            for i, spec in enumerate(message.messages("param")):
-                if spec.text("name") and stored and i < len(stored.blobs):
-                    found.setdefault(spec.text("name"), stored.blobs[i])
+            layers.setdefault(message.text("name"), message)
+        found: dict[str, Blob] = {}
+        for name, stored in self.stored.items():
+            specs = layers[name].messages("param") if name in layers else []
+            found |= {s.text("name"): blob for s, blob in zip(specs, stored.blobs, strict=False) if s.text("name")}
         return found
 
     def run(self) -> Built:
@@ -182,6 +183,7 @@ class _Assembly:
                         self.builder.rename(value, f"{top}@{name}")
                 self.blobs[top] = value
                 self._remember(index, layer, top)
+        layer.check_blobs()
         unread = [n for p in layer.params for n in p.unread()]
         if unread:
             self.notes.append(Note("ignored", f"settings that netferry does not know: {', '.join(unread)}", name))
@@ -218,7 +220,7 @@ class _Assembly:
         return self.builder.reshape(value, [d if isinstance(d, int) else 0 for d in wanted])
 
     def _read(self, layer: Layer, values: list[ir.Value]) -> tuple[ir.Value, ...]:
-        reader = registry.get(_reader_key(layer))
+        reader = registry.get(reader_key(layer.message))
         if reader is None:
             return self._placeholder(layer, values, _why_unread(layer.type))
         try:
@@ -299,11 +301,3 @@ class _Assembly:
             )
         for name in foreign:
             self.notes.append(Note("ignored", "the weights file has this layer, the net does not", name))
-
-
-def _reader_key(layer: Layer) -> str:
-    """The name under which a layer's reader is registered: its type; for a Python layer ``Python:module.Class``."""
-    if layer.type != "Python":
-        return layer.type
-    settings = layer.message.messages("python_param")
-    return f"Python:{settings[-1].text('module')}.{settings[-1].text('layer')}" if settings else "Python"

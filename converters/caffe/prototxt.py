@@ -75,9 +75,11 @@ class Scalar:
         """The truth value that the text says, or None."""
         if self.quoted:
             return None
-        if self.text in ("true", "True", "t", "1"):
+        if self.text in ("true", "True", "t"):
             return True
-        return False if self.text in ("false", "False", "f", "0") else None
+        if self.text in ("false", "False", "f"):
+            return False
+        return {1: True, 0: False}.get(self.as_int()) if self.text[0] != "-" else None  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 @dataclass

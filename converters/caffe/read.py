@@ -14,7 +14,7 @@ from netferry.converters.caffe.wire import StoredLayer, WireFile, read_weights
 from netferry.converters.options import Limits, ReadOptions
 from netferry.converters.signatures import HEAD, is_hdf5
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError
-from netferry.schemas.model import Model, Source
+from netferry.schemas.model import Model, Note, Source
 
 
 def read(path: Path, options: ReadOptions) -> Model:
@@ -44,9 +44,10 @@ def read(path: Path, options: ReadOptions) -> Model:
             stored = _weights(weights, options.limits)
         current = architecture or path
         net = _architecture(architecture, path, options.limits)
-        by_name = {layer.name: layer for layer in reversed(stored or [])}  # the first of a name wins, as in Caffe
+        by_name, notes = _by_name(stored or [])
         ready = assemble(net, by_name, current.parent, options)
         built = build(ready, None if stored is None else by_name, options)
+        built.notes += notes
     except NetferryError as error:
         raise error.at(file=current) from None
     files = tuple(str(p.resolve()) for p in (architecture, weights) if p is not None)
@@ -56,6 +57,20 @@ def read(path: Path, options: ReadOptions) -> Model:
         preprocessing=built.preprocessing,
         notes=list(dict.fromkeys(built.notes)),
     )
+
+
+def _by_name(layers: list[StoredLayer]) -> tuple[dict[str, StoredLayer], list[Note]]:
+    """The layers of a weights file by name; of several the last with blobs: Net::CopyTrainedLayersFrom copies all."""
+    found: dict[str, StoredLayer] = {}
+    notes: list[Note] = []
+    for layer in layers:
+        if layer.blobs and layer.name in found and found[layer.name].blobs:
+            message = "the weights file has this layer more than once: the last one counts"
+            notes.append(Note("warning", message, layer.name))
+        if layer.blobs or layer.name not in found:
+            found.pop(layer.name, None)  # in the order of the file, which decides what a shared parameter is
+            found[layer.name] = layer
+    return found, notes
 
 
 def is_text(path: Path) -> bool:
@@ -77,7 +92,7 @@ def _architecture(path: Path | None, weights: Path, limits: Limits) -> Message:
     net = parse(path.read_bytes().decode("utf-8", "surrogateescape"), limits=limits)
     if not ("layer" in net or "layers" in net):
         hint = None
-        if "net" in net or "train_net" in net:
+        if any(name in net for name in ("net", "train_net", "net_param", "train_net_param")):
             hint = "this is a solver; give the net that it names"
         raise MalformedFile("the prototxt has no layers", hint=hint)
     return net

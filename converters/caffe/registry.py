@@ -37,6 +37,14 @@ FILLED = "is not in the weights file: its filler gives the values"
 """what a note says of a parameter"""
 
 
+def reader_key(layer: Message) -> str:
+    """The name under which a layer's reader is registered: its type; for a Python layer ``Python:module.Class``."""
+    kind, settings = layer.text("type"), layer.messages("python_param")
+    if kind != "Python" or not settings:
+        return kind
+    return f"Python:{settings[-1].text('module')}.{settings[-1].text('layer')}"
+
+
 class NeedsFixedBatch(NetferryError):
     """A layer cannot be said with a dynamic batch; the importer then fixes it as the prototxt declares."""
 
@@ -74,6 +82,8 @@ class Layer:
     shared_values: dict[str, tuple[ir.Value, str]] = field(default_factory=dict)
     """parameters already in the graph by shared name, with the layer that owns them"""
     params: list[Params] = field(default_factory=list)
+    asked: set[int] = field(default_factory=set)
+    """places of the blobs that the reader asked for"""
 
     def param(self, name: str) -> Params:
         """Return the settings message ``name`` (e.g. ``convolution_param``); empty where left out."""
@@ -134,6 +144,7 @@ class Layer:
             WeightsError: the blob's element count or shape does not fit.
         """
         shape = tuple(int(d) for d in shape)
+        self.asked.add(index)
         shared = self.shared[index] if index < len(self.shared) else None
         if shared and shared in self.shared_values:
             value, owner = self.shared_values[shared]
@@ -174,8 +185,31 @@ class Layer:
         return None if blob is None else blob.tensor(tuple(shape), self.name).numpy()
 
     def _blob(self, index: int) -> Blob | None:
-        """The stored blob, the layer's own or that of a shared parameter."""
-        if index < len(self.blobs):
-            return self.blobs[index]
+        """The stored blob: that of the shared parameter, else the layer's own."""
+        self.asked.add(index)
         shared = self.shared[index] if index < len(self.shared) else None
-        return self.shared_blobs.get(shared) if shared else None
+        own = self.blobs[index] if index < len(self.blobs) else None
+        other = self.shared_blobs.get(shared) if shared else None
+        return own if other is None or (own is not None and own.shape != other.shape) else other
+
+    def ignore_blobs(self, why: str) -> None:
+        """Record that the stored blobs are not used."""
+        if self.blobs:
+            self.note("dropped", why)
+        self.asked.update(range(len(self.blobs)))
+
+    def check_blobs(self) -> None:
+        """Refuse a layer that uses a part of its stored blobs: a bias that the prototxt switches off, say.
+
+        Raises:
+            WeightsError: the file holds more blobs than the layer uses. Caffe refuses that, too; OpenCV uses them.
+        """
+        if not self.asked or len(self.blobs) <= max(self.asked) + 1:
+            if self.blobs and not self.asked:
+                self.note("ignored", f"the weights file holds {len(self.blobs)} blobs, the layer has none")
+            return
+        raise WeightsError(
+            f"the weights file holds {len(self.blobs)} blobs, the layer has {max(self.asked) + 1}",
+            layer=self.name,
+            hint="a bias in the file needs bias_term: true",
+        )

@@ -106,6 +106,7 @@ def upgrade(net: Message, notes: list[Note]) -> list[Message]:
     if "V0" in versions:
         layers = _fold_padding(layers)
     for layer in layers:
+        _join_settings(layer)
         _lift_transformation(layer)
     return _input_layers(net) + layers
 
@@ -215,6 +216,17 @@ def _with_padding(layer: Message, pads: dict[str, tuple[str, Scalar | Message]])
             messages[-1].remove("pad")
             messages[-1].add("pad", amount)
     return out
+
+
+def _join_settings(layer: Message) -> None:
+    """Make settings that are given in two messages one: later values win, as protobuf has it."""
+    for name in [n for n, values in layer.fields.items() if len(values) > 1 and n.endswith("_param")]:
+        joined = Message(line=layer.line, column=layer.column)
+        for message in layer.messages(name):
+            for key, value in message.order:
+                joined.add(key, value)
+        layer.remove(name)
+        layer.add(name, joined)
 
 
 def _lift_transformation(layer: Message) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from netferry.errors import InputError, MalformedFile, UnsafeFile, quoted
@@ -50,7 +51,7 @@ def inside(folder: Path, name: str, what: str) -> Path | None:
         raise outside
     for candidate in (folder / name, folder / Path(name).name):
         found = candidate.resolve()
-        if found.is_file():
+        if os.path.isfile(found):
             if not found.is_relative_to(folder):
                 raise outside
             return found

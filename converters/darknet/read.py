@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import netferry.converters.darknet.layers  # noqa: F401 -- registers the readers
@@ -11,6 +12,7 @@ from netferry.converters.darknet.weights import WeightsFile
 from netferry.converters.options import Limits, ReadOptions
 from netferry.errors import InputError, LimitExceeded, MalformedFile, NetferryError, UsageError
 from netferry.schemas.model import Model, Source
+from netferry.schemas.opening import missing
 
 
 def read(path: Path, options: ReadOptions) -> Model:
@@ -59,9 +61,9 @@ def read(path: Path, options: ReadOptions) -> Model:
 
 
 def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise InputError("no such file", file=path)
-    if not path.is_file():
+    if not os.path.exists(path):
+        raise missing(path)
+    if not os.path.isfile(path):
         raise InputError("not a regular file", file=path)
     return path
 

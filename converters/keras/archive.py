@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -140,7 +141,7 @@ def _json(path: Path, limits: Limits, stack: ExitStack) -> Content:
         files: list[Hdf5File] = []
         for name in names:
             shard = path.parent / name
-            if not shard.is_file():
+            if not os.path.isfile(shard):
                 raise InputError("no such shard of the weights", file=shard)
             if shard.resolve().parent not in (path.parent.resolve(), path.resolve().parent):
                 raise UnsafeFile("the shard lies outside the folder of its index", file=shard)

@@ -7,10 +7,11 @@ the arrays of ``trainable_weights + non_trainable_weights``, those of nested mod
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from netferry.converters.hdf5 import Array, Hdf5File
 from netferry.converters.keras.registry import Slot, slots_of
@@ -179,9 +180,15 @@ class PathStore:
             if array is None:
                 array = self.array(path, slot.name.rpartition("/")[2])
             if array is None:
-                missing.append(slot.name.removeprefix("layers/"))
+                missing.append(slot.name)
             else:
                 found[slot.name] = array
+        if missing:
+            written_once = self._written_once(model, places, found, set(missing))
+            for path, original in written_once.items():
+                notes.append(Note("assumed", f"is the layer {quoted(original)}, which the file has once", path))
+            missing = [name for name in missing if name not in found]
+        missing = [name.removeprefix("layers/") for name in missing]
         top = "layers" if _CHECKPOINT not in self._tops() else _CHECKPOINT
         for path in self._objects(top):
             if path.endswith("seed_generator"):
@@ -194,6 +201,34 @@ class PathStore:
             if extra and known:
                 notes.append(Note("ignored", f"{extra} variables more than the layer has", path))
         return found, missing
+
+    def _written_once(
+        self, model: Spec, places: dict[str, str], found: dict[str, Array], missing: set[str]
+    ) -> dict[str, str]:
+        """Fill in weights of layers that stand in several models: Keras writes an object the first time it meets it.
+
+        Where it meets it again it writes nothing, where other layers without variables still have a group. So a layer
+        without a group is the one of its name, class and settings that has its weights. Returns path -> path.
+        """
+        whole: dict[tuple[str, str, str], list[tuple[str, list[Slot]]]] = {}
+        absent: list[tuple[str, tuple[str, str, str], list[Slot]]] = []
+        for path, leaf in _leaves(model):
+            slots = slots_of(leaf)
+            names = [f"{path}/{slot.name}" for slot in slots]
+            same = (leaf.type, leaf.name, json.dumps(_own(leaf.config), sort_keys=True))
+            if names and all(name in found for name in names):
+                whole.setdefault(same, []).append((path, slots))
+            elif names and all(name in missing for name in names):
+                objects = {places.get(_object(name), _object(name)) for name in names} | {path}
+                if not any(file.is_group(self._spelled.get(o, o)) for file in self.files for o in objects):
+                    absent.append((path, same, slots))
+        made: dict[str, str] = {}
+        for path, same, slots in absent:
+            if len(originals := whole.get(same, [])) == 1:
+                original = originals[0][0]
+                found.update({f"{path}/{slot.name}": found[f"{original}/{slot.name}"] for slot in slots})
+                made[path] = original
+        return made
 
     def _tops(self) -> set[str]:
         """Names of the outermost groups."""
@@ -230,6 +265,27 @@ def checkpoint_paths(paths: Sequence[str], *, doubled: bool) -> dict[str, str]:
             parts[i - 1], parts[i] = _CHECKPOINT, f"{base}_{number}" if number else base
         made[path] = "/".join(parts)
     return made
+
+
+def _leaves(model: Spec, path: str = "") -> Iterator[tuple[str, Spec]]:
+    """The layers of a model, of the models in it and in wrappers, and cells, with their paths."""
+    for key, child in model.keyed_layers():
+        place = f"{path}layers/{key}"
+        if child.layers is not None:
+            yield from _leaves(child, f"{place}/")
+            continue
+        yield place, child
+        for name in ("layer", "cell"):
+            if isinstance(child.config.get(name), dict):
+                inner = child.inner(child.config[name], name)
+                yield from [(f"{place}/{name}", inner)] if inner.layers is None else _leaves(inner, f"{place}/{name}/")
+
+
+def _own(config: Any) -> Any:
+    """Settings without the numbers by which Keras tells objects apart within one file."""
+    if isinstance(config, dict):
+        return {key: _own(value) for key, value in config.items() if key != "shared_object_id"}
+    return [_own(value) for value in config] if isinstance(config, list) else config
 
 
 def _object(slot: str) -> str:

@@ -22,6 +22,7 @@ from netferry.converters.onnx.wire import OnnxFile
 from netferry.converters.options import Limits
 from netferry.errors import InputError, MalformedFile, NetferryError, UsageError, quoted
 from netferry.schemas.layers import LAYER, LAYER_TYPE
+from netferry.schemas.opening import missing
 
 _CHANNELS_LAST = {
     "MatMul", "Gemm", "LayerNormalization", "RMSNormalization", "Attention", "MultiHeadAttention", "Gather", "Einsum",
@@ -114,8 +115,8 @@ def last_feature_layer(path: Path, limits: Limits | None = None) -> str:
 
 
 def _structure(path: Path, limits: Limits) -> onnx.ModelProto:
-    if not path.is_file():
-        raise InputError("no such file" if not path.exists() else "not a regular file")
+    if not os.path.isfile(path):
+        raise InputError("not a regular file") if os.path.exists(path) else missing(path)
     with OnnxFile(path, limits) as file:
         structure = file.structure(path.name)
     try:

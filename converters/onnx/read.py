@@ -25,6 +25,7 @@ from netferry.errors import InputError, MalformedFile, NetferryError, Unsupporte
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs, all_nodes, restore
 from netferry.schemas.model import Model, Note, Source
+from netferry.schemas.opening import missing
 from netferry.schemas.tensors import byte_size, uninitialised_tensor
 
 
@@ -48,9 +49,9 @@ def read(path: Path, options: ReadOptions) -> Model:
     if options.weights is not None:
         raise UsageError("an ONNX model names its data files itself; no second file is needed", file=options.weights)
     given, path = path, Path(os.path.abspath(path))
-    if not path.exists():
-        raise InputError("no such file", file=given)
-    if not path.is_file():
+    if not os.path.exists(path):
+        raise missing(given)
+    if not os.path.isfile(path):
         raise InputError("not a regular file", file=given)
     try:
         model = _read(path, options)

@@ -23,7 +23,7 @@ from netferry.errors import CheckFailed, NetferryError, OutputError
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs
 from netferry.schemas.model import Model, Note
-from netferry.schemas.publish import announce
+from netferry.schemas.publish import announce, replaceable
 
 EXTERNAL_ABOVE = 1_800_000_000
 """bytes of a file above which its weights go to a second file by themselves"""
@@ -68,7 +68,7 @@ def write(
         OutputError: it cannot be written there (a folder, a source, no space, no permission).
         MalformedFile: a file that weights come from became shorter.
     """
-    target = Path(os.path.realpath(target))
+    target = replaceable(target)
     _refuse(target, model)
     model.require_values()
     refuse_placeholders(model, allowed=allow_placeholders)
@@ -281,14 +281,10 @@ def _source_structure(model: Model, token: str) -> bytes | None:
 
 
 def _refuse(target: Path, model: Model) -> None:
-    if target.is_dir():
-        raise OutputError("is a folder", file=target, hint="name a file in it")
-    if target.exists() and not target.is_file():
-        raise OutputError("is not a regular file", file=target)
     read = {*model.source.files}
     for graph in all_graphs(model.ir):
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 read.add(value.const_value.path)
-    if target.exists() and any(os.path.exists(file) and os.path.samefile(file, target) for file in read):
+    if os.path.exists(target) and any(os.path.exists(file) and os.path.samefile(file, target) for file in read):
         raise OutputError("the model is still read from this file", file=target, hint="choose another name")

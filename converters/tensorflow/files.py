@@ -31,8 +31,8 @@ class GraphEnds:
 
 def kind_of(head: bytes, path: Path) -> str | None:
     """Return which TensorFlow file it is, or None; ``path`` may be a SavedModel's folder (``head`` is empty then)."""
-    if path.is_dir():
-        return SAVED_MODEL if (path / "saved_model.pb").is_file() else None
+    if os.path.isdir(path):
+        return SAVED_MODEL if os.path.isfile(path / "saved_model.pb") else None
     if head[4:8] == b"TFL3":
         return TFLITE
     # ModelProto begins with the same two fields, but its second one is a text, not a message that holds a message
@@ -143,7 +143,7 @@ def files_of(path: Path) -> list[Path]:
     """Return the files of a model: itself, or those of a SavedModel's folder."""
     if path.name == "saved_model.pb":
         path = path.parent
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path]
     variables = sorted((path / "variables").glob("variables.*"))
-    return [path / "saved_model.pb", *(v for v in variables if v.is_file())]
+    return [path / "saved_model.pb", *(v for v in variables if os.path.isfile(v))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def export(
     require_torch()
     model = source if isinstance(source, Loaded) else load(source, weights, **reading)
     path = Path(target)
-    if to == "torch-source" and path.exists() and not path.is_dir():
+    if to == "torch-source" and os.path.exists(path) and not os.path.isdir(path):
         raise OutputError("is a file; --to torch-source writes a folder", file=path)
     if to == "torch-export" and path.suffix != ".pt2":
         raise UsageError(f"a program of torch.export is a .pt2 file, not {quoted(path.name)}")
@@ -87,7 +88,7 @@ def _make(folder: Path) -> list[Path]:
     """Make the folders that are missing; returns them."""
     made = []
     for parent in reversed([folder, *folder.parents]):
-        if not parent.is_dir():
+        if not os.path.isdir(parent):
             parent.mkdir()
             made.append(parent)
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -235,7 +236,7 @@ def _files(spec: StrPath | Sequence[StrPath]) -> list[Any]:
     out: list[Any] = []
     for one in [spec] if isinstance(spec, (str, Path)) else spec:
         folder = Path(one)
-        inside = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
+        inside = sorted(p for p in folder.rglob("*") if os.path.isfile(p)) if os.path.isdir(folder) else []
         arrays = [p for p in inside if p.suffix.lower() in (".npy", ".npz")]
         out.extend(arrays if arrays and not any(is_picture(p) for p in inside) else [one])
     return out
@@ -252,7 +253,7 @@ def _first(model: Model) -> str | None:
 
 def _refuse_overwriting(model: Model, target: Path) -> None:
     for file in model.source.files:
-        if target.exists() and Path(file).exists() and target.samefile(file):
+        if os.path.exists(target) and os.path.exists(file) and target.samefile(file):
             raise OutputError("the int8 network would replace the one that it is made of", file=target)
 
 

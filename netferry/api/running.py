@@ -14,7 +14,7 @@ from netferry.api.reading import StrPath, load
 from netferry.api.remote import Transfers
 from netferry.api.writing import converted
 from netferry.errors import CheckFailed, NetferryError
-from netferry.schemas.publish import temporary_folder, write_whole
+from netferry.schemas.publish import keep_sources, temporary_folder, write_whole
 from netferry.schemas.remote import is_url, plain_name
 from netferry.schemas.remote import shown as url_shown
 
@@ -64,6 +64,8 @@ def run(
     if validate:
         return found
     place = report if report is not None else _placed(folder, document.get("outputs", {}).get("report"))
+    for written in (place, _placed(folder, document.get("outputs", {}).get("model"))):
+        keep_sources(written, step)
     try:
         _carried_out(document, folder, found)
         found["status"] = "done"

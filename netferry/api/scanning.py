@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -66,7 +67,7 @@ def _looked_at(path: Path, limits: Limits) -> tuple[str | None, list[Finding]]:
     from netferry.converters.formats import detect
     from netferry.schemas.findings import Finding, Severity
 
-    if path.is_file():
+    if os.path.isfile(path):
         with path.open("rb") as file:
             head = file.read(4096)
         pickled = head.startswith(_PICKLES) or (
@@ -99,7 +100,7 @@ def _tensorflow(path: Path) -> list[Finding]:
     from netferry.schemas.findings import Finding, Severity
     from netferry.schemas.opening import open_regular
 
-    file = path / "saved_model.pb" if path.is_dir() else path
+    file = path / "saved_model.pb" if os.path.isdir(path) else path
     found: set[bytes] = set()
     with open_regular(file) as stream:  # piece by piece: constants may make the message large
         before = b""

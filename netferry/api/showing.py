@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ def _write_page(model: Model, described: Mapping[str, Any], target: Path) -> Non
     from netferry.schemas.publish import write_whole
 
     for file in model.source.files:
-        if target.exists() and Path(file).exists() and target.samefile(file):
+        if os.path.exists(target) and os.path.exists(file) and target.samefile(file):
             raise OutputError("the page would replace a file of the network", file=target)
     write_whole(target, page(model, described, version=__version__))
 

@@ -227,12 +227,15 @@ def converted(
     """
     from netferry import __version__
     from netferry.api.changing import change
-    from netferry.schemas.publish import replaceable
+    from netferry.schemas.publish import keep_sources, replaceable
     from netferry.schemas.report import Report
 
     started = time.perf_counter()
     if report is not None:
         replaceable(report)  # before anything is written
+    beside = [reading.get(name) for name in ("labels", "mean_file", "postprocess")]
+    keep_sources(target, weights, *beside)
+    keep_sources(report, source, weights, *beside)
     if verify and any(reading.get(name) is not None for name in ("front_end", "postprocess")):
         raise UsageError(
             "with a front end or postprocessing, inputs and outputs are not the source's: nothing can be verified",

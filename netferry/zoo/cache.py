@@ -107,7 +107,7 @@ class Cache:
         """Return the record of a network's weights, where the cache has them; the file is not read."""
         place = self._place(entry)
         known = _record(place)
-        if known is None or not place.is_file():
+        if known is None or not os.path.isfile(place):
             return None
         return known | {"file": str(place), "name": entry.name, "variant": entry.variant}
 
@@ -159,7 +159,7 @@ def _fetched(
 
 def _copied(given: Path, part: Path, entry: Entry, first: str | None, check: Callable[[Path], None] | None) -> Got:
     """Bring a file given by hand to ``part``, where it is right."""
-    if not given.is_file():
+    if not os.path.isfile(given):
         raise InputError("no such file", file=given)
     vouched = "given by hand"
     if entry.checksum is not None:

@@ -75,7 +75,7 @@ def matching(pattern: str) -> list[Path]:
         InputError: nothing matches.
     """
     found = [Path(p) for p in glob.iglob(pattern, recursive=True)]
-    files = [p for p in found if p.is_file()]
+    files = [p for p in found if os.path.isfile(p)]
     if not files:
         raise InputError(f"{len(found)} folders match, no file" if found else "nothing matches", file=pattern)
     return sorted(files, key=lambda p: p.parts)

@@ -93,7 +93,7 @@ def _rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 def _picture(file: Path, cell: str, line: int) -> Path:
     place = file.parent / cell.strip()
-    if not place.is_file():
+    if not os.path.isfile(place):
         raise InputError(f"no such picture (line {line} of {file.name})", file=place)
     return place
 

@@ -41,6 +41,8 @@ CASES |= {
     "caffe-no-top": net(_NET.replace('top: "y"', ""), _BLOBS),
     "caffe-bottom-of-nobody": net(_NET.replace('bottom: "ip"', 'bottom: "nobody"'), _BLOBS),
     "caffe-bottom-empty": net(_NET.replace('bottom: "ip"', 'bottom: ""'), _BLOBS),
+    "caffe-python-data-without-a-shape": net('layer { name: "d" type: "Python" top: "x" python_param { module: "os" layer: "system" } }' + _NET.partition("}")[2], _BLOBS),
+    "caffe-solver-with-a-net": net("net_param { " + _NET + " } base_lr: 0.1"),
     "caffe-top-twice": net(_NET.replace('top: "y"', 'top: "y" top: "y"'), _BLOBS),
     "caffe-two-bottoms-for-one": net(_NET.replace('bottom: "ip"', 'bottom: "ip" bottom: "x"'), _BLOBS),
     "caffe-cycle": net(_NET.replace('bottom: "x" top: "ip"', 'bottom: "y" top: "ip"') + 'layer { name: "p" type: "ReLU" bottom: "x" top: "q" }', _BLOBS),

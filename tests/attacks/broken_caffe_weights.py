@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.attacks import unusual_caffe, unusual_onnx
 from tests.attacks.making import Make, net
-from tests.converters.caffe.caffemodel_writer import message, text, varint
+from tests.converters.caffe.caffemodel_writer import blob, message, text, varint
 
 CASES: dict[str, Make] = {}
 """name -> writes the files into a folder; returns their paths as ``convert`` takes them"""
@@ -53,6 +53,8 @@ CASES |= {
     "caffe-weights-field-0": net(_NET, _BLOBS + b"\x02\x01a"),
     "caffe-weights-group-never-ended": net(_NET, _BLOBS + b"\xf3\x3f"),
     "caffe-weights-name-of-invalid-utf-8": net(_NET, message(100, message(1, b"\xff\xfe") + message(7, _DIMS + _FLOATS))),
+    "caffe-weights-with-a-bias-that-is-switched-off": net(_NET.replace("num_output: 4", "num_output: 4 bias_term: false"), _BLOBS),
+    "caffe-weights-of-one-blob-too-many": net(_NET, message(100, _EXTRA + message(7, _DIMS + _FLOATS) + message(7, blob(np.zeros(4))) * 2)),
     "caffe-weights-empty": net(_NET, b""),
     "caffe-weights-of-layers-without-blobs": net(_NET, message(100, text(1, "ip") + text(2, "InnerProduct"))),
 }  # fmt: skip
@@ -90,4 +92,26 @@ CASES |= {
     "caffe-h5-blob-is-a-link": _exchanged("data/ip/0", h5py.SoftLink("/data/ip/1")),
     "caffe-h5-data-is-a-link": _exchanged("data", h5py.ExternalLink("/etc/passwd", "/x")),
     "caffe-h5-layer-of-another-net": snapshot(lambda f: f.move("data/ip", "data/other")),
+}
+
+
+def _with_mean(settings: str, *mean: bytes) -> Make:
+    """A training net whose data layer names a mean image of 3 x 9 x 9."""
+
+    def make(folder: Path) -> list[Path]:
+        head = (
+            f'layer {{ name: "d" type: "Data" top: "x" transform_param {{ mean_file: "m.binaryproto" {settings} }} }}'
+        )
+        dims = b"".join(varint(i << 3) + varint(d) for i, d in ((1, 1), (2, 3), (3, 9), (4, 9)))
+        (folder / "m.binaryproto").write_bytes(dims + message(5, b"".join(mean) or bytes(4 * 243)))
+        (folder / "net.prototxt").write_text(head + 'layer { name: "r" type: "ReLU" bottom: "x" top: "y" }')
+        return [folder / "net.prototxt"]
+
+    return make
+
+
+CASES |= {
+    "caffe-mean-smaller-than-the-crop": _with_mean("crop_size: 20"),
+    "caffe-mean-file-and-values": _with_mean("mean_value: 104"),
+    "caffe-mean-of-no-numbers": _with_mean("", np.full(243, np.nan, "<f4").tobytes()),
 }

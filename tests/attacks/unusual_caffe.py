@@ -370,9 +370,10 @@ def layers_that_the_net_lacks() -> Files:
 
 
 @case
-def a_layer_twice_the_first_counts() -> Files:
-    second = message(100, text(1, "ip") + text(2, "InnerProduct") + message(7, blob(W + 1)) + message(7, blob(B)))
-    return weights(blob(W), blob(B), after=second)
+def a_layer_twice_the_last_counts() -> Files:
+    """Net::CopyTrainedLayersFrom copies every layer of the file into the net's layer of that name."""
+    first = message(100, text(1, "ip") + text(2, "InnerProduct") + message(7, blob(W + 1)) + message(7, blob(B)))
+    return weights(blob(W), blob(B), before=first, after=message(100, text(1, "ip") + text(2, "InnerProduct")))
 
 
 @case

@@ -107,3 +107,37 @@ def blobs_without_a_name() -> unusual_caffe.Files:
     return unusual_caffe.Files(
         net=_NET.replace('"ip" inner', '"" inner').replace('bottom: "ip"', 'bottom: ""').encode()
     )
+
+
+@caffe_case
+def truth_as_numbers_of_any_base() -> unusual_caffe.Files:
+    """protobuf's ConsumeBoolean takes 0 and 1 as it takes all whole numbers."""
+    return unusual_caffe.Files(net=_NET.replace("num_output: 4", "num_output: 4 bias_term: 0x1 transpose: 00").encode())
+
+
+@caffe_case
+def settings_in_two_messages() -> unusual_caffe.Files:
+    """Fields of a message that is given twice are those of one message."""
+    parts = "inner_product_param { num_output: 3 bias_term: true } inner_product_param { num_output: 4 }"
+    return unusual_caffe.Files(net=_NET.replace("inner_product_param { num_output: 4 }", parts).encode())
+
+
+@caffe_case
+def a_shared_parameter_stored_twice() -> unusual_caffe.Files:
+    """All layers that share a parameter have one memory: what the file's last layer copies there is everybody's."""
+    layer_ = (
+        'layer { name: "NAME" type: "InnerProduct" bottom: "x" top: "NAME" param { name: "w" } param { name: "b" } '
+        "inner_product_param { num_output: 4 } }"
+    )
+    head = 'input: "x" input_shape { dim: 1 dim: 3 } '
+    both = 'layer { name: "s" type: "Eltwise" bottom: "p" bottom: "q" top: "y" eltwise_param { operation: SUM } }'
+    stored = [
+        message(100, text(1, name) + text(2, "InnerProduct") + message(7, blob(array)) + message(7, blob(CB)))
+        for name, array in (("p", CW + 1), ("q", CW))
+    ]
+    x = unusual_caffe.X
+    return unusual_caffe.Files(
+        net=(head + layer_.replace("NAME", "p") + layer_.replace("NAME", "q") + both).encode(),
+        weights=b"".join(stored),
+        wanted=2 * (x @ CW.T + CB),
+    )

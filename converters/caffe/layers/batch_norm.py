@@ -31,8 +31,7 @@ def batch_norm(b: Builder, l: Layer, x: ir.Value) -> ir.Value:
         weight = l.weight(b, "weight", 3, (channels,), filler=p.filler("scale_filler"), default=1.0)
         bias = l.weight(b, "bias", 4, (channels,), filler=p.filler("bias_filler"), default=0.0)
     if not p.bool("use_global_stats", True):
-        if l.blobs:
-            l.note("dropped", "use_global_stats is false: the stored statistics are not used, those of the batch are")
+        l.ignore_blobs("use_global_stats is false: the stored statistics are not used, those of the batch are")
         return _affine(b, _by_batch(b, x, eps), weight, bias)
     return _by_stored(b, l, x, eps, weight, bias, _statistics(b, l, channels))
 

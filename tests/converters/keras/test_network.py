@@ -63,6 +63,27 @@ def test_frozen_layers_inside_nested_models_bind_right(case: Case) -> None:
     case(code, (6,), counts=False)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param("(lambda d: L.Add()([keras.Sequential([keras.Input((6,)), d])(x), keras.Sequential([keras.Input((6,)),"
+                     " L.ReLU(), d])(x), d(x)]))(L.Dense(4))", id="layer-in-two-models-and-beside"),
+        pytest.param("(lambda z: [keras.Model(x, z)(L.ReLU()(x)), L.Dense(3)(z)])(L.Dense(4)(L.Dense(5)(x)))",
+                     id="layers-and-a-model-of-them"),
+        pytest.param("(lambda m: L.Add()([keras.Sequential([keras.Input((6,)), m])(x), keras.Sequential([keras.Input((6,)),"
+                     " L.ReLU(), m])(x)]))(keras.Sequential([keras.Input((6,)), L.Dense(4), L.BatchNormalization()]))",
+                     id="model-in-two-models"),
+    ],
+)  # fmt: skip
+def test_a_layer_in_several_models_is_written_once(case: Case, model: str) -> None:
+    """.keras files hold such a layer's weights where Keras met it first; Keras itself cannot load all of them."""
+    case(model, (6,), counts=False)
+
+
+def test_a_dense_alone_and_over_steps_is_written_once(case: Case) -> None:
+    case("(lambda d: [L.TimeDistributed(d)(xs[0]), d(xs[1])])(L.Dense(4))", (5, 6), (6,), counts=False)
+
+
 def test_shared_weights_stay_tied(case: Case) -> None:
     result = case("(lambda d: L.Add()([d(xs[0]), d(xs[1])]))(L.Dense(4))", (6,), (6,))
     assert sorted(result.model.parameters(Role.LEARNABLE)) == ["dense.bias", "dense.weight"]
