@@ -77,7 +77,7 @@ def read_checkpoint(path: Path, limits: Limits) -> dict[str, Variable]:
                         values[name] = found
         out: dict[str, Variable] = {}
         for name, shape in shapes.items():
-            start, end = values.get(name, (0, -1))
+            start, end = values.get(name, (0, 0))  # one without elements has no values
             if end - start != 4 * math.prod(shape):
                 raise MalformedFile(f"the variable {quoted(name)} of shape {list(shape)} is not whole", file=path)
             out[name] = Variable(path, shape, start)
@@ -165,7 +165,10 @@ def _slice(file: ProtoFile, start: int, end: int) -> tuple[str, tuple[int, int] 
 def _text(file: ProtoFile, start: int, end: int) -> str:
     if end - start > _MOST_NAME:
         raise file.fail(f"a name of {end - start} bytes", start)
-    return file.read(start, end - start).decode("utf-8", "backslashreplace")
+    name = file.read(start, end - start).decode("utf-8", "backslashreplace")
+    if "\0" in name or "." in name.split("/"):  # neither can be the name of a layer
+        raise file.fail(f"a variable called {quoted(name)}", start)
+    return name
 
 
 def as_keras_weights(variables: dict[str, Variable], target: Path) -> None:

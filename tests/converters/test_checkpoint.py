@@ -105,6 +105,22 @@ def test_what_is_not_read(tmp_path: Path) -> None:
         as_keras_weights(read_checkpoint(path, Limits()), tmp_path / "w.h5")
 
 
+@pytest.mark.parametrize("name", ["net/con\0v1/weights", "net/./weights", "."], ids=repr)
+def test_a_variable_that_no_layer_can_be_called_like(tmp_path: Path, name: str) -> None:
+    (tmp_path / "m.ckpt").write_bytes(table({name: ARRAYS["scale"]}))
+    with pytest.raises(MalformedFile, match="a variable called"):
+        read_checkpoint(tmp_path / "m.ckpt", Limits())
+
+
+def test_a_variable_without_elements_has_no_values_in_the_file(tmp_path: Path) -> None:
+    meta = field(1, b"empty") + field(2, field(2, field(1, 0)) + field(2, field(1, 3))) + field(3, 1)
+    block = entries([(b"", field(1, field(1, meta)))])
+    index = entries([(b"", varint(0) + varint(len(block) - 5))])
+    places = [varint(len(block)) + varint(3), varint(len(block)) + varint(len(index) - 5)]
+    (tmp_path / "m.ckpt").write_bytes(block + index + b"".join(places).ljust(40, b"\0") + MAGIC)
+    assert read_checkpoint(tmp_path / "m.ckpt", Limits())["empty"].read().shape == (0, 3)
+
+
 def test_a_checkpoint_of_another_network(tmp_path: Path) -> None:
     (tmp_path / "m.ckpt").write_bytes(table(ARRAYS))
     with pytest.raises(WeightsError):
