@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from netferry.converters.keras.spec import Call, Ref, Spec, refs_in
@@ -16,6 +17,8 @@ def first_nodes(spec: Spec) -> dict[str, int]:
     Keras 2 counts a nested model's own construction as call 0, Keras 3 does not; files that were carried from one
     to the other are told by numbers that would otherwise be out of range.
     """
+    if spec.generation == 3 and "_outputs" not in spec.__dict__:
+        spec.__dict__["_outputs"] = spec.outputs = _as_arguments(spec)
     lowest: dict[str, int] = {}
     highest: dict[str, int] = {}
     for ref in all_refs(spec):
@@ -30,6 +33,28 @@ def first_nodes(spec: Spec) -> dict[str, int]:
             from_one = False
         first[child.name] = int(from_one)
     return first
+
+
+def _as_arguments(spec: Spec) -> Any:
+    """A model's outputs with the calls of nested functional models counted from 0, as Keras 3 counts in arguments.
+
+    In ``output_layers`` it counts from 1, as Keras 2 does everywhere (get_config in keras/src/models/functional.py).
+    """
+    models = {child.name: len(child.calls) for child in spec.layers or () if child.layers and not child.sequential}
+    read = [ref for child in spec.layers or () for call in child.calls for ref in refs_in([call.args, call.kwargs])]
+    later = {ref.layer for ref in read if ref.node >= models.get(ref.layer, 1)}  # arguments that count from 1, too
+    counted = {ref.layer for ref in refs_in(spec.outputs) if ref.node == 0} | later
+
+    def shifted(value: Any) -> Any:
+        if isinstance(value, Ref):
+            return (
+                replace(value, node=value.node - 1) if value.layer in models and value.layer not in counted else value
+            )
+        if isinstance(value, (list, tuple)):
+            return type(value)(shifted(item) for item in value)
+        return {k: shifted(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    return shifted(spec.outputs)
 
 
 def all_refs(spec: Spec) -> Iterator[Ref]:

@@ -8,6 +8,7 @@ from netferry.schemas.layers import Role
 from tests.converters.keras.oracle import Case
 
 INNER = "keras.Sequential([keras.Input((6,)), L.Dense(4, activation='relu'), L.BatchNormalization(), L.Dense(3)])"
+FUNCTIONAL = "(lambda i: keras.Model(i, L.Dense(6, activation='tanh')(i)))(keras.Input((6,)))"
 PICTURES = (
     "keras.Sequential([keras.Input((6, 6, 3)), L.Conv2D(4, 3), L.BatchNormalization(), L.GlobalAveragePooling2D()])"
 )
@@ -46,6 +47,13 @@ PICTURES = (
         pytest.param("L.TimeDistributed(L.Dense(4))(x)", ((None, 6),), id="time-distributed-dense-dynamic"),
         pytest.param("L.TimeDistributed(L.BatchNormalization())(x)", ((3, 6),), id="time-distributed-bn"),
         pytest.param("L.TimeDistributed(L.GlobalAveragePooling2D())(x)", ((None, 5, 4, 2),), id="time-distributed-pool"),
+        pytest.param(f"(lambda m: (lambda a, b: [a, L.Dense(3)(b)])(m(xs[0]), m(xs[1])))({FUNCTIONAL})", ((6,), (6,)),
+                     id="first-call-of-nested-as-output"),
+        pytest.param(f"(lambda m: (lambda a, b: [L.Dense(3)(b), L.Dense(2)(a), a])(m(xs[0]), m(xs[1])))({FUNCTIONAL})",
+                     ((6,), (6,)), id="first-call-of-nested-as-output-and-argument"),
+        pytest.param(f"(lambda m: (lambda a: [m(a), a])(m(x)))({FUNCTIONAL})", ((6,),), id="nested-on-itself-and-both"),
+        pytest.param("(lambda p: [p[1], L.Add()([p[0], L.ReLU()(p[0])])])((lambda i: keras.Model(i, [L.Dense(2)(i),"
+                     " L.Dense(2)(i)]))(keras.Input((6,)))(x))", ((6,),), id="one-output-of-nested-read-one-given"),
         pytest.param("L.GaussianNoise(0.1)(L.Dropout(0.2)(L.SpatialDropout1D(0.3)(L.Dense(3)(x))))", ((4, 6),), id="training-only"),
         pytest.param("L.GaussianDropout(0.1)(L.AlphaDropout(0.2)(L.ActivityRegularization(0.3)(L.Dense(3)(x))))", ((4, 6),), id="training-only-2"),
     ],
