@@ -307,7 +307,8 @@ def _distance(x: np.ndarray, y: np.ndarray) -> Change:
     differing, worst, largest, error, energy = 0, 0.0, 0.0, 0.0, 0.0
     wide = np.complex128 if "c" in (x.dtype.kind, y.dtype.kind) else np.float64
     for start in range(0, x.size, _BLOCK):
-        p, q = x[start : start + _BLOCK].astype(wide), y[start : start + _BLOCK].astype(wide)
+        with np.errstate(invalid="ignore"):  # NaNs that signal
+            p, q = (side[start : start + _BLOCK].astype(wide) for side in (x, y))
         same = (p == q) | (np.isnan(p) & np.isnan(q))
         with np.errstate(invalid="ignore", over="ignore"):
             gap = np.where(same, 0.0, np.abs(p - q))

@@ -24,7 +24,8 @@ def statistics(value: ir.Value) -> dict[str, Any] | None:
     sample = sample_of(value, MOST)
     if sample is None or sample.dtype.kind in "OUSc":
         return None
-    numbers = sample.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # NaNs that signal
+        numbers = sample.astype(np.float64)
     finite = numbers[np.isfinite(numbers)]
     out: dict[str, Any] = {
         "count": count(value),

@@ -27,6 +27,8 @@ def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
     """
     for node in parts.nodes:
         attributes = node.attribute
+        if not node.op_type:
+            raise MalformedFile("a node without an operator", layer=node.name or None)
         if len(attributes) > 1 and len({a.name for a in attributes}) < len(attributes):
             raise MalformedFile("an attribute is there twice", layer=node.name or node.op_type)
     if any(a.ref_attr_name for a in parts.attributes):

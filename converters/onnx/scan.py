@@ -11,10 +11,12 @@ import onnx
 import onnx.defs
 from google.protobuf.message import DecodeError
 
+from netferry.converters.onnx.sound import check_text
 from netferry.converters.onnx.wire import OnnxFile
 from netferry.converters.options import Limits
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.findings import ODD_SIZE, Finding, Severity, odd_size, reference
+from netferry.schemas.messages import Parts
 from netferry.schemas.metadata import proto_nodes
 
 _KNOWN = {
@@ -42,11 +44,14 @@ def scan(path: Path, limits: Limits) -> list[Finding]:
         model = onnx.ModelProto.FromString(structure)
     except (DecodeError, UnicodeDecodeError, ValueError):
         raise MalformedFile("not an ONNX model, or damaged", file=path) from None
-    own = {f.domain for f in model.functions}
-    found = list(_domains(model, own))
     places: Counter[str] = Counter()
-    for holder in (model.graph, *model.functions, *(t.algorithm for t in model.training_info)):
-        found += _graph(holder, places, token, 0)
+    try:
+        check_text(model, Parts.of(model))
+        found = list(_domains(model, {f.domain for f in model.functions}))
+        for holder in (model.graph, *model.functions, *(t.algorithm for t in model.training_info)):
+            found += _graph(holder, places, token, 0)
+    except MalformedFile as error:
+        raise error.at(file=path) from None
     for place, count in places.items():
         row = reference("external data", place, None)
         inside = Finding(Severity.NOTE, "external-data", f"{count} tensors lie in {quoted(place)}")
@@ -103,6 +108,8 @@ def _attribute(
 
 def _tensor(tensor: onnx.TensorProto, places: Counter[str], token: str) -> Iterator[Finding]:
     entries = {e.key: e.value for e in tensor.external_data}
+    if not all(isinstance(text, str) for entry in entries.items() for text in entry):
+        raise MalformedFile("external data at what is not UTF-8")  # protobuf gives bytes for it
     if tensor.data_location == onnx.TensorProto.EXTERNAL and entries.get("location") != token:
         places[entries.get("location", "")] += 1
     for dim in tensor.dims:

@@ -42,7 +42,7 @@ def check_message(proto: onnx.ModelProto, limits: Limits, apart: Mapping[int, in
     if not proto.HasField("graph"):
         raise MalformedFile("not an ONNX model: it has no graph")
     parts = Parts.of(proto)
-    _check_text(proto, parts)
+    check_text(proto, parts)
     if not proto.HasField("ir_version") or proto.ir_version < 1:
         raise MalformedFile("not an ONNX model: it has no IR version")
     if proto.ir_version >= 3 and not proto.opset_import:
@@ -84,7 +84,7 @@ def check_message(proto: onnx.ModelProto, limits: Limits, apart: Mapping[int, in
     return parts
 
 
-def _check_text(proto: onnx.ModelProto, parts: Parts) -> None:
+def check_text(proto: onnx.ModelProto, parts: Parts) -> None:
     """Raise where a name is not UTF-8, as onnx.proto demands: protobuf then gives bytes for text."""
     texts = _texts(proto, parts)
     if set(map(type, texts)) != {str}:

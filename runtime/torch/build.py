@@ -90,13 +90,20 @@ class GraphBuilder(Calls):
             self._make_plans()
         for node in self.source:
             self._node(node)
-        results = [self.as_tensor_node(self.lookup(v), v) for v in self.source.outputs]
+        results = [self._result(v) for v in self.source.outputs]
         self.graph.output(tuple(results) if outputs_as_tuple or len(results) != 1 else results[0])
         self._drop_turns()
         if self.outer is None and self.failures:
             return Network(nn.Module(), fx.Graph())
         name = identifier(self.source.name or "network")
         return Network(self.root, self.graph, name[:1].upper() + name[1:])
+
+    def _result(self, value: ir.Value) -> fx.Node | None:
+        try:
+            return self.as_tensor_node(self.lookup(value), value)
+        except Unsupported as error:
+            self.failures.append((value.name or "", "output", str(error)))
+            return None
 
     def _make_plans(self) -> None:
         """Find all modules first, those of bodies included, so that ties are known before any weight is packed."""
@@ -164,6 +171,8 @@ class GraphBuilder(Calls):
     def _make(self, node: ir.Node) -> None:
         if node.domain not in ("", "ai.onnx"):
             raise Unsupported(f"domain {node.domain} has no torch counterpart")
+        if not node.outputs:
+            raise Unsupported("gives nothing")
         if node.op_type == "Constant":
             self._constant_node(node)
         elif (found := self.plans.get(node)) is not None:

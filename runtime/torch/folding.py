@@ -30,7 +30,7 @@ def fold(node: ir.Node, arrays: list[np.ndarray | None], settings: dict[str, Any
     try:
         with torch.no_grad():
             made = op.function(*_arguments(op, arrays), **settings, **_extras(op, node))
-    except (RuntimeError, TypeError, ValueError, IndexError, KeyError):
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError, ArithmeticError):
         return None
     results = list(made) if isinstance(made, (tuple, list)) else [made]
     if sum(r.numel() for r in results) > _LIMIT or any(r.dtype is torch.bfloat16 for r in results):

@@ -107,7 +107,7 @@ class Values:
                 node = self._captured_input(value)
                 found = Held("tensor", node)
         else:
-            raise AssertionError(f"value {value.name} is read before it is made")
+            raise Unsupported(f"reads {value.name}, a sparse tensor")  # nothing else is read that nothing makes
         self.held[value] = found
         return found
 

@@ -316,7 +316,12 @@ def _dequantized_without_a_scale(m: onnx.ModelProto) -> None:
     m.graph.node.insert(0, helper.make_node("DequantizeLinear", ["b"], ["q"]))
 
 
+def _nothing_at_all(m: onnx.ModelProto) -> None:
+    m.graph.node.append(onnx.NodeProto())
+
+
 CASES |= {
+    "onnx-node-without-an-operator": model(_nothing_at_all),
     "onnx-reshape-to-nothing": model(_reshape_to_nothing),
     "onnx-dequantized-without-a-scale": model(_dequantized_without_a_scale),
     "onnx-raw-texts": model(_raw_texts),

@@ -113,6 +113,19 @@ def torch_zip(folder: Path) -> Path:
     return folder / "net.pt"
 
 
+def with_bytes(make: Callable[[Path], Path], old: bytes) -> Callable[[Path], Path]:
+    """A file in which a text is no UTF-8: protobuf gives bytes for it."""
+
+    def changed(folder: Path) -> Path:
+        path = make(folder)
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, b"\xff" * len(old)))
+        return path
+
+    return changed
+
+
 CASES: dict[str, tuple[Callable[[Path], Path], str, str | None]] = {
     # name: (maker, verdict, kind of the first finding)
     "caffe-plain": (prototxt('type: "ReLU"'), "clean", None),
@@ -157,6 +170,9 @@ CASES: dict[str, tuple[Callable[[Path], Path], str, str | None]] = {
         onnx_graph(branch(helper.make_node("Constant", [], ["y"], value=lying_outside("w.bin")))),
         "clean", "external-data",
     ),
+    "onnx-operator-that-is-no-utf-8": (with_bytes(onnx_file(), b"Relu"), "dangerous", "damaged"),
+    "onnx-domain-that-is-no-utf-8": (with_bytes(onnx_file("odd.one", "Warp"), b"odd.one"), "dangerous", "damaged"),
+    "onnx-data-at-what-is-no-utf-8": (with_bytes(onnx_file(location="w.bin"), b"w.bin"), "dangerous", "damaged"),
     "onnx-damaged": (stored(b"\x08\x0a\xff\xff\xff", "net.onnx"), "dangerous", "damaged"),
     "pickle": (stored(pickle.dumps({}), "net.pkl"), "dangerous", "code"),
     "torch-zip": (torch_zip, "dangerous", "code"),

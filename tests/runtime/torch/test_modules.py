@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
-from netferry.api import to_torch
+from netferry.api import load, to_torch
 from netferry.errors import UnsupportedLayer
 from tests.runtime.torch.graphs import by_onnxruntime, convnet, model_of
 
@@ -180,8 +182,6 @@ def test_shapes_stay_python_numbers() -> None:
 def test_all_refusals_at_once() -> None:
     text = """<ir_version: 10, opset_import: ["" : 21, "odd" : 1]> g (float[N] x) => (float[N] y) {
       a = odd.First (x)  b = odd.Second (x)  y = Add (a, b) }"""
-    import onnx
-
     from netferry.schemas.ir import ir
     from netferry.schemas.model import Model, Source
 
@@ -189,3 +189,28 @@ def test_all_refusals_at_once() -> None:
     with pytest.raises(UnsupportedLayer) as caught:
         to_torch(model)
     assert [kind for _, kind, _ in caught.value.layers] == ["First", "Second"]
+
+
+def test_what_has_no_counterpart_is_refused_by_name(tmp_path: Path) -> None:
+    """Files that hold a sparse tensor, and a node that gives nothing."""
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2, 2]) for n in "xy")
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["h"]), onnx.helper.make_node("Relu", ["h"], ["y"])]
+    values = onnx.numpy_helper.from_array(np.ones(1, np.float32), "w")
+    sparse = onnx.helper.make_sparse_tensor(values, onnx.numpy_helper.from_array(np.array([3]), "at"), [2, 2])
+    graph = onnx.helper.make_graph(nodes, "g", [x], [y], sparse_initializer=[sparse])
+    (tmp_path / "net.onnx").write_bytes(onnx.helper.make_model(graph, ir_version=10).SerializeToString())
+    with pytest.raises(UnsupportedLayer, match="a sparse tensor"):
+        to_torch(load(tmp_path / "net.onnx"))
+    del graph.sparse_initializer[:]
+    graph.node.append(onnx.helper.make_node("Nothing", [], []))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 2), np.float32), "w"))
+    (tmp_path / "net.onnx").write_bytes(onnx.helper.make_model(graph, ir_version=10).SerializeToString())
+    with pytest.raises(UnsupportedLayer, match="Nothing"):
+        to_torch(load(tmp_path / "net.onnx"))
+
+
+def test_constants_that_nobody_can_compute_stay_in_the_graph() -> None:
+    """A Range without a step fails where it is run, as any other error of the values."""
+    text = "g (float[N] x) => (float[M] y) <float a = {0}, float b = {1}> { y = Range (a, b, a) }"
+    module = to_torch(model_of(text, {}))
+    assert any(node.op == "call_function" for node in module.graph.nodes)
