@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from netferry.errors import UsageError, quoted
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import LayerRow, Role, layer_of, role_of, static_shape
+from netferry.schemas.layers import LayerRow, Role, layer_of, read_by, role_of, static_shape
 from netferry.schemas.model import Model
-from netferry.schemas.surgery import ancestors, read_by
+from netferry.schemas.surgery import ancestors
 
 CLASSIFIERS = {"Conv": 1, "Gemm": 1, "MatMul": 1}
 """operators that a classifier ends in, with the input that holds the weights"""

@@ -9,6 +9,7 @@ from netferry.errors import UsageError, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LayerRow, read_by
 from netferry.schemas.model import Model, Note
+from netferry.schemas.surgery import detach
 
 
 def cut(model: Model, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> None:
@@ -51,6 +52,7 @@ def cut(model: Model, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -
     graph.inputs[:] = [*made.values(), *(v for v in listed if v not in made.values())]
     for node in reversed(list(graph)):
         if node not in kept:
+            detach(node)
             graph.remove(node, safe=True)
     for name, value in list(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():

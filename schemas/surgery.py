@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from netferry.schemas.graph import Builder
 from netferry.schemas.ir import ir
+from netferry.schemas.layers import read_by
+from netferry.schemas.walk import bodies_of
 
 
 class InsertionBuilder(Builder):
@@ -45,7 +47,18 @@ class InsertionBuilder(Builder):
             old.name = None
             if name is not None and not (new.is_graph_input() or new.is_initializer()):
                 new.name = name
+        detach(node)
         self.graph.remove(node, safe=True)
+
+
+def detach(node: ir.Node) -> None:
+    """Let the subgraphs of a node that goes read nothing any more: their nodes would count as readers."""
+    for graph in bodies_of(node):
+        graph.outputs.clear()
+        for inner in graph:
+            detach(inner)
+            for i in range(len(inner.inputs)):
+                inner.replace_input_with(i, None)
 
 
 def prune(graph: ir.Graph) -> None:
@@ -53,6 +66,7 @@ def prune(graph: ir.Graph) -> None:
     needed = ancestors(graph, graph.outputs)
     for node in reversed(list(graph)):
         if node not in needed:
+            detach(node)
             graph.remove(node, safe=True)
     for name, value in list(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():
@@ -71,12 +85,3 @@ def ancestors(graph: ir.Graph, values: Iterable[ir.Value | None]) -> set[ir.Node
             found.add(node)
             waiting += [v for v in read_by(node) if v is not None]
     return found
-
-
-def read_by(node: ir.Node) -> Iterable[ir.Value]:
-    """Values that a node reads, those that its subgraphs read included."""
-    yield from (v for v in node.inputs if v is not None)
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            for inside in attribute.as_graph():
-                yield from read_by(inside)

@@ -121,6 +121,13 @@ def filler_of(tensor: ir.TensorProtocol | None) -> dict[str, object] | None:
     return None if text is None else json.loads(text)
 
 
+def content_of(tensor: ir.TensorProtocol) -> bytes | tuple[bytes, ...]:
+    """The values of a tensor as something that compares; texts have no bytes of their own in one piece."""
+    if tensor.dtype == ir.DataType.STRING:
+        return tuple(tensor.numpy().ravel().tolist())
+    return tensor.tobytes()
+
+
 def constant_tensor(value: ir.Value) -> ir.TensorProtocol | None:
     """The tensor of an initializer or of a Constant node; None where the value is computed, and for a node's texts."""
     if value.const_value is not None:

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from graphlib import TopologicalSorter
 
 import onnx
+import onnx.helper
 import onnx.shape_inference
 
+from netferry.converters.onnx.sparse import make_functions_dense, seen_dense
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import read_by
@@ -27,7 +29,7 @@ def mend_message(proto: onnx.ModelProto, parts: Parts) -> list[Note]:
     """Mend names, shapes of outputs and external data in place; returns what was done.
 
     Raises:
-        MalformedFile: an entry of external data is there twice.
+        NetferryError: an entry of external data is there twice; a sparse constant of a function cannot be written out.
     """
     notes: list[Note] = []
     for graph in parts.graphs:
@@ -38,8 +40,19 @@ def mend_message(proto: onnx.ModelProto, parts: Parts) -> list[Note]:
             _only_known(tensor)
     for function in proto.functions:
         notes += _distinct(function.node)
+    for holder in (proto, *proto.functions):
+        _short_domain(holder)
+    for node in parts.nodes:
+        if node.domain == "ai.onnx":
+            node.ClearField("domain")
+        while node.output and not node.output[-1]:
+            node.output.pop()  # none that is left out at the end; onnx_ir writes none
     for tensor, _ in parts.tensors:
         _only_known(tensor)
+    if count := make_functions_dense(proto):
+        notes.append(
+            Note("warning", f"{count} sparse constants of functions, which crash onnxruntime, were written out")
+        )
     _shape_outputs(proto)
     return notes
 
@@ -86,6 +99,15 @@ def _distinct(nodes: Iterable[onnx.NodeProto]) -> list[Note]:
     )
 
 
+def _short_domain(holder: onnx.ModelProto | onnx.FunctionProto) -> None:
+    """Import the standard domain as "" alone: inference, and the check of functions, do not take both names."""
+    if not any(o.domain == "ai.onnx" for o in holder.opset_import):
+        return
+    imports = dict.fromkeys(("" if o.domain == "ai.onnx" else o.domain, o.version) for o in holder.opset_import)
+    del holder.opset_import[:]
+    holder.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in imports)
+
+
 def _only_known(tensor: onnx.TensorProto) -> None:
     if not tensor.external_data:
         return
@@ -111,7 +133,7 @@ def _shape_outputs(proto: onnx.ModelProto) -> None:
     if not bare:
         return
     try:
-        inferred = onnx.shape_inference.infer_shapes(_in_sequence(proto)).graph.output
+        inferred = onnx.shape_inference.infer_shapes(seen_dense(_in_sequence(proto), "sparse")).graph.output
     except Exception:  # what is wrong with the graph is told by the checks, in their words
         return
     known = {v.name: v for v in inferred if not _shapeless(v)}

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 import onnx
 import onnx.checker
+import onnx.numpy_helper
 
 from netferry.converters.onnx.structure_places import ir_node_places, ir_places, proto_node_places, proto_places
+from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError
 from netferry.schemas.ir import ir
-from netferry.schemas.tensors import SPARSE_KEPT
+from netferry.schemas.layers import ROLE, Role
+from netferry.schemas.tensors import SPARSE_KEPT, array_tensor
 from netferry.schemas.walk import nodes_of
 
 _INITIALIZERS, _ATTRIBUTES = "netferry.sparse_initializers", "netferry.sparse_attributes"
 _SPARSE = (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
+
+_DENSE = 1 << 28
+"""bytes of a sparse tensor written out"""
 
 Kept = dict[tuple[int, ...], list[tuple[int, bytes]]]
 
@@ -84,6 +92,105 @@ def sparse_names(model: ir.Model) -> set[str]:
         return set()
     kept = [data for _, graph in ir_places(model) for data in graph.meta.get(_INITIALIZERS, ())]
     return {onnx.SparseTensorProto.FromString(data).values.name for data in kept}
+
+
+def make_functions_dense(proto: onnx.ModelProto) -> int:
+    """Write out, in place, sparse constants of functions, which crash onnxruntime 1.31; returns how many there were.
+
+    Raises:
+        NetferryError: as :func:`written_out`.
+    """
+    count = 0
+    for function in proto.functions:
+        for node in _nodes_in(function):
+            for attribute in node.attribute:
+                if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
+                    dense = onnx.numpy_helper.from_array(written_out(attribute.sparse_tensor))
+                    new = onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=dense)
+                    new.doc_string = attribute.doc_string
+                    attribute.CopyFrom(new)
+                    count += 1
+    return count
+
+
+def _nodes_in(holder: onnx.FunctionProto | onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in holder.node:
+        yield node
+        for attribute in node.attribute:
+            for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+                yield from _nodes_in(graph)
+
+
+def make_dense(model: ir.Model) -> None:
+    """Turn, in place, the sparse tensors that :func:`keep` kept into dense constants.
+
+    Raises:
+        NetferryError: as :func:`written_out`.
+    """
+    if not model.graph.meta.get(SPARSE_KEPT):
+        return
+    for _, graph in ir_places(model):
+        if isinstance(graph, ir.Graph) and (kept := graph.meta.pop(_INITIALIZERS, None)):
+            _register(graph, [onnx.SparseTensorProto.FromString(data) for data in kept])
+    for _, node in ir_node_places(model):
+        for _, data in node.meta.pop(_ATTRIBUTES, ()):
+            attribute = onnx.AttributeProto.FromString(data)
+            if attribute.name == "sparse_value":
+                tensor = array_tensor(written_out(attribute.sparse_tensor), None)
+                node.attributes.add(ir.AttrTensor("value", tensor))
+    model.graph.meta[SPARSE_KEPT] = False
+
+
+def _register(graph: ir.Graph, sparse: list[onnx.SparseTensorProto]) -> None:
+    """Make initializers of what values stand for that nothing makes."""
+    readers = [(node, i, v) for node in nodes_of(graph) for i, v in enumerate(node.inputs) if v is not None]
+    for tensor in sparse:
+        dense = array_tensor(written_out(tensor), tensor.values.name)
+        value = ir.Value(
+            name=tensor.values.name,
+            type=ir.TensorType(dense.dtype),
+            shape=ir.Shape(dense.shape.numpy()),
+            const_value=dense,
+            metadata_props={ROLE: Role.CONSTANT.value},
+        )
+        for node, i, old in readers:
+            if (
+                old.name == value.name
+                and old.producer() is None
+                and not old.is_graph_input()
+                and not old.is_initializer()
+            ):
+                node.replace_input_with(i, value)
+        for i, old in enumerate(graph.outputs):
+            if old.name == value.name and old.producer() is None:
+                graph.outputs[i] = value
+        graph.register_initializer(value)
+
+
+def written_out(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    """A sparse tensor's values in their places, zeros elsewhere.
+
+    Raises:
+        MalformedFile: it is not sound.
+        LimitExceeded: it would be larger than 256 MB.
+        UnsupportedError: its values lie in another file.
+    """
+    where = sparse.values.name or None
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in (sparse.values, sparse.indices)):
+        raise UnsupportedError("a sparse tensor whose values lie in another file", layer=where)
+    count = math.prod(sparse.dims)
+    if count * 16 > _DENSE:
+        raise LimitExceeded(f"a sparse tensor of shape {list(sparse.dims)}, where it has to be dense", layer=where)
+    try:
+        onnx.checker.check_sparse_tensor(sparse)
+        values, at = onnx.numpy_helper.to_array(sparse.values), onnx.numpy_helper.to_array(sparse.indices)
+        out = np.zeros(count, values.dtype)
+        out[at if at.ndim == 1 else np.ravel_multi_index(tuple(at.T), tuple(sparse.dims))] = values
+    except (onnx.checker.ValidationError, ValueError, IndexError, TypeError) as error:
+        raise MalformedFile(
+            f"a sparse tensor that is not sound: {' '.join(str(error).split())[:200]}", layer=where
+        ) from None
+    return out.reshape(tuple(sparse.dims))
 
 
 def seen_dense(proto: onnx.ModelProto, location: str) -> onnx.ModelProto:

@@ -17,6 +17,7 @@ from netferry.converters.passes.opset_rules import Names, Rewriter
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import ROLE, Role, layer_of, role_of
 from netferry.schemas.model import Model
+from netferry.schemas.surgery import detach
 from netferry.schemas.tensors import array_of, array_tensor, filler_of
 
 Level = Literal["none", "safe", "full"]
@@ -319,20 +320,6 @@ def remove(node: ir.Node) -> None:
         node.graph.remove(node, safe=True)
     for value in read:
         drop(value)
-
-
-def detach(node: ir.Node) -> None:
-    """Let the subgraphs of a node that goes read nothing any more: their nodes would count as readers."""
-    for attribute in node.attributes.values():
-        if attribute.is_ref() or attribute.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
-            continue
-        graphs = [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else attribute.as_graphs()
-        for graph in graphs:
-            graph.outputs.clear()
-            for inner in graph:
-                detach(inner)
-                for i in range(len(inner.inputs)):
-                    inner.replace_input_with(i, None)
 
 
 def drop(value: ir.Value) -> None:

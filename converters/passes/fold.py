@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from netferry.converters.passes.dims_rules import BROADCAST, UNARY
 from netferry.converters.passes.editing import Edit, fixed, graph_pass, learnable, weight
+from netferry.converters.passes.opset import align_functions
 from netferry.errors import UnsupportedError
 from netferry.schemas.inlining import write_out_functions
 from netferry.schemas.ir import ir
@@ -100,6 +101,8 @@ def _too_large(edit: Edit, node: ir.Node, read: Sequence[ir.Value]) -> str | Non
             if node.op_type in ("NonZero", "Compress") and sum(_bytes(v) for v in read) <= edit.budget.grown_bytes:
                 continue
             return "the size of its output is not known"
+        if value.dtype == ir.DataType.STRING:
+            return "its output is text, whose size is not known"
         count = 1
         for d in shape:
             count *= int(d or 0)
@@ -212,6 +215,7 @@ def choose_branch(edit: Edit) -> bool:
 def inline_functions(edit: Edit) -> bool:
     """Functions are written out where they are called"""
     try:
+        align_functions(edit.model)
         return write_out_functions(edit.model.ir)
     except UnsupportedError:
         return False  # they stay

@@ -83,6 +83,7 @@ def to_opset(model: Model, target: int, *, restore: bool = True) -> list[Note]:
         # inside a function no type is known; written out where it is called, all are
         model.ir, kept = kept, copied(kept) if restore else kept
         try:
+            align_functions(model)
             write_out_functions(model.ir)
         except UnsupportedError:
             model.ir = kept
@@ -93,6 +94,26 @@ def to_opset(model: Model, target: int, *, restore: bool = True) -> list[Note]:
         model.ir = kept
         raise _refusal(failures, target, model)
     return notes
+
+
+def align_functions(model: Model) -> None:
+    """Say functions in the model's own opset, in place: so they can be written out where they are called.
+
+    Raises:
+        UnsupportedOpset: what a function says cannot be said there; functions are as they were.
+    """
+    opset, failures = model.opset, []
+    functions = model.ir.functions
+    apart = {key: function for key, function in functions.items() if _version(function) not in (0, opset)}
+    for key, function in apart.items():
+        functions[key] = function.clone()
+        journey = _Journey(functions[key])
+        journey.carry(list(nodes_of(functions[key])), _version(function), opset)
+        failures += journey.failures
+        functions[key].opset_imports[""] = opset
+    if failures:
+        functions.update(apart)
+        raise _refusal(failures, opset, model)
 
 
 def _convert(model: ir.Model, target: int) -> list[tuple[str, str, str, int]]:

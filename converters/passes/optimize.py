@@ -34,6 +34,7 @@ from netferry.schemas.copying import copied
 from netferry.schemas.graph import CANONICAL_OPSET
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Note
+from netferry.schemas.tensors import content_of
 
 ORDER = (
     *("listed-weights", "functions", "constants", "identity", "branches", "dead"),
@@ -219,7 +220,7 @@ def _plain(attribute: ir.Attr) -> object:
     """A value that compares: tensors by type, shape and bytes."""
     if attribute.type == ir.AttributeType.TENSOR:
         tensor = attribute.as_tensor()
-        return str(tensor.dtype), str(tensor.shape), tensor.tobytes()
+        return str(tensor.dtype), str(tensor.shape), content_of(tensor)
     return str(attribute.value)
 
 

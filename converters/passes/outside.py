@@ -29,7 +29,7 @@ from netferry.schemas.layers import TYPE_TEXT, Role, role_of
 from netferry.schemas.messages import to_model
 from netferry.schemas.model import Note
 from netferry.schemas.publish import temporary_folder
-from netferry.schemas.tensors import SPARSE_KEPT, array_of, filler_of
+from netferry.schemas.tensors import SPARSE_KEPT, array_of, content_of, filler_of
 
 _NEVER_FOLDED = {"DequantizeLinear", "QuantizeLinear", "Identity"}
 _CHILD = """
@@ -192,7 +192,7 @@ def _alike(a: ir.Value, b: ir.Value) -> bool:
     x, y = a.const_value, b.const_value
     if x is None or y is None or x.dtype != y.dtype or tuple(x.shape.numpy()) != tuple(y.shape.numpy()):
         return False
-    return x is y or x.tobytes() == y.tobytes()
+    return x is y or content_of(x) == content_of(y)
 
 
 @contextmanager

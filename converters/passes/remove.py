@@ -5,7 +5,6 @@ from __future__ import annotations
 from netferry.converters.passes.editing import (
     Edit,
     attr,
-    detach,
     drop,
     given,
     graph_pass,
@@ -16,6 +15,8 @@ from netferry.converters.passes.editing import (
 )
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, Role, role_of
+from netferry.schemas.surgery import detach
+from netferry.schemas.tensors import content_of
 
 
 @graph_pass("listed-weights", "safe")
@@ -265,7 +266,8 @@ def _key(node: ir.Node) -> object | None:
         if held.type == ir.AttributeType.TENSOR:
             if held.as_tensor().size > 1024:
                 return None
-            value = (str(held.as_tensor().dtype), tuple(held.as_tensor().shape.numpy()), held.as_tensor().tobytes())
+            tensor = held.as_tensor()
+            value = (str(tensor.dtype), tuple(tensor.shape.numpy()), content_of(tensor))
         elif held.type not in (
             ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING,
             ir.AttributeType.INTS, ir.AttributeType.FLOATS, ir.AttributeType.STRINGS,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from netferry.errors import NetferryError
 
 if TYPE_CHECKING:
+    from netferry.schemas.ir import ir
     from netferry.schemas.model import Model
 
 _BYTES = 1 << 28
@@ -29,32 +30,46 @@ def cut_out(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> None
     at_opset(model, None)
     annotate(model.ir)
     cut(model, inputs, outputs)
-    if any(v.type is None or v.shape is None for v in model.graph.outputs):
-        _see(model)
+    see_outputs(model)
 
 
-def _see(model: Model) -> None:
-    """Give outputs that no inference knows (of ai.onnx.ml) the type and rank that they have in a run."""
+def see_outputs(model: Model) -> list[str]:
+    """Give outputs that no inference knows (of ai.onnx.ml, of loops) the type and rank that they have in a run.
+
+    Returns:
+        Their names.
+    """
+    from netferry.schemas.ir import ir
+
+    bare = [v for v in model.graph.outputs if v.type is None or (isinstance(v.type, ir.TensorType) and v.shape is None)]
+    return _see(model, bare) if bare else []
+
+
+def _see(model: Model, bare: Sequence[ir.Value]) -> list[str]:
     import numpy as np
 
+    from netferry.runtime.budget import Budget
     from netferry.runtime.session import Session
     from netferry.runtime.verify import seeded_inputs
     from netferry.schemas.ir import ir, own_errors
 
     tensors = [v.const_value for v in model.graph.initializers.values()]
     if any(t is None for t in tensors) or sum(t.nbytes for t in tensors if t is not None) > _BYTES:
-        return
+        return []
     try:
         with own_errors():
             proto = ir.to_proto(model.ir)
-        session = Session(proto.SerializeToString(), "cpu", once=True)
+        session = Session(proto.SerializeToString(), "cpu", once=True, budget=Budget())
         made = session.run(seeded_inputs(session.inputs, 1, 0))
     except NetferryError:
-        return  # the check of what is written tells what is missing
-    for value in model.graph.outputs:
+        return []  # the check of what is written tells what is missing
+    seen: list[str] = []
+    for value in bare:
         array = made.get(value.name or "")
-        if (value.type is not None and value.shape is not None) or not isinstance(array, np.ndarray):
+        if not isinstance(array, np.ndarray):
             continue
+        seen.append(value.name or "")
         text = array.dtype.kind in "OUS"
         value.type = ir.TensorType(ir.DataType.STRING if text else ir.DataType.from_numpy(array.dtype))
         value.shape = ir.Shape([None] * array.ndim)
+    return seen

@@ -27,7 +27,8 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
         Uninitialised: parameters have no values.
     """
     require_torch()
-    from netferry.converters.passes.opset import to_opset
+    from netferry.converters.onnx.sparse import make_dense
+    from netferry.converters.passes.opset import align_functions, to_opset
     from netferry.converters.passes.opset_types import annotate
     from netferry.runtime.torch.build import LOWEST_OPSET, build
     from netferry.runtime.torch.ranks import complete_ranks, ranks_suffice
@@ -37,10 +38,13 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
 
     with collection_paused():
         raised = Copy(copied_apart(model.ir), source=model.source)
+        make_dense(raised.ir)
         if raised.opset < LOWEST_OPSET:
             if ranks_suffice(raised.graph, raised.opset):
                 complete_ranks(raised.graph)  # else ONNX's inference is asked, which takes longer
             to_opset(raised, LOWEST_OPSET, restore=False)
+        if raised.ir.functions:
+            align_functions(raised)
         if not complete_ranks(raised.graph):
             annotate(raised.ir)
         return build(raised, frozen_statistics=frozen_statistics)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from netferry.api.opsets import at_opset
 from netferry.api.reading import StrPath, load
 from netferry.api.remote import Transfers
-from netferry.errors import UsageError
+from netferry.errors import UsageError, quoted
 from netferry.schemas.publish import write_whole
 
 if TYPE_CHECKING:
@@ -57,12 +57,17 @@ def save(
         NetferryError: nothing is written then.
     """
     from netferry import __version__
+    from netferry.api.cutting import see_outputs
     from netferry.converters.onnx.write import write
+    from netferry.schemas.model import Note
 
     if check not in ("auto", "structure", "run"):
         raise UsageError(f"check is auto, structure or run, not {check!r}")
     raised = at_opset(model, opset)
     run = _run_check(model, check, allow_placeholders, limits)
+    if run is not None and model.source.format == "onnx" and (seen := see_outputs(model)):
+        shown = ", ".join(map(quoted, seen))
+        model.notes.append(Note("warning", f"the rank of {shown}, which the file does not tell, was seen in a run"))
     if run is not None and check == "auto" and not raised:
         run = _or_like_source(run, model)
     return write(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import TRAINING, Role, role_of
+from netferry.schemas.layers import TRAINING, Role, read_by, role_of
 from netferry.schemas.model import Model
-from netferry.schemas.surgery import prune, read_by
+from netferry.schemas.surgery import prune
 from netferry.schemas.tensors import array_of
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
