@@ -137,15 +137,18 @@ class Edit:
 
     def constant(self, node: ir.Node, array: np.ndarray, like: ir.Value, *, role: Role = Role.CONSTANT) -> bool:
         """Put a constant where a node's only output was; it keeps that output's name."""
+        tensor = array_tensor(array)
+        if like.dtype is not None and tensor.dtype != like.dtype:
+            tensor = ir.Tensor(array, dtype=like.dtype)
+        return self.tensor(node, tensor, like, role=role)
+
+    def tensor(self, node: ir.Node, tensor: ir.TensorProtocol, like: ir.Value, *, role: Role = Role.CONSTANT) -> bool:
+        """Put an initializer of a tensor, which may lie in a file, where a node's only output was."""
         if like.is_graph_output():
             return False
         inside = node.graph is not self.model.graph  # a name there may be in use in the branch beside it
         name = like.name or self.names_free("const")
-        value = ir.Value(name=None, type=like.type, shape=ir.Shape(list(array.shape)))
-        tensor = array_tensor(array, name)
-        if like.dtype is not None and tensor.dtype != like.dtype:
-            tensor = ir.Tensor(array, dtype=like.dtype, name=name)
-        value.type = ir.TensorType(tensor.dtype)
+        value = ir.Value(name=None, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()))
         like.replace_all_uses_with(value)
         remove(node)
         like.name = None

@@ -44,9 +44,10 @@ def lift_constants(edit: Edit) -> bool:
             continue
         if value.type is None:
             value.type = ir.TensorType(tensor.dtype)
-        if isinstance(tensor, ir.ExternalTensor):
-            continue
-        changed |= edit.constant(node, tensor.numpy(), value)
+        if isinstance(tensor, ir.ExternalTensor):  # large: its values stay in their file
+            changed |= edit.tensor(node, tensor, value)
+        else:
+            changed |= edit.constant(node, tensor.numpy(), value)
     return changed
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from netferry.converters.passes.opset_rules import Cannot, Rewriter, lower
 from netferry.schemas.ir import ir
+from netferry.schemas.tensors import array_tensor
 
 END = np.iinfo(np.int64).max
 _PLAIN_REDUCTIONS = frozenset(["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"])
@@ -180,7 +181,6 @@ def constant_value(b: Rewriter) -> None:
         if value is not None:
             b.set(**{name: None})
             if "string" in name:
-                array = np.array(value, dtype=object)
-                b.set(value=ir.StringTensor(array, shape=ir.Shape(list(array.shape))))
+                b.set(value=array_tensor(np.array(value, dtype=object)))
             else:
                 b.set(value=ir.Tensor(np.array(value, np.float32 if "float" in name else np.int64)))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import onnx
 import pytest
 
+import netferry
 from netferry.converters.passes.precision import to_precision
 from netferry.converters.passes.rounding import kernels_of, rounded
 from netferry.errors import UnsupportedOption, UsageError
@@ -142,6 +145,19 @@ def test_bf16() -> None:
     _, report, out = _half(proto, "bf16")
     assert report.turned == {"MatMul": 1, "Relu": 1}
     assert {t.data_type for t in out.graph.initializer} == {onnx.TensorProto.BFLOAT16}
+
+
+def test_a_constant_that_lies_in_the_file(tmp_path: Path) -> None:
+    """Of 1 KiB and more only the place is read; the node becomes an initializer all the same."""
+    proto = graph("f (float[N,32] x, float[32,32] w_d) => (float[N,32] y) { y = MatMul(x, w_d) }")
+    proto.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["w_d"], value=proto.graph.initializer[0]))
+    del proto.graph.initializer[:]
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    netferry.convert(tmp_path / "net.onnx", tmp_path / "out.onnx", precision="fp16")
+    out = onnx.load(tmp_path / "out.onnx")
+    assert [n.op_type for n in out.graph.node] == ["Cast", "MatMul", "Cast"]
+    assert [t.data_type for t in out.graph.initializer] == [onnx.TensorProto.FLOAT16]
+    assert apart(run(out, 2, 2), run(proto, 2, 2)) <= 2e-3
 
 
 def test_refusals() -> None:
