@@ -174,6 +174,8 @@ def detect(path: Path) -> Format:
         return by_name("tensorflow")
     if not os.path.isfile(path):
         hint = "a SavedModel's folder holds a saved_model.pb" if os.path.isdir(path) else None
+        if os.path.isfile(path / "config.json"):  # what Keras 3 saves with zipped=False, and what lies on model hubs
+            hint = "of a folder that Keras wrote give two files: config.json and model.weights.h5"
         raise InputError("not a regular file", file=path, hint=hint)
     try:
         with path.open("rb") as file:
