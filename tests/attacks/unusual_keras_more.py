@@ -168,3 +168,37 @@ def config_with_a_byte_order_mark_in_an_archive(folder: Path) -> tuple[list[Path
         )
         out.writestr("model.weights.h5", unusual_keras.weights_h5(chunks=True, fletcher32=True))
     return [path], unusual_keras.WANTED
+
+
+def _called(name: str, node: int = 0) -> dict[str, Any]:
+    """A call by Keras 3's way of writing: the argument is output 0 of call ``node`` of ``name``."""
+    tensor = {"shape": [None, 3], "dtype": "float32", "keras_history": [name, node, 0]}
+    return {"args": [{"class_name": "__keras_tensor__", "config": tensor}], "kwargs": {}}
+
+
+@keras_case
+def outputs_that_count_calls_from_1_and_arguments_from_0(folder: Path) -> tuple[list[Path], np.ndarray]:
+    """Keras 3's output_layers count the calls of a nested functional model from 1: its own making is call 0."""
+
+    def layer(kind: str, name: str, *calls: dict[str, Any], **config: Any) -> dict[str, Any]:
+        settings = {"name": name, "trainable": True, "dtype": "float32", **config}
+        return {"module": "keras.layers", "class_name": kind, "config": settings, "registered_name": None, "name": name,
+                "inbound_nodes": list(calls)}  # fmt: skip
+
+    def inputs(name: str) -> dict[str, Any]:
+        return layer("InputLayer", name, batch_shape=[None, 3], sparse=False)
+
+    inner = [inputs("in"), layer("Dense", "d", _called("in"), units=4, activation="relu", use_bias=True)]
+    nested = layer("Functional", "m", _called("a"), _called("n"), layers=inner, input_layers=[["in", 0, 0]], output_layers=[["d", 0, 0]])  # fmt: skip
+    outer = [inputs("a"), layer("Activation", "n", _called("a"), activation="relu"), nested, layer("Activation", "r", _called("m", 1), activation="relu")]  # fmt: skip
+    model = layer("Functional", "net", layers=outer, input_layers=[["a", 0, 0]], output_layers=[["m", 1, 0], ["r", 0, 0]])  # fmt: skip
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for i, array in enumerate((KW, KB)):
+            file[f"layers/functional/layers/dense/vars/{i}"] = array
+    path = folder / "net.keras"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("metadata.json", '{"keras_version": "3.10.0"}')
+        out.writestr("config.json", json.dumps(model))
+        out.writestr("model.weights.h5", content.getvalue())
+    return [path], unusual_keras.WANTED
