@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from netferry.converters.keras.layer import Facts, Layer
@@ -13,7 +13,7 @@ from netferry.converters.keras.ordering import filled, first_nodes, in_order, sh
 from netferry.converters.keras.quantized import refuse_unread
 from netferry.converters.keras.registry import Unreadable, mask_policy, registry
 from netferry.converters.keras.spec import Ref, Spec, parse_layer, refs_in
-from netferry.errors import LimitExceeded, MalformedFile, NetferryError, quoted
+from netferry.errors import LimitExceeded, MalformedFile, NetferryError, UnsupportedLayer, quoted
 from netferry.schemas.graph import Builder, Dim
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LIES, Role
@@ -21,6 +21,19 @@ from netferry.schemas.model import PLACEHOLDER_DOMAIN, Note
 from netferry.schemas.tensors import array_tensor
 
 CODE = ("Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")
+
+
+def _why_unread(kind: str) -> str:
+    return "runs Python code; not read by design" if kind in CODE else "no reader for this type"
+
+
+def _unread(model: Spec, around: str = "") -> Iterator[tuple[str, str, str]]:
+    """(name, type, why) of the layers of a model that have no reader."""
+    for child in model.layers or ():
+        if child.layers is not None:
+            yield from _unread(child, f"{around}{child.name}/")
+        elif child.type != "InputLayer" and registry.get(child.type) is None:
+            yield around + child.name, child.type, _why_unread(child.type)
 
 
 class Network:
@@ -76,7 +89,10 @@ class Network:
             with b.layer(path, spec.type):
                 return self._read(b, layer, wanted, shapes)
         except NetferryError as error:
-            raise error.at(layer=path) from None
+            if path or not self.facts.unknown or isinstance(error, (UnsupportedLayer, LimitExceeded)):
+                raise error.at(layer=path) from None
+            # shapes after a placeholder are only assumed: the unknown layers are the reason
+            raise UnsupportedLayer(list(dict.fromkeys([*self.facts.unknown, *_unread(spec)]))) from None
         finally:
             self._depth -= 1
 
@@ -133,8 +149,7 @@ class Network:
     def _read(self, b: Builder, l: Layer, wanted: int, shapes: Sequence[Any]) -> Any:
         reader = registry.get(l.type)
         if reader is None:
-            why = "runs Python code; not read by design" if l.type in CODE else "no reader for this type"
-            return self._placeholder(b, l, why, wanted, shapes)
+            return self._placeholder(b, l, _why_unread(l.type), wanted, shapes)
         refuse_unread(l.spec)
         inputs = [x for x in flattened(l.args[:1]) if isinstance(x, KT)]
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from netferry.converters.keras.read import read
 from netferry.converters.options import ReadOptions
-from netferry.errors import WeightsError
+from netferry.errors import UnsupportedLayer, WeightsError
 from netferry.schemas.tensors import array_of
 
 RNG = np.random.default_rng(5)
@@ -73,3 +73,21 @@ def test_the_same_names_in_another_order_are_bound_by_name(tmp_path: Path) -> No
 def test_names_that_contradict_the_order_are_refused(tmp_path: Path, stored: list[str]) -> None:
     with pytest.raises(WeightsError):
         read(tmp_path / "m.json", files(tmp_path, ["a", "b", "c", "d"], stored))
+
+
+def test_layers_that_nobody_can_read_are_the_reason_for_shapes_that_do_not_fit(tmp_path: Path) -> None:
+    """What follows a user's layer is given the shape in front of it, which need not be that of its weights."""
+    options = files(tmp_path, ["a", "b", "c", "d"], ["a", "b", "c", "d"])
+    model = json.loads((tmp_path / "m.json").read_text())
+    mine = {"class_name": "Mine", "config": {"name": "mine"}}
+    layers = model["config"]["layers"]
+    layers[0]["config"]["batch_input_shape"] = [None, 7]
+    del layers[1]["config"]["batch_input_shape"]
+    model["config"]["layers"] = [
+        {"class_name": "InputLayer", "config": {"name": "i", "batch_input_shape": [None, 7]}}, mine, *layers,
+        {"class_name": "Other", "config": {"name": "other"}},
+    ]  # fmt: skip
+    (tmp_path / "m.json").write_text(json.dumps(model))
+    with pytest.raises(UnsupportedLayer) as caught:
+        read(tmp_path / "m.json", options)
+    assert [row[:2] for row in caught.value.layers] == [("mine", "Mine"), ("other", "Other")]
