@@ -18,15 +18,13 @@ Case = tuple[list[Path], np.ndarray, np.ndarray, float]
 """files, the wanted first output, the input, how far apart"""
 REFUSED = {
     "onnx-constants-of-every-attribute": "a constant of this form",
-    "onnx-sparse-initializer": "a sparse tensor",
     "onnx-operators-of-onnxruntime": "domain com.microsoft",
     "onnx-int4-weights": "int4",
     "onnx-int4-of-an-odd-count": "int4",
     "onnx-float8-weights": "float8_e4m3fn",
     "onnx-texts-beside-numbers": "has no counterpart in torch",
-    "onnx-two-sparse-constants": "a constant of this form",
 }
-"""texts, sparse tensors, and types that torch does not compute with"""
+"""texts, operators of one runtime, and types that torch does not compute with"""
 
 
 def _onnx(name: str, folder: Path) -> Case:
