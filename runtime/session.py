@@ -252,7 +252,8 @@ def _readable(path: Path) -> str:
 def _port(argument: Any) -> Port:
     kind = str(argument.type)
     dtype = kind[len("tensor(") : -1] if kind.startswith("tensor(") else kind
-    return Port(str(argument.name), dtype, tuple(d if isinstance(d, int | str) else None for d in argument.shape or ()))
+    shape = tuple(None if isinstance(d, int) and d < 0 else d for d in argument.shape or ())  # -1: as good as not told
+    return Port(str(argument.name), dtype, tuple(d if isinstance(d, int | str) else None for d in shape))
 
 
 def _listed(names: Sequence[str]) -> str:

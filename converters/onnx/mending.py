@@ -1,7 +1,7 @@
 """ONNX files that runtimes take though onnx's checker does not: what is missing or out of order is put right, and told.
 
 Exporters wrote such files: nodes after those that read them, several nodes of one name, graphs without a name, outputs
-without a shape, external data with further entries.
+without a shape, dimensions of -1, external data with further entries.
 """
 
 from __future__ import annotations
@@ -32,14 +32,19 @@ def mend_message(proto: onnx.ModelProto, parts: Parts) -> list[Note]:
         NetferryError: an entry of external data is there twice; a sparse constant of a function cannot be written out.
     """
     notes: list[Note] = []
+    opened = 0
     for graph in parts.graphs:
         if not graph.name:
             graph.name = "graph"
         notes += _distinct(graph.node)
         for tensor in graph.initializer:
             _only_known(tensor)
+        opened += _open_dims([*graph.input, *graph.output, *graph.value_info])
     for function in proto.functions:
         notes += _distinct(function.node)
+        opened += _open_dims(function.value_info)
+    if opened:
+        notes.append(Note("warning", f"{opened} dimensions of -1 were taken for open ones"))
     for holder in (proto, *proto.functions):
         _short_domain(holder)
     for node in parts.nodes:
@@ -73,6 +78,21 @@ def mend_order(holders: Sequence[ir.Graph | ir.Function]) -> list[Note]:
             raise MalformedFile("the graph has a cycle", layer=holder.name) from None
         notes.append(Note("warning", f"the nodes of {quoted(holder.name)} were not in the order in which they run"))
     return notes
+
+
+def _open_dims(values: Iterable[onnx.ValueInfoProto]) -> int:
+    """Let dimensions of -1, as frameworks of Python write open ones, be unknown; returns how many there were."""
+    count = 0
+    for value in values:
+        if value.type.WhichOneof("value") != "tensor_type":
+            continue
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                if dim.dim_value != -1:
+                    raise MalformedFile(f"a dimension of {dim.dim_value}", layer=value.name)
+                dim.ClearField("value")
+                count += 1
+    return count
 
 
 def _distinct(nodes: Iterable[onnx.NodeProto]) -> list[Note]:

@@ -316,11 +316,16 @@ def _dequantized_without_a_scale(m: onnx.ModelProto) -> None:
     m.graph.node.insert(0, helper.make_node("DequantizeLinear", ["b"], ["q"]))
 
 
+def _dimension_of_minus_5(m: onnx.ModelProto) -> None:
+    m.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -5
+
+
 def _nothing_at_all(m: onnx.ModelProto) -> None:
     m.graph.node.append(onnx.NodeProto())
 
 
 CASES |= {
+    "onnx-dimension-of-minus-5": model(_dimension_of_minus_5),
     "onnx-node-without-an-operator": model(_nothing_at_all),
     "onnx-reshape-to-nothing": model(_reshape_to_nothing),
     "onnx-dequantized-without-a-scale": model(_dequantized_without_a_scale),
