@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from netferry.errors import CheckFailed, MalformedFile, quoted
+from netferry.errors import CheckFailed, InputError, MalformedFile, quoted
 from netferry.runtime.devices import diagnose, prepare, provider_for
 
 
@@ -58,7 +58,10 @@ def _created(ort: ModuleType, source: str | bytes, options: Any, providers: list
         kind = type(error).__name__
         if kind == "InvalidProtobuf":
             raise MalformedFile("the content is not an ONNX model", file=file) from error
-        raise CheckFailed(f"onnxruntime does not load the model: {said(error)}", file=file) from error
+        hint = None if file is None else "netferry convert mends what exporters wrote and onnxruntime does not take"
+        if isinstance(error, TypeError):  # its binding takes text alone
+            raise InputError("onnxruntime opens no file whose name is not UTF-8", file=file, hint=hint) from error
+        raise CheckFailed(f"onnxruntime does not load the model: {said(error)}", file=file, hint=hint) from error
 
 
 def _is_device_trouble(reason: str) -> bool:
