@@ -202,4 +202,4 @@ def test_metadata_that_does_not_fit(metadata: dict[str, Any], error: type[Netfer
 
 def test_scores_that_are_not_numbers() -> None:
     with pytest.raises(CheckFailed, match="not finite"):
-        predict(digits(), [np.full((20, 20), np.nan, np.float32)])
+        predict(digits(), [np.full((20, 20), 3e38, np.float32)])  # sums of which are beyond float32
