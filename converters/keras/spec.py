@@ -15,6 +15,9 @@ _RENAMED = {"GroupQueryAttention": "GroupedQueryAttention"}
 """Exported names of classes that are called otherwise in the source, which is what weight files and .h5 spell."""
 
 
+_MOST_OUTPUTS = 65_536
+
+
 @dataclass(frozen=True)
 class Ref:
     """Output ``tensor`` of call ``node`` of layer ``layer``."""
@@ -24,6 +27,10 @@ class Ref:
     tensor: int
     shape: tuple[int | None, ...] | None = field(default=None, compare=False)
     """shape of the tensor, where the file tells it (Keras 3)"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tensor < _MOST_OUTPUTS:  # what is counted up to it would have no end
+            raise MalformedFile(f"takes output {quoted(self.tensor)} of {quoted(self.layer)}, which is not there")
 
 
 @dataclass

@@ -38,6 +38,17 @@ def _wrapped(depth: int) -> Make:
     return stored("net.json", json.dumps(unusual_keras.sequential(inner)).encode())
 
 
+_TENSOR = {"shape": [None, 3], "dtype": "float32", "keras_history": ["a", 0, 2**31]}
+_CALL = {"args": [{"class_name": "__keras_tensor__", "config": _TENSOR}], "kwargs": {}}
+_COUNTED = {
+    "class_name": "Functional", "module": "keras", "keras_version": "3.10.0",
+    "config": {"name": "net", "layers": [
+        {"class_name": "InputLayer", "name": "a", "config": {"name": "a", "batch_shape": [None, 3], "dtype": "float32"}, "inbound_nodes": []},
+        {"class_name": "Activation", "name": "r", "config": {"name": "r", "activation": "relu", "dtype": "float32"}, "inbound_nodes": [_CALL]},
+    ], "input_layers": [["a", 0, 0]], "output_layers": [["r", 0, 0]]},
+}  # fmt: skip
+"""Keras 3: an output of such a number was counted up to"""
+
 CASES |= {
     "keras-units-0": config(units=0),
     "keras-config-missing": stored("net.json", b'{"class_name": "Sequential"}'),
@@ -56,6 +67,8 @@ CASES |= {
     "keras-inbound-node-9": graph(("d", [[["a", 9, 0, {}]]])),
     "keras-inbound-node-negative": graph(("d", [[["a", -1, 0, {}]]])),
     "keras-inbound-tensor-9": graph(("d", [[["a", 0, 9, {}]]])),
+    "keras-inbound-tensor-of-two-billions": graph(("d", [[["a", 0, 2**31, {}]]])),
+    "keras-inbound-tensor-of-two-billions-and-a-shape": stored("net.json", json.dumps(_COUNTED).encode()),
     "keras-inbound-is-a-number": graph(("d", [[7]])),
     "keras-inbound-is-an-object": graph(("d", {"args": 5})),
     "keras-inbound-args-is-a-number": graph(("d", [{"args": 5, "kwargs": {}}])),
