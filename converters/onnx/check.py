@@ -93,7 +93,7 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
     """
     file = folder / structure.token
     try:
-        file.write_bytes(_seen_by_check(structure).SerializeToString())
+        file.write_bytes(_seen_by_check(structure.proto, structure.token).SerializeToString())
         onnx.checker.check_model(str(file), full_check=True)
     except onnx.checker.ValidationError as error:
         why = _short(error)
@@ -107,7 +107,7 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
         if not needs_weight and _inference_says(source(), file) != told:
             raise CheckFailed(f"shapes or types do not fit: {told}") from None
         try:
-            file.write_bytes(_seen_by_check(structure).SerializeToString())
+            file.write_bytes(_seen_by_check(structure.proto, structure.token).SerializeToString())
             onnx.checker.check_model(str(file))
         except onnx.checker.ValidationError as other:
             raise CheckFailed(f"not valid ONNX: {_short(other)}") from None
@@ -119,16 +119,16 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
     return None
 
 
-def _seen_by_check(structure: Structure) -> onnx.ModelProto:
+def _seen_by_check(original: onnx.ModelProto, token: str) -> onnx.ModelProto:
     """The message as onnx's inference understands it: sparse tensors dense, defaults that it stumbles over said aloud.
 
     From opset 18 on inference of onnx 1.23 fails on a MeanVarianceNormalization whose axes are the default.
     """
-    proto = seen_dense(structure.proto, structure.token)
+    proto = seen_dense(original, token)
     silent = [n for n in proto_nodes(proto) if n.op_type == "MeanVarianceNormalization" and not n.attribute]
-    if silent and proto is structure.proto:
+    if silent and proto is original:
         proto = onnx.ModelProto()
-        proto.CopyFrom(structure.proto)
+        proto.CopyFrom(original)
         silent = [n for n in proto_nodes(proto) if n.op_type == "MeanVarianceNormalization" and not n.attribute]
     for node in silent:
         node.attribute.append(onnx.helper.make_attribute("axes", [0, 2, 3]))
@@ -140,7 +140,7 @@ def _inference_says(structure: bytes | None, file: Path) -> str | None:
     if structure is None:
         return None
     try:
-        file.write_bytes(structure)
+        file.write_bytes(_seen_by_check(onnx.ModelProto.FromString(structure), file.name).SerializeToString())
         onnx.checker.check_model(str(file), full_check=True)
     except onnx.shape_inference.InferenceError as error:
         return _short(error)

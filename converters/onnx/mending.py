@@ -22,6 +22,8 @@ from netferry.schemas.model import Note
 
 _KNOWN = {"location", "offset", "length", "checksum"}
 """what an entry of external data may say (onnx.proto)"""
+_COUNTED = ("Loop", "Scan")
+"""operators whose least number of inputs counts those that are left out"""
 _NUMBERS = ("offset", "length")
 
 
@@ -52,6 +54,8 @@ def mend_message(proto: onnx.ModelProto, parts: Parts) -> list[Note]:
             node.ClearField("domain")
         while node.output and not node.output[-1]:
             node.output.pop()  # none that is left out at the end; onnx_ir writes none
+        while not node.domain and node.input and not node.input[-1] and node.op_type not in _COUNTED:
+            node.input.pop()  # some kernels of onnxruntime take one that is left out at the end for one that is there
     for tensor, _ in parts.tensors:
         _only_known(tensor)
     if count := make_functions_dense(proto):

@@ -145,7 +145,7 @@ def bad_form(node: ir.Node, schema: onnx.defs.OpSchema) -> str | None:
         if formal.required and name not in node.attributes:
             return f"without attribute {name}"
     given = [v is not None for v in node.inputs]
-    while given and not given[-1]:
+    while len(given) > schema.min_input and not given[-1]:  # Loop(times, "") has the two inputs that it needs
         given.pop()
     if len(given) > schema.max_input:
         names = [f.name for f in onnx.defs.get_schema(node.op_type).inputs]

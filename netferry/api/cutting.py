@@ -59,6 +59,12 @@ def _see(model: Model, bare: Sequence[ir.Value]) -> list[str]:
     try:
         with own_errors():
             proto = ir.to_proto(model.ir)
+        for tensor in proto.graph.initializer:  # values that lie in files come along: a message in memory has no folder
+            held = model.graph.initializers[tensor.name].const_value
+            if tensor.external_data and held is not None:
+                tensor.ClearField("external_data")
+                tensor.ClearField("data_location")
+                tensor.raw_data = held.tobytes()
         session = Session(proto.SerializeToString(), "cpu", once=True, budget=Budget())
         made = session.run(seeded_inputs(session.inputs, 1, 0))
     except NetferryError:

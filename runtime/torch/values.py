@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -213,4 +214,11 @@ class Values:
         return local
 
     def _free_name(self, name: str) -> str:
-        return identifier(name)
+        """A name for an input of ``forward``: no word of Python, and no other input's."""
+        taken = {str(node.target) for node in self.graph.nodes if node.op == "placeholder"} | {"self"}
+        plain = wish = identifier(name)
+        number = 0
+        while plain in taken or keyword.iskeyword(plain):
+            number += 1
+            plain = f"{wish}_{number}"
+        return plain

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -226,3 +228,57 @@ def newest() -> Net:
     text = """(float[N, 2, L, 8] x) => (float[N, 2, L, 8] y, float[N, 2, L, 8] z) { y = Attention(x, x, x, , , )
         g = Gelu<approximate = "tanh">(x)  z = RMSNormalization<axis = -1>(g, scale) }"""
     return parsed(text, opset=23, ir=11, scale=normal(8)), {"x": normal(1, 2, 3, 8)}
+
+
+OFFICIAL = [
+    "abs", "affine_grid_2d_expanded", "and_bcast3v1d", "argmax_keepdims_example", "attention_4d_causal_expanded",
+    "averagepool_2d_ceil", "basic_conv_with_padding", "batchnorm_epsilon", "center_crop_pad_crop",
+    "clip_default_inbounds", "clip_default_max", "col2im", "concat_2d_axis_negative_1", "constant_pad",
+    "constantofshape_int_zeros", "convtranspose_output_shape", "cumsum_2d_axis_1", "deform_conv_with_mask_bias",
+    "det_nd", "dft_inverse", "dropout_default_mask_ratio", "dynamicquantizelinear_expanded", "expand_dim_changed",
+    "eyelike_with_dtype", "gather_elements_negative_indices", "gathernd_example_int32_batch_dim1",
+    "gelu_tanh_1_expanded", "gemm_all_attributes", "globalmaxpool", "gridsample_bicubic",
+    "group_normalization_epsilon", "hardmax_one_hot", "identity_sequence", "identity_opt", "if_seq",
+    "instancenorm_epsilon", "layer_normalization_4d_axis1_expanded_ver18", "loop11", "loop13_seq", "loop16_seq_none",
+    "lppool_2d_pads", "lrn_default", "lstm_with_peepholes", "matmulinteger",
+    "maxpool_with_argmax_2d_precomputed_pads", "maxunpool_export_with_output_shape", "mvn",
+    "nonmaxsuppression_suppress_by_IOU", "nonzero_example", "pow_types_float32_int64", "prelu_broadcast",
+    "qlinearconv", "qlinearmatmul_3D_int8_float32", "reduce_sum_empty_axes_input_noop",
+    "reshape_zero_and_negative_dim", "resize_upsample_sizes_nearest_axes_2_3", "resize_tf_crop_and_resize",
+    "rnn_seq_length", "rotary_embedding_with_rotary_dim", "scan9_sum", "scatter_elements_with_reduction_max",
+    "scatternd_multiply", "sequence_insert_at_front", "sequence_map_add_2_sequences", "shape_start_1_end_negative_1",
+    "simple_rnn_with_initial_bias", "slice_default_axes", "softmax_axis_1_expanded_ver18",
+    "split_zero_size_splits_opset18", "squeeze_negative_axes", "sce_NCd1d2d3d4d5_mean_weight_log_prob_expanded",
+    "stft_with_window", "string_split_basic", "swish", "tensorscatter",
+    "tfidfvectorizer_tf_batch_uniandbigrams_skip5", "top_k_negative_axis", "training_dropout_zero_ratio_mask",
+    "unsqueeze_two_axes", "upsample_nearest", "where_long_example", "bitwise_and_i32_2d", "blackmanwindow_symmetric",
+    "hannwindow", "regex_full_match_basic",
+]  # fmt: skip
+"""official tests of single operators (test_NAME): types, settings and functions of many kinds"""
+
+
+@functools.cache
+def _official() -> dict[str, Any]:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.loader import load_model_tests
+
+        return {case.name: case for case in load_model_tests(kind="node")}
+
+
+def official(name: str) -> Net | None:
+    """An official test's model and inputs, all but the first of them initializers where that can be; None: no such."""
+    case = _official().get(f"test_{name}")
+    if case is None or case.model is None or not case.data_sets:
+        return None
+    model = onnx.ModelProto.FromString(case.model.SerializeToString())
+    feeds: dict[str, Any] = {}
+    for value, given in zip(list(model.graph.input), case.data_sets[0][0], strict=False):
+        array = numpy_helper.to_array(given) if isinstance(given, onnx.TensorProto) else given
+        array = np.asarray(array) if isinstance(array, np.generic) else array
+        if feeds and isinstance(array, np.ndarray) and array.dtype.kind not in "OUS" and model.ir_version >= 4:
+            model.graph.initializer.append(numpy_helper.from_array(array, value.name))
+            model.graph.input.remove(value)
+        else:
+            feeds[value.name] = array
+    return model, feeds

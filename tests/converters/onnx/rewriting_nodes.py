@@ -179,19 +179,16 @@ def _reads_instead(holder: Any, old: str, new: str) -> None:
                         value.name = new
 
 
-def _tensor(kinds: tuple[int, ...] | None = None) -> Callable[[onnx.TypeProto], bool]:
-    def wanted(kind: onnx.TypeProto) -> bool:
-        return kind.WhichOneof("value") == "tensor_type" and (kinds is None or kind.tensor_type.elem_type in kinds)
+_ALL = tuple(range(1, TensorProto.BFLOAT16 + 1))
+"""element types that all operators take which only move data"""
 
-    return wanted
+
+def _tensor(kinds: tuple[int, ...] = _ALL) -> Callable[[onnx.TypeProto], bool]:
+    return lambda kind: kind.WhichOneof("value") == "tensor_type" and kind.tensor_type.elem_type in kinds
 
 
 def _ranked(kind: onnx.TypeProto) -> bool:
-    """Whether it is a tensor of known rank, of an element type that all operators take."""
-    told = kind.tensor_type
-    return (
-        kind.WhichOneof("value") == "tensor_type" and told.HasField("shape") and told.elem_type <= TensorProto.BFLOAT16
-    )
+    return _tensor()(kind) and kind.tensor_type.HasField("shape")
 
 
 @rewrite(GRAPH)

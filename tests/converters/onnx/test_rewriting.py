@@ -19,7 +19,7 @@ import netferry
 from netferry.converters.passes.outside import OUTSIDE
 from netferry.errors import LimitExceeded
 from tests.converters.onnx.rewriting import BYTES, DATA, GRAPH, Case
-from tests.converters.onnx.rewriting_judge import composition, further, judge, run, same
+from tests.converters.onnx.rewriting_judge import TESTS_FROM, composition, further, judge, run, same
 from tests.converters.onnx.rewriting_nets import NETS, normal, parsed
 
 
@@ -32,6 +32,15 @@ def test_compositions(tmp_path: Path, seed: int) -> None:
 @pytest.mark.parametrize("hundred", range(5))
 def test_more_compositions(tmp_path: Path, hundred: int) -> None:
     for seed in range(10_000 + 100 * hundred, 10_100 + 100 * hundred):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        judge(*composition(seed), folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hundred", range(2))
+def test_compositions_of_official_tests(tmp_path: Path, hundred: int) -> None:
+    for seed in range(TESTS_FROM + 100 * hundred, TESTS_FROM + 100 * (hundred + 1)):
         folder = tmp_path / str(seed)
         folder.mkdir()
         judge(*composition(seed), folder)
@@ -74,7 +83,7 @@ def _an_output_left_out_by_name() -> onnx.ModelProto:
 def _no_shape_and_the_long_domain() -> onnx.ModelProto:
     model = parsed("(float[N, 3] x) => (float[N, 3] y) { h = Relu(x)  y = Neg(h) }")
     model.graph.output[0].type.tensor_type.ClearField("shape")
-    model.opset_import[0].domain = "ai.onnx"
+    model.graph.node[0].domain = "ai.onnx"
     return model
 
 
@@ -82,6 +91,24 @@ def _no_shape_of_a_loop() -> onnx.ModelProto:
     model = NETS["loop"]()[0]
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
+    return model
+
+
+def _no_shape_and_large_weights() -> onnx.ModelProto:
+    """Their values lie in the file, and stay there while the rank of the output is looked for."""
+    model = NETS["loop"]()[0]
+    model.graph.initializer.append(numpy_helper.from_array(normal(3, 300), "w"))
+    model.graph.node.append(helper.make_node("MatMul", ["y", "w"], ["product"]))
+    model.graph.output[0].name = "product"
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return model
+
+
+def _an_input_left_out_by_name() -> onnx.ModelProto:
+    model = parsed("(float[N, 1] x) => (float[N] y) { y = Squeeze(x) }")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    model.graph.node[0].input.append("")
     return model
 
 
@@ -121,6 +148,12 @@ def _a_sparse_initializer() -> onnx.ModelProto:
     return model
 
 
+def _a_shape_that_was_never_true_and_sparse_weights() -> onnx.ModelProto:
+    model = _a_sparse_initializer()
+    model.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, [5, 7]))
+    return model
+
+
 def _a_function_at_an_older_opset() -> onnx.ModelProto:
     """Its operators say the same at both opsets, so that onnxruntime runs it."""
     return _function("own.f (a) => (c) { t = Cast<to = 16>(a)  u = Cast<to = 1>(t)  c = Relu(u) }", 21, 22)
@@ -134,6 +167,7 @@ def _a_branch_that_reads_what_is_cut_off() -> onnx.ModelProto:
 
 BY_FORMULA: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "a function of the long domain": lambda x: np.maximum(x, 0),
+    "an input left out by name": lambda x: x[:, 0],
     "a sparse constant of a function": lambda x: x + np.array([0, 2, 0], np.float32),
 }
 """what those compute that onnxruntime does not run, though ONNX has them"""
@@ -142,10 +176,13 @@ FOUND: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "an output without a shape, sparse weights": (_no_shape_and_sparse_weights, "scan"),
     "texts are folded by nobody": (_texts_along_constants, "full"),
     "texts in a constant compare": (_texts_in_a_constant, "full"),
+    "an output of a loop without a shape, large weights": (_no_shape_and_large_weights, "scan"),
+    "an input left out by name": (_an_input_left_out_by_name, "scan"),
     "an output left out by name": (_an_output_left_out_by_name, "inspect"),
     "an output without a shape, the long domain": (_no_shape_and_the_long_domain, "scan"),
     "a function of the long domain": (_a_function_of_the_long_domain, "scan"),
     "a sparse constant of a function": (_a_sparse_constant_of_a_function, "to_torch"),
+    "a shape that was never true, sparse weights": (_a_shape_that_was_never_true_and_sparse_weights, "scan"),
     "a sparse initializer": (_a_sparse_initializer, "to_torch"),
     "a function at an older opset, as a module": (_a_function_at_an_older_opset, "to_torch"),
     "a branch that reads what is cut off": (_a_branch_that_reads_what_is_cut_off, "cut"),
@@ -158,6 +195,8 @@ def test_what_compositions_found(tmp_path: Path, name: str) -> None:
     make, then = FOUND[name]
     model = make()
     feeds = {"x": normal(2, 3, seed=9), "i": np.array([1, 0, 1]), "c": np.array(True)}
+    if "input left out" in name:
+        feeds["x"] = feeds["x"][:, :1]
     case = Case(model, {v.name: feeds[v.name] for v in model.graph.input}, tmp_path)
     path, out = case.write(), tmp_path / "out.onnx"
     netferry.convert(path, out)
@@ -182,6 +221,19 @@ def test_a_function_at_an_older_opset_is_written_out_by_the_passes(tmp_path: Pat
     assert onnx.load(tmp_path / "out.onnx").functions
     netferry.convert(path, tmp_path / "out.onnx", optimize="full", disable=tuple(OUTSIDE))
     assert not onnx.load(tmp_path / "out.onnx").functions
+
+
+@pytest.mark.parametrize("opset", [15, 20, 24])
+def test_a_loop_without_states_at_another_opset(tmp_path: Path, opset: int) -> None:
+    """Its second input is there, but empty: the schema's least number of inputs counts it."""
+    body = "b (int64 i, bool go) => (bool go2, float[N, 3] o) { go2 = Identity(go)  o = Relu(x) }"
+    text = f"(float[N, 3] x) => (float[K, N, 3] y) {{ y = Loop(times) <body = {body}> }}"
+    model = parsed(text, times=np.array(2))
+    model.graph.node[0].input.append("")
+    path = Case(model, {}, tmp_path).write()
+    netferry.convert(path, tmp_path / "out.onnx", opset=opset)
+    feeds = {"x": normal(2, 3)}
+    same(run(tmp_path / "out.onnx", feeds), run(path, feeds))
 
 
 def test_a_sparse_constant_of_a_function_that_would_be_huge(tmp_path: Path) -> None:

@@ -209,6 +209,18 @@ def test_what_has_no_counterpart_is_refused_by_name(tmp_path: Path) -> None:
         to_torch(load(tmp_path / "net.onnx"))
 
 
+@pytest.mark.parametrize(
+    "names", [("None", "self"), ("a/b", "a.b"), ("lambda", "__class__"), ("torch", "operator")], ids=str
+)
+def test_inputs_called_like_words_of_python_or_alike(tmp_path: Path, names: tuple[str, str]) -> None:
+    infos = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2]) for n in (*names, "y")]
+    node = onnx.helper.make_node("Sub", names, ["y"])
+    graph = onnx.helper.make_graph([node], "g", infos[:2], infos[2:])
+    (tmp_path / "net.onnx").write_bytes(onnx.helper.make_model(graph, ir_version=10).SerializeToString())
+    module = to_torch(load(tmp_path / "net.onnx"))
+    assert module(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0])).tolist() == [2, 0]
+
+
 def test_constants_that_nobody_can_compute_stay_in_the_graph() -> None:
     """A Range without a step fails where it is run, as any other error of the values."""
     text = "g (float[N] x) => (float[M] y) <float a = {0}, float b = {1}> { y = Range (a, b, a) }"
