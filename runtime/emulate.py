@@ -24,8 +24,10 @@ def emulated(model: Any) -> Any:
     """
     import onnx
 
+    from netferry.schemas.inference import infer_shapes
+
     halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    out = onnx.shape_inference.infer_shapes(model)
+    out = infer_shapes(model)
     graph = out.graph
     types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
     types |= {t.name: t.data_type for t in graph.initializer}

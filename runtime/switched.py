@@ -65,9 +65,11 @@ class _Switching:
     ) -> None:
         import onnx
 
+        from netferry.schemas.inference import infer_shapes
+
         self.onnx, self.float = onnx, onnx.TensorProto.FLOAT
         halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-        self.graph = onnx.shape_inference.infer_shapes(half)
+        self.graph = infer_shapes(half)
         graph = self.graph.graph
         self.parts, self.weights = parts, weights
         known = [(v.name, v.type.tensor_type.elem_type) for v in (*graph.value_info, *graph.input, *graph.output)]

@@ -14,6 +14,7 @@ import onnx.shape_inference
 from netferry.converters.onnx.sparse import seen_dense
 from netferry.converters.onnx.structure import Structure
 from netferry.errors import CheckFailed, UnsupportedLayer, quoted
+from netferry.schemas.inference import safe_to_infer
 from netferry.schemas.layers import layer_of
 from netferry.schemas.metadata import proto_nodes
 from netferry.schemas.model import PLACEHOLDER_DOMAIN, Model
@@ -124,6 +125,7 @@ def _seen_by_check(original: onnx.ModelProto, token: str) -> onnx.ModelProto:
 
     From opset 18 on inference of onnx 1.23 fails on a MeanVarianceNormalization whose axes are the default.
     """
+    original = safe_to_infer(original)
     proto = seen_dense(original, token)
     silent = [n for n in proto_nodes(proto) if n.op_type == "MeanVarianceNormalization" and not n.attribute]
     if silent and proto is original:

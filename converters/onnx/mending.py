@@ -11,10 +11,10 @@ from graphlib import TopologicalSorter
 
 import onnx
 import onnx.helper
-import onnx.shape_inference
 
 from netferry.converters.onnx.sparse import make_functions_dense, seen_dense
 from netferry.errors import MalformedFile, quoted
+from netferry.schemas.inference import infer_shapes
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import read_by
 from netferry.schemas.messages import Parts
@@ -157,7 +157,7 @@ def _shape_outputs(proto: onnx.ModelProto) -> None:
     if not bare:
         return
     try:
-        inferred = onnx.shape_inference.infer_shapes(seen_dense(_in_sequence(proto), "sparse")).graph.output
+        inferred = infer_shapes(seen_dense(_in_sequence(proto), "sparse")).graph.output
     except Exception:  # what is wrong with the graph is told by the checks, in their words
         return
     known = {v.name: v for v in inferred if not _shapeless(v)}

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import onnx
-
 from netferry.converters.passes.dims_rules import DATA, SHAPES, Known
 from netferry.converters.passes.polynomials import Poly, number, symbol
 from netferry.schemas.copying import copied
+from netferry.schemas.inference import infer_shapes
 from netferry.schemas.ir import ir
 from netferry.schemas.messages import to_model
 from netferry.schemas.tensors import array_of, filler_of
@@ -144,7 +143,7 @@ def _inferred(model: ir.Model) -> dict[ir.Value, ir.Value]:
                     value.type = None
         node.metadata_props.clear()
     try:
-        proto = onnx.shape_inference.infer_shapes(ir.to_proto(copy), strict_mode=False, data_prop=False)
+        proto = infer_shapes(ir.to_proto(copy))
     except Exception:  # a graph that no inference understands: then nothing is known
         return {}
     pairs = zip(model.graph.all_nodes(), to_model(proto).graph.all_nodes(), strict=True)

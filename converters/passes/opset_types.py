@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from netferry.schemas.copying import copied
+from netferry.schemas.inference import infer_shapes
 from netferry.schemas.ir import ir, own_errors
 from netferry.schemas.layers import graphs_of
 from netferry.schemas.messages import has_map, to_model
@@ -119,7 +120,7 @@ def follow_data(model: ir.Model) -> bool:
 
 def _inferred(proto: onnx.ModelProto, follow: bool) -> onnx.ModelProto | None:
     try:
-        return onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=follow)
+        return infer_shapes(proto, data_prop=follow)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return None
 

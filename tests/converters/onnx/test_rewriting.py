@@ -154,6 +154,13 @@ def _a_shape_that_was_never_true_and_sparse_weights() -> onnx.ModelProto:
     return model
 
 
+def _an_identity_matrix_behind_an_unknown_type() -> onnx.ModelProto:
+    """In the process that infers its shapes onnx 1.23 crashes."""
+    model = parsed("(float[N, 3] x) => (double[N, 3] y) { t = com.microsoft.QuickGelu(x)  y = EyeLike<dtype = 11>(t) }")
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model
+
+
 def _a_function_at_an_older_opset() -> onnx.ModelProto:
     """Its operators say the same at both opsets, so that onnxruntime runs it."""
     return _function("own.f (a) => (c) { t = Cast<to = 16>(a)  u = Cast<to = 1>(t)  c = Relu(u) }", 21, 22)
@@ -183,6 +190,7 @@ FOUND: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "a function of the long domain": (_a_function_of_the_long_domain, "scan"),
     "a sparse constant of a function": (_a_sparse_constant_of_a_function, "to_torch"),
     "a shape that was never true, sparse weights": (_a_shape_that_was_never_true_and_sparse_weights, "scan"),
+    "an identity matrix behind an unknown type": (_an_identity_matrix_behind_an_unknown_type, "safe"),
     "a sparse initializer": (_a_sparse_initializer, "to_torch"),
     "a function at an older opset, as a module": (_a_function_at_an_older_opset, "to_torch"),
     "a branch that reads what is cut off": (_a_branch_that_reads_what_is_cut_off, "cut"),
