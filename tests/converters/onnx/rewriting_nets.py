@@ -241,7 +241,7 @@ OFFICIAL = [
     "group_normalization_epsilon", "hardmax_one_hot", "identity_sequence", "identity_opt", "if_seq",
     "instancenorm_epsilon", "layer_normalization_4d_axis1_expanded_ver18", "loop11", "loop13_seq", "loop16_seq_none",
     "lppool_2d_pads", "lrn_default", "lstm_with_peepholes", "matmulinteger",
-    "maxpool_with_argmax_2d_precomputed_pads", "maxunpool_export_with_output_shape", "mvn",
+    "maxpool_with_argmax_2d_precomputed_pads", "maxunpool_export_without_output_shape", "mvn",
     "nonmaxsuppression_suppress_by_IOU", "nonzero_example", "pow_types_float32_int64", "prelu_broadcast",
     "qlinearconv", "qlinearmatmul_3D_int8_float32", "reduce_sum_empty_axes_input_noop",
     "reshape_zero_and_negative_dim", "resize_upsample_sizes_nearest_axes_2_3", "resize_tf_crop_and_resize",
