@@ -67,7 +67,7 @@ def check_message(proto: onnx.ModelProto, limits: Limits, apart: Mapping[int, in
         if "" in names:
             raise MalformedFile("an initializer has no name")
         _once((v.name for v in graph.input), "the input")
-        left_out = apart if graph is proto.graph and apart else {}
+        left_out = apart if apart and graph is parts.graphs[0] else {}
         for i, tensor in enumerate(graph.initializer):
             _check_tensor(tensor, limits, raw_bytes=left_out.get(i))
         for sparse in graph.sparse_initializer:

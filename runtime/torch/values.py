@@ -108,7 +108,7 @@ class Values:
                 node = self._captured_input(value)
                 found = Held("tensor", node)
         else:
-            raise Unsupported(f"reads {value.name}, a sparse tensor")  # nothing else is read that nothing makes
+            raise Unsupported(f"reads {value.name}, which nothing makes")
         self.held[value] = found
         return found
 
