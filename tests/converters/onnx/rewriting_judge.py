@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import onnx.checker
 import onnxruntime
+import pytest
 
 import netferry
 from netferry.converters.passes.outside import OUTSIDE
@@ -137,8 +138,7 @@ def further(then: str, path: Path, case: Case, wanted: list[Any]) -> None:
 
 
 def _by_torch(path: Path, case: Case, wanted: list[Any]) -> None:
-    import torch
-
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     model = netferry.load(path)
     module = netferry.to_torch(model).eval()
     fed = [case.feeds[v.name] for v in model.inputs if v.name in case.feeds]
