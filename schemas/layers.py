@@ -101,7 +101,7 @@ def filler_by_use(value: ir.Value) -> dict[str, object]:
 
 def _adds_to_product(use: Any) -> bool:
     """Whether a use is the bias of a MatMul with an initializer."""
-    if use.node.op_type != "Add":
+    if use.node.op_type != "Add" or use.node.domain not in ("", "ai.onnx") or len(use.node.inputs) != 2:
         return False
     other = use.node.inputs[1 - use.idx]
     product = None if other is None else other.producer()

@@ -18,6 +18,7 @@ from netferry.converters.options import Limits
 from netferry.converters.protobuf import varint
 from netferry.errors import InputError, LimitExceeded, MalformedFile, NetferryError, UnsafeFile, UsageError
 from netferry.schemas.tensors import array_of
+from tests.attacks import unusual_onnx
 from tests.converters.onnx import models
 from tests.converters.onnx.models import load, stored
 
@@ -399,3 +400,13 @@ def test_token_in_the_file_means_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         load(stored(tmp_path / "net.onnx", proto))
     assert numpy_helper.to_array(proto.graph.initializer[1]).shape == (32,)
+
+
+def test_an_add_of_another_domain_and_of_one_input(tmp_path: Path) -> None:
+    """It is no sum with a bias, whatever it is called."""
+    net = unusual_onnx.linear()
+    net.opset_import.append(onnx.helper.make_opsetid("own", 1))
+    net.graph.initializer[1].name = "b0"
+    net.graph.node.insert(0, onnx.helper.make_node("Add", ["b0"], ["b"], domain="own"))
+    (tmp_path / "net.onnx").write_bytes(net.SerializeToString())
+    assert "own" in netferry.load(tmp_path / "net.onnx").ir.opset_imports
