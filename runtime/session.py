@@ -252,8 +252,9 @@ def _readable(path: Path) -> str:
 def _port(argument: Any) -> Port:
     kind = str(argument.type)
     dtype = kind[len("tensor(") : -1] if kind.startswith("tensor(") else kind
-    shape = tuple(None if isinstance(d, int) and d < 0 else d for d in argument.shape or ())  # -1: as good as not told
-    return Port(str(argument.name), dtype, tuple(d if isinstance(d, int | str) else None for d in shape))
+    # a size of -1 is as good as not told
+    told = (d if isinstance(d, str) or (isinstance(d, int) and d >= 0) else None for d in argument.shape or ())
+    return Port(str(argument.name), dtype, tuple(told))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from netferry.converters.onnx.wire import OnnxFile
 from netferry.converters.options import ReadOptions
 from netferry.errors import InputError, MalformedFile, NetferryError, UnsupportedError, UsageError, quoted
 from netferry.schemas.ir import ir
+from netferry.schemas.layers import sizes
 from netferry.schemas.metadata import all_graphs, all_nodes, restore
 from netferry.schemas.model import Model, Note, Source
 from netferry.schemas.opening import missing
@@ -120,10 +121,10 @@ def _place_main(graph: ir.Graph, offsets: Mapping[str, int], path: str) -> None:
     for name, offset in offsets.items():
         value = graph.initializers[name]
         told = value.const_value
-        assert told is not None
-        dtype, shape = told.dtype, ir.Shape(told.shape.numpy())
+        assert isinstance(told, ir.serde.TensorProtoTensor)
+        dtype, shape = told.dtype, told.shape  # each is made when it is asked for
         value.const_value = ir.ExternalTensor(
-            *(path, offset, byte_size(dtype, shape.numpy()), dtype),
+            *(path, offset, byte_size(dtype, sizes(shape)), dtype),
             shape=shape,
             name=name,
             doc_string=told.doc_string or None,

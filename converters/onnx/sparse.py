@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
@@ -101,24 +101,17 @@ def make_functions_dense(proto: onnx.ModelProto) -> int:
         NetferryError: as :func:`written_out`.
     """
     count = 0
-    for function in proto.functions:
-        for node in _nodes_in(function):
-            for attribute in node.attribute:
-                if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
-                    dense = onnx.numpy_helper.from_array(written_out(attribute.sparse_tensor))
-                    new = onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=dense)
-                    new.doc_string = attribute.doc_string
-                    attribute.CopyFrom(new)
-                    count += 1
-    return count
-
-
-def _nodes_in(holder: onnx.FunctionProto | onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in holder.node:
-        yield node
+    for place, node in proto_node_places(proto) if proto.functions else ():
+        if place[0] < 0:
+            continue  # of the main graph
         for attribute in node.attribute:
-            for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-                yield from _nodes_in(graph)
+            if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
+                dense = onnx.numpy_helper.from_array(written_out(attribute.sparse_tensor))
+                new = onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=dense)
+                new.doc_string = attribute.doc_string
+                attribute.CopyFrom(new)
+                count += 1
+    return count
 
 
 def make_dense(model: ir.Model) -> None:
