@@ -50,11 +50,14 @@ def scopes_of(nodes: list[ir.Node]) -> tuple[dict[ir.Node, Scope], set[str]]:
     found: dict[ir.Node, Scope] = {}
     paths: dict[ir.Node, list[str]] = {}
     for node in nodes:
-        scope = _dynamo(node) or _torchscript(node.name or "")
+        told, name = node.metadata_props.get(_SCOPES), node.name or ""
+        scope = None if told is None else _dynamo(node, told)
+        if scope is None and name.startswith("/"):
+            scope = _torchscript(name)
         if scope is not None:
             found[node] = scope
-        elif "/" in (node.name or "") and not (node.name or "").startswith("/"):
-            paths[node] = _parts(node.name or "")
+        elif "/" in name and not name.startswith("/"):
+            paths[node] = _parts(name)
     if len(paths) < 2:
         paths.clear()  # one name with a slash is no path
     strip = _common(paths.values())
@@ -90,8 +93,8 @@ def parameter_name(value: ir.Value | None) -> str | None:
     return value.name if source is not None and source.is_initializer() else None
 
 
-def _dynamo(node: ir.Node) -> Scope | None:
-    names = _quoted(node.metadata_props.get(_SCOPES))
+def _dynamo(node: ir.Node, told: str) -> Scope | None:
+    names = _quoted(told)
     if not names:
         return None
     if any(name.startswith("_empty_nn_module_stack") for name in names[:-1]):
@@ -111,7 +114,7 @@ def _quoted(text: str | None) -> list[str]:
 
 def _torchscript(name: str) -> Scope | None:
     """``/layer1/layer1.0/conv1/Conv``: an item of a list repeats the list's name."""
-    if not name.startswith("/") or len(name) > _LONGEST:
+    if len(name) > _LONGEST:
         return None
     *scopes, call = [p for p in name.split("/") if p] or [""]
     path: list[str] = []

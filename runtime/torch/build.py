@@ -212,8 +212,13 @@ class GraphBuilder(Calls):
         if found.before is not None:
             name, settings = found.before
             x = self.stamp(self.graph.call_function(getattr(glue, name), (x,), settings), node)
-        y = self.stamp(self.graph.call_module(path, (x,)), node)
+        y = self.stamp(self._call(path, (x,)), node)
         self.held[node.outputs[0]] = Held("tensor", y)
+
+    def _call(self, path: str, args: tuple[Any, ...]) -> fx.Node:
+        """A call of a module; its name in the code is what fx would make of the path, slowly."""
+        name = path.replace(".", "_") if path.islower() else None
+        return self.graph.create_node("call_module", path, args, name=name)
 
     def _module_parts(self, node: ir.Node, found: Plan, weight: str | None) -> list[str]:
         """A layer's only module is called like the layer, several lie inside it under the names of their weights."""
@@ -246,7 +251,7 @@ class GraphBuilder(Calls):
         if any(s is not None for s in states):
             settings: dict[str, Any] = {"batch_first": bool(form.layout), "memory": form.memory}
             args = (x, self.graph.call_function(glue.recurrent_state, tuple(states), settings))
-        found = self.stamp(self.graph.call_module(path, args), node)
+        found = self.stamp(self._call(path, args), node)
         if not form.sequences and not form.states_only:
             settings = {"directions": form.directions, **order, "backward": form.backward}
             self.unpack(node, self.graph.call_function(glue.recurrent_outputs, (found,), settings))
@@ -281,7 +286,7 @@ class GraphBuilder(Calls):
         x, channels = self._input(node, 0), int(node.metadata_props.get(SPATIAL, "1"))
         if channels != 1:
             x = self.stamp(self.graph.call_function(torch.movedim, (x, channels, 1)), node)
-        made = self.stamp(self.graph.call_module(path, (x,)), node)
+        made = self.stamp(self._call(path, (x,)), node)
         if channels != 1:
             made = self.stamp(self.graph.call_function(torch.movedim, (made, 1, channels)), node)
         self.held[node.outputs[0]] = Held("tensor", made)

@@ -47,8 +47,13 @@ class Calls(Values):
 
     def _fold(self, node: ir.Node) -> bool:
         """Compute small nodes of constants alone."""
-        helds = [None if v is None else self.lookup(v) for v in node.inputs]
-        if not helds or any(h is not None and h.kind != "constant" for h in helds):
+        helds: list[Held | None] = []
+        for value in node.inputs:
+            held = None if value is None else self.lookup(value)
+            if held is not None and held.kind != "constant":
+                return False  # at once: the values of the other inputs may not be wanted
+            helds.append(held)
+        if not helds:
             return False
         arrays = fold(node, [None if h is None else h.array for h in helds], settings_of(node))
         if arrays is None:

@@ -25,6 +25,10 @@ class Network(fx.GraphModule):
         empty.owning_module = None
         graph.owning_module = weakref.proxy(self)  # pyright: ignore[reportAttributeAccessIssue]
 
+    def recompile(self) -> Any:
+        """Write ``forward`` anew; the empty graph that a network starts from needs none."""
+        return super().recompile() if len(self._graph.nodes) else None
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
         copied: Any = super().__deepcopy__(memo)
         keep_out_of_state(self, copied)
