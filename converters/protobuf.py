@@ -15,7 +15,7 @@ from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile
 from netferry.schemas.opening import open_regular
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, BYTES, GROUP, GROUP_END, FIXED32 = range(6)
 _WINDOW = 1 << 12
 """bytes read at a time: weights between the fields are jumped over, so more would be read for nothing"""
 
@@ -125,6 +125,8 @@ class ProtoFile:
             length, after = self.varint(after, end)
         elif kind in (FIXED32, FIXED64):
             length = 4 if kind == FIXED32 else 8
+        elif kind == GROUP:
+            return Field(number, kind, after, self._group_end(number, after, end))
         else:
             raise self.fail(f"not a protobuf message (wire type {kind})", at)
         if length > end - after:
@@ -133,9 +135,27 @@ class ProtoFile:
             raise LimitExceeded(f"a message of {length} bytes (limit message_bytes)", file=self.path)
         return Field(number, kind, after, after + length)
 
+    def _group_end(self, number: int, at: int, end: int) -> int:
+        """The offset behind a group, the old form of a message inside a message, which may hold further ones."""
+        open_ = [number]
+        while open_:
+            tag, after = self.varint(at, end)
+            if tag & 7 == GROUP:
+                open_.append(tag >> 3)
+                if len(open_) > self.limits.nesting:
+                    raise LimitExceeded(f"nested deeper than limit nesting={self.limits.nesting}", file=self.path)
+            elif tag & 7 == GROUP_END:
+                if open_.pop() != tag >> 3:
+                    raise self.fail("not a protobuf message (a group ends that has not begun)", at)
+            else:
+                after = self.field(at, end).end
+            at = after
+        return at
+
     def fields(self, start: int, end: int) -> Iterator[Field]:
-        """The fields of the message in ``start``..``end``."""
+        """The fields of the message in ``start``..``end``; groups, which no format here has, are passed over."""
         while start < end:
             found = self.field(start, end)
-            yield found
+            if found.kind != GROUP:
+                yield found
             start = found.end

@@ -77,7 +77,7 @@ class OnnxFile(ProtoFile):
         while at < end:
             f = self.field(at, end)
             number, first, after = f.number, f.start, f.end
-            graphs += kind == "model" and number == 7
+            graphs += kind == "model" and number == 7 and f.kind == BYTES
             child = inside.get(number) if f.kind == BYTES and after - first >= BIG else None
             if child is not None:
                 found = (

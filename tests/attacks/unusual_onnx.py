@@ -447,6 +447,13 @@ def unknown_fields(m: onnx.ModelProto, folder: Path) -> None:
 
 
 @case
+def unknown_groups(m: onnx.ModelProto, folder: Path) -> None:
+    # fields 1022 and, in place of the graph, 7; each with a number, the second with a group inside
+    groups = b"\xf3\x3f\x08\x07\xf4\x3f" + b"\x3b\x08\x07\x0b\x15abcd\x0c\x3c"
+    (folder / "net.onnx").write_bytes(groups + m.SerializeToString() + groups)
+
+
+@case
 def fields_in_another_order(m: onnx.ModelProto, folder: Path) -> None:
     graph = onnx.ModelProto(graph=m.graph).SerializeToString()
     rest = onnx.ModelProto()

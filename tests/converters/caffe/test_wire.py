@@ -53,6 +53,8 @@ def read(folder: Path, content: bytes, limits: Limits | None = None) -> list[Sto
 
 
 FLAT = VALUES.ravel()
+GROUPS = b"\x0b\x10\x04\x0c" + b"\xfb\x06\x1b\x2d1234\x1c\xfc\x06"
+"""fields 1 and 111 as groups, which protobuf passes over; one holds another"""
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,7 @@ FLAT = VALUES.ravel()
         pytest.param(shape(2, 3, 1, 2) + field(5, FLAT.tobytes()) + field(6, FLAT.tobytes()), id="with-diff"),
         pytest.param(shape(2, 3, 1, 2) + varint(10 << 3) + b"\x01" + field(12, FLAT.tobytes()), id="raw-float"),
         pytest.param(shape(2, 3, 1, 2) + field(5, FLAT.tobytes()) + field(99, b"fork"), id="unknown-field"),
+        pytest.param(GROUPS + shape(2, 3, 1, 2) + field(5, FLAT.tobytes()) + GROUPS, id="unknown-groups"),
     ],
 )
 def test_ways_to_store_numbers(tmp_path: Path, blob: bytes) -> None:
@@ -105,7 +108,11 @@ def test_half_precision_raw_data(tmp_path: Path) -> None:
         ),
         pytest.param(field(1, b"net") + b"\xa2\x06\xff\xff\xff\xff\x07", "claims", id="layer-longer-than-file"),
         pytest.param(b"\xff" * 40, "10 bytes", id="endless-number"),
-        pytest.param(b"\x0b\x04", "wire type", id="group"),
+        pytest.param(b"\x0e\x04", "wire type", id="no-wire-type"),
+        pytest.param(b"\x0c", "wire type 4", id="end-of-no-group"),
+        pytest.param(b"\x0b\x10\x04", "past the end", id="group-without-end"),
+        pytest.param(b"\x0b\x10\x04\x14", "has not begun", id="group-ends-as-another"),
+        pytest.param(b"\x0b" * 200 + b"\x0c" * 200, "limit nesting", id="groups-in-groups"),
         pytest.param(model(varint(10 << 3) + b"\x07" + field(12, b"\0" * 4)), "raw_data_type", id="raw-type"),
     ],
 )

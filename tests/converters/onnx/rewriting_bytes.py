@@ -51,7 +51,9 @@ class Encoder:
 
     def unknown(self) -> bytes:
         number = self.rng.choice([1000, 19, 99, 536870911]) if self.rng.random() < 0.3 else self.rng.randint(900, 5000)
-        kind = self.rng.choice([0, 1, 2, 5])
+        kind = self.rng.choice([0, 1, 2, 3, 5])
+        if kind == 3:  # a group, with what it holds
+            return self.tag(number, kind) + self.unknown() + self.tag(number, 4)
         content = {0: self.varint(7), 1: bytes(8), 2: self.varint(5, 5) + b"later", 5: bytes(4)}
         return self.tag(number, kind) + content[kind]
 
