@@ -10,6 +10,7 @@ from netferry.converters.caffe.fields import decode_net
 from netferry.converters.caffe.inputs import existing
 from netferry.converters.caffe.network import build
 from netferry.converters.caffe.prototxt import Message, parse
+from netferry.converters.caffe.text_blobs import take_blobs
 from netferry.converters.caffe.wire import StoredLayer, WireFile, read_weights
 from netferry.converters.options import Limits, ReadOptions
 from netferry.converters.signatures import HEAD, is_hdf5
@@ -44,9 +45,11 @@ def read(path: Path, options: ReadOptions) -> Model:
             stored = _weights(weights, options.limits)
         current = architecture or path
         net = _architecture(architecture, path, options.limits)
+        written = take_blobs(net, options.limits)
         by_name, notes = _by_name(stored or [])
+        by_name = written | {name: layer for name, layer in by_name.items() if layer.blobs or name not in written}
         ready = assemble(net, by_name, current.parent, options)
-        built = build(ready, None if stored is None else by_name, options)
+        built = build(ready, by_name if stored is not None or written else None, options)
         built.notes += notes
     except NetferryError as error:
         raise error.at(file=current) from None

@@ -115,3 +115,19 @@ CASES |= {
     "caffe-mean-file-and-values": _with_mean("mean_value: 104"),
     "caffe-mean-of-no-numbers": _with_mean("", np.full(243, np.nan, "<f4").tobytes()),
 }
+
+
+def _in_text(blobs: str) -> Make:
+    """Weights in the prototxt itself."""
+    return net(_NET.replace('top: "ip"', blobs + ' top: "ip"'))
+
+
+CASES |= {
+    "caffe-text-blob-of-other-shape": _in_text("blobs { data: 1 data: 2 shape { dim: 3 } }"),
+    "caffe-text-blob-of-words": _in_text("blobs { data: one shape { dim: 1 } }"),
+    "caffe-text-blob-of-messages": _in_text("blobs { data { x: 1 } shape { dim: 1 } }"),
+    "caffe-text-blob-is-a-number": _in_text("blobs: 1"),
+    "caffe-text-blob-of-floats-and-doubles": _in_text("blobs { data: 1 double_data: 2 shape { dim: 1 } }"),
+    "caffe-text-blob-dim-negative": _in_text("blobs { data: 1 shape { dim: -1 } }"),
+    "caffe-text-blob-dims-overflow": _in_text("blobs { data: 1 shape { dim: 4294967296 dim: 4294967296 } }"),
+}

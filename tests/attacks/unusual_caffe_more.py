@@ -141,3 +141,37 @@ def a_shared_parameter_stored_twice() -> unusual_caffe.Files:
         weights=b"".join(stored),
         wanted=2 * (x @ CW.T + CB),
     )
+
+
+def _in_text(array: Any, legacy: bool = False) -> str:
+    """A blob as protobuf's text format prints it."""
+    dims = (1, 1, *array.shape) if array.ndim == 2 else (1, 1, 1, *array.shape)
+    names = ("num", "channels", "height", "width")
+    shape = " ".join(f"{n}: {d}" for n, d in zip(names, dims, strict=True)) if legacy else (
+        f"shape {{ {' '.join(f'dim: {d}' for d in array.shape)} }}"
+    )  # fmt: skip
+    return f"blobs {{ {' '.join(f'data: {v!r}' for v in array.ravel().tolist())} {shape} }}"
+
+
+def _text_alone(kind: str, text_: str) -> Callable[..., Any]:
+    def written(folder: Path) -> Made:
+        (folder / "net.prototxt").write_text(text_)
+        return Made([folder / "net.prototxt"], unusual_caffe.WANTED, unusual_caffe.X)
+
+    CASES[f"caffe-{kind}"] = written
+    return written
+
+
+_BLOBS = f'{_in_text(CW)} {_in_text(CB)} top: "ip"'
+_text_alone("weights-in-the-prototxt", _NET.replace('top: "ip"', _BLOBS))
+_text_alone(
+    "weights-in-a-prototxt-of-version-1",
+    _NET.replace('top: "ip"', f'{_in_text(CW, True)} {_in_text(CB, True)} top: "ip"').replace("layer {", "layers {")
+    .replace('type: "InnerProduct"', "type: INNER_PRODUCT").replace('type: "ReLU"', "type: RELU"),
+)  # fmt: skip
+
+
+@caffe_case
+def weights_in_the_prototxt_and_in_a_file() -> unusual_caffe.Files:
+    """The weights file is copied over what the prototxt gave."""
+    return unusual_caffe.Files(net=_NET.replace('top: "ip"', f'{_in_text(CW + 1)} {_in_text(CB)} top: "ip"').encode())

@@ -202,3 +202,23 @@ def outputs_that_count_calls_from_1_and_arguments_from_0(folder: Path) -> tuple[
         out.writestr("config.json", json.dumps(model))
         out.writestr("model.weights.h5", content.getvalue())
     return [path], unusual_keras.WANTED
+
+
+def _sizes_whose_factor_rounds_down(folder: Path) -> Made:
+    """9 times the float32 nearest to 25 / 9 is below 25 in double, where onnx's shape inference counts."""
+    layers: list[dict[str, Any]] = [
+        {"class_name": "InputLayer", "config": {"name": "x", "batch_input_shape": [None, 9, 6, 3], "dtype": "float32"}},
+        {"class_name": "Resizing", "config": {"name": "r", "height": 25, "width": 5, "interpolation": "bilinear"}},
+    ]
+    model = {"class_name": "Sequential", "config": {"name": "m", "layers": layers}, "keras_version": "2.11.0"}
+    (folder / "net.json").write_text(json.dumps(model))
+    x = np.random.default_rng(7).standard_normal((2, 9, 6, 3)).astype(np.float32)
+    wanted = x
+    for axis, target in ((1, 25), (2, 5)):
+        size = x.shape[axis]
+        places = (np.arange(target) + 0.5) * size / target - 0.5  # np.interp holds the ends, as tensorflow does
+        wanted = np.apply_along_axis(lambda row, at=places: np.interp(at, np.arange(row.size), row), axis, wanted)
+    return Made([folder / "net.json"], wanted, x)
+
+
+CASES["keras-sizes-whose-factor-rounds-down"] = _sizes_whose_factor_rounds_down

@@ -75,9 +75,12 @@ def interpolated(b: Builder, value: ir.Value, target: tuple[int, int], **how: An
 
 
 def _factor(size: int, target: int) -> float:
-    """The float32 factor whose product with ``size`` rounds down to ``target``."""
+    """The float32 factor whose product with ``size`` rounds down to ``target``, in float32 and in double.
+
+    onnxruntime multiplies in float32, onnx's shape inference in double.
+    """
     factor = np.float32(target) / np.float32(size)
-    while np.floor(np.float32(size) * factor) < target:
+    while np.floor(np.float32(size) * factor) < target or size * float(factor) < target:
         factor = np.nextafter(factor, np.float32(np.inf))
     return float(factor)
 
