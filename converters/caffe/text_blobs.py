@@ -48,7 +48,8 @@ def _blob(message: Message, where: str, limits: Limits) -> Blob:
     if len(dims) > limits.rank:
         raise LimitExceeded(f"a blob of {len(dims)} axes (limit rank={limits.rank})", layer=where)
     if math.prod(dims) != values.size:
-        raise MalformedFile(f"shape {list(dims)} needs {math.prod(dims)} numbers, the text has {values.size}", layer=where)
+        needed = math.prod(dims)
+        raise MalformedFile(f"shape {list(dims)} needs {needed} numbers, the text has {values.size}", layer=where)
     legacy = "shape" not in message and any(key in message for key in _LEGACY)
     return Blob(dims, legacy, lambda shape: array_tensor(values.reshape(shape)))
 
