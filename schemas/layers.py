@@ -51,10 +51,11 @@ _NORMS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization", "
 _ONES = {*((op, 1) for op in (*_NORMS, "RMSNormalization")), ("BatchNormalization", 4)}
 _ZEROS = {*((op, 2) for op in (*_NORMS, "Conv", "ConvTranspose", "Gemm")), ("BatchNormalization", 3), ("LSTM", 3),
           ("GRU", 3), ("RNN", 3)}  # fmt: skip
-_MOVERS = {"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Concat", "Cast", "Flatten"}
+MOVERS = {"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Concat", "Cast", "Flatten"}
+"""operators that only move elements"""
 _INT = {int}
 _PARAMETER_NAME = re.compile(r"\.(\w+_)?(weight|bias)$")
-_FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
 
 
 def role_of(value: ir.Value) -> Role:
@@ -77,7 +78,7 @@ def role_by_use(value: ir.Value, source: ir.Value | None = None) -> Role:
     if slots & _STATE_SLOTS:
         return Role.STATE
     typed = source or value
-    if typed.dtype not in _FLOATS:
+    if typed.dtype not in FLOATS:
         return Role.CONSTANT
     if slots & _LEARNABLE_SLOTS:
         return Role.LEARNABLE
@@ -116,7 +117,7 @@ def _slots(value: ir.Value, depth: int) -> set[tuple[str, int]]:
     for use in value.uses():
         if use.node.domain not in ("", "ai.onnx"):
             continue
-        if use.node.op_type not in _MOVERS or (use.idx > 0 and use.node.op_type != "Concat"):
+        if use.node.op_type not in MOVERS or (use.idx > 0 and use.node.op_type != "Concat"):
             found.add((use.node.op_type, use.idx))
         elif depth:
             found |= _slots(use.node.outputs[0], depth - 1)

@@ -17,6 +17,7 @@ from netferry.converters.onnx.maps import keep_map_types, take_map_types_out
 from netferry.converters.onnx.mending import mend_message, mend_order
 from netferry.converters.onnx.sound import check_declared, check_message
 from netferry.converters.onnx.sparse import keep, sparse_names, take_out
+from netferry.converters.onnx.torch_roles import take_torch_roles
 from netferry.converters.onnx.training import keep_training
 from netferry.converters.onnx.untyped import complete_types
 from netferry.converters.onnx.wire import OnnxFile
@@ -99,6 +100,7 @@ def _read(path: Path, options: ReadOptions) -> Model:
         told = f"IR version {proto.ir_version} is newer than onnx {onnx.__version__} knows ({onnx.IR_VERSION})"
         model.notes.append(Note("warning", f"{told}: what it brought is left out"))
     restore(model)
+    take_torch_roles(model)
     group(model)
     return model
 

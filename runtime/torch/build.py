@@ -17,7 +17,7 @@ from netferry.runtime.torch.calls import Calls
 from netferry.runtime.torch.control import CONTROL, control_node
 from netferry.runtime.torch.facts import used_outputs
 from netferry.runtime.torch.modules import plan
-from netferry.runtime.torch.naming import identifier, says_path, wanted_path
+from netferry.runtime.torch.naming import identifier, path_parts, says_path, wanted_path
 from netferry.runtime.torch.network import Network
 from netferry.runtime.torch.ops.shape import Transpose
 from netferry.runtime.torch.packing import PLAIN
@@ -193,13 +193,14 @@ class GraphBuilder(Calls):
         self.held[value] = Held("constant", array=np.asarray(array), rank=np.ndim(array))
 
     def _module(self, node: ir.Node, found: Plan) -> None:
-        key = (layer_of(node)[0], found.key)
+        learnt = [v.name or "" for v, _, _ in found.bindings if role_of(v) != Role.CONSTANT]
+        weight = next((n for n in learnt if says_path(n)), learnt[0] if learnt else None)
+        parts = self._module_parts(node, found, weight)
+        key = (*parts, found.key)  # a module of the source that is called twice is one here
         path = self._modules.get(key)
         if path is None:
-            learnt = [v.name or "" for v, _, _ in found.bindings if role_of(v) != Role.CONSTANT]
-            weight = next((n for n in learnt if says_path(n)), learnt[0] if learnt else None)
             module = found.make()
-            path = self.add_module(self._module_parts(node, found, weight), module)
+            path = self.add_module(parts, module)
             full = f"{self.prefix}.{path}" if self.prefix else path
             for value, packing, names in found.bindings:
                 self.store.put(module, full, value, packing, names)
@@ -226,12 +227,26 @@ class GraphBuilder(Calls):
         layer = node.metadata_props.get(LAYER)
         if not layer:
             return parts
-        if len(self._keys_of(layer)) < 2:
+        alone = len(self._keys_of(layer)) < 2
+        if alone and not self._holds_layers(parts):
             return parts
-        own = (weight or "").removeprefix(layer).strip("./:")
+        whole = weight or ""
+        own = whole.removeprefix(layer).strip("./:")
+        if alone and own == whole:
+            own = ""
         for end in ("kernel", "weight", "bias", "gamma", "beta", "W", "R", "B"):
             own = own.removesuffix(end).rstrip("./_")
-        return [*parts, identifier(own) if own else node.op_type.lower()]
+        if not own and alone:
+            return parts
+        return [*parts, identifier(own) if own and "::" not in whole else str(found.key[0]).lower()]
+
+    def _holds_layers(self, parts: list[str]) -> bool:
+        """Whether other layers lie inside the layer of a path, as torch's attention holds ``out_proj``."""
+        if not hasattr(self, "_around"):
+            layers = {node.metadata_props.get(LAYER) for node in self.plans}
+            paths = [tuple(path_parts(layer)) for layer in layers if layer]
+            self._around = {path[:n] for path in paths for n in range(1, len(path))}
+        return tuple(parts) in self._around
 
     def _keys_of(self, layer: str) -> set[tuple[Any, ...]]:
         """What tells the modules of a layer apart; bodies of control flow have theirs in the same table."""

@@ -12,9 +12,9 @@ from netferry.runtime.torch import host
 from netferry.runtime.torch.dtypes import TORCH_OF
 from netferry.runtime.torch.folding import fold
 from netferry.runtime.torch.registry import Op, operators
-from netferry.runtime.torch.values import FLOATS, Held, Unsupported, Values, literal
+from netferry.runtime.torch.values import Held, Unsupported, Values, literal
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import layer_of
+from netferry.schemas.layers import FLOATS, layer_of
 from netferry.schemas.tensors import array_of
 
 _TO_THE_END = (1 << 31) - 1

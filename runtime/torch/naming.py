@@ -12,6 +12,7 @@ from netferry.schemas.layers import LAYER
 
 _ODD = re.compile(r"[^0-9A-Za-z_]+")
 _WEIGHT = re.compile(r"[._/](weight|bias|kernel|gamma|beta|embeddings|alpha|slope|W|R|B|scale)(:0)?$")
+_CALL = re.compile(r"_\d+$")
 
 
 def identifier(name: str) -> str:
@@ -38,10 +39,13 @@ def says_path(weight: str) -> bool:
 def wanted_path(node: ir.Node, weight: str | None) -> list[str]:
     """Where the module of a node belongs, before names are made unique."""
     layer = node.metadata_props.get(LAYER)
+    by_weight = path_parts(weight[: match.start()]) if weight and (match := _WEIGHT.search(weight)) else []
     if layer:
-        return path_parts(layer)
-    if weight and (match := _WEIGHT.search(weight)):
-        return path_parts(weight[: match.start()])
+        found = path_parts(layer)
+        again = _CALL.sub("", found[-1]) if found else ""  # fc_1: torch's exporter counts the calls of a module
+        return by_weight if by_weight and [*found[:-1], again] == by_weight else found
+    if by_weight:
+        return by_weight
     name = node.name or ""
     if "/" in name:
         found: list[str] = []

@@ -10,10 +10,16 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.export.graph_signature import InputKind
+
+from netferry.errors import UnsupportedError
+from netferry.schemas.layers import ROLE, Role
 
 OPSET = 21
 
@@ -23,15 +29,44 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     from onnxscript import optimizer, rewriter
     from onnxscript.rewriter.rules.common import _remove_optional_bias as biases
 
+    _refuse_projections(program)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exported: Any = torch.onnx.export(program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False)
         model = exported.model
-        optimizer.fold_constants(model, input_size_limit=1024, output_size_limit=1 << 16)
-        rewriter.rewrite(model, pattern_rewrite_rules=biases.rules)
-        optimizer.remove_unused_nodes(model)
+        parameters = {s.target for s in program.graph_signature.input_specs if s.kind is InputKind.PARAMETER}
+        with _values_hidden(model.graph, parameters):
+            optimizer.fold_constants(model, input_size_limit=1024, output_size_limit=1 << 16)
+            rewriter.rewrite(model, pattern_rewrite_rules=biases.rules)
+            optimizer.remove_unused_nodes(model)
+        told = {s.target for s in program.graph_signature.input_specs}
+        for name, value in model.graph.initializers.items():
+            if name not in told:  # what the exporter made: norms without weights get ones, states zeros
+                value.metadata_props[ROLE] = Role.CONSTANT.value
         exported.save(str(path), external_data=_large(program))
+
+
+@contextmanager
+def _values_hidden(graph: Any, names: Container[str | None]) -> Iterator[None]:
+    """Leave initializers without values: what is computed of parameters, or is zero before training, stays."""
+    hidden = {v: v.const_value for name, v in graph.initializers.items() if name in names}
+    for value in hidden:
+        value.const_value = None
+    try:
+        yield
+    finally:
+        for value, tensor in hidden.items():
+            value.const_value = tensor
+
+
+def _refuse_projections(program: torch.export.ExportedProgram) -> None:
+    """torch's exporter leaves out the projection of an LSTM and writes a node that no runtime takes."""
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.lstm.input:
+            weights, biased, layers, both = node.args[2], node.args[3], node.args[4], node.args[7]
+            if len(weights) != layers * (2 if both else 1) * (4 if biased else 2):
+                raise UnsupportedError("an LSTM with projections (proj_size) has no counterpart in ONNX")
 
 
 def _large(program: torch.export.ExportedProgram) -> bool:

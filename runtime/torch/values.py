@@ -19,7 +19,7 @@ from netferry.runtime.torch.packing import PLAIN
 from netferry.runtime.torch.plans import Plan, copied
 from netferry.runtime.torch.store import Store
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role, role_of
+from netferry.schemas.layers import FLOATS, Role, role_of
 from netferry.schemas.tensors import array_of
 
 _HOST_LIMIT = 1024
@@ -27,9 +27,6 @@ _HOST_LIMIT = 1024
 
 class Unsupported(Exception):
     """One node cannot be said in torch; the argument says why."""
-
-
-FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
 
 
 @dataclass

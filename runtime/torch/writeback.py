@@ -90,7 +90,7 @@ def _separated(model: Model, name: str) -> ir.Value | None:
 def _write(model: Model, name: str, array: np.ndarray, role: Role) -> bool:
     value = model.graph.initializers.get(name)
     old = array_of(value or _separated(model, name))
-    if old is not None and old.shape == array.shape and np.array_equal(old.view(np.uint8), array.view(np.uint8)):
+    if old is not None and old.shape == array.shape and old.tobytes() == array.tobytes():
         return False
     tensor = ir.Tensor(np.array(array, order="C"), name=name)
     if value is not None:

@@ -32,6 +32,7 @@ class Held:
         self.anchored = False
         """whether the code asks which device the network is on"""
         self._dicts: set[str] = set()
+        self._modules = {path for path, _ in module.named_modules()}
 
     def lines(self) -> list[str]:
         """The lines of ``__init__``."""
@@ -54,7 +55,8 @@ class Held:
             return []
         made = self._constructed(module) if not plain else "nn.Module()"
         names = [*module._modules, *module._parameters, *module._buffers]
-        if plain and any(not n.isidentifier() for n in names) and not any(hasattr(nn.ModuleDict, n) for n in names):
+        numbered = any(not n.isidentifier() for n in module._modules)
+        if plain and numbered and not any(hasattr(nn.ModuleDict, n) for n in names):
             made = "nn.ModuleDict()"
             self._dicts.add(path)
         holder, _, name = path.rpartition(".")
@@ -78,14 +80,21 @@ class Held:
             first = seen.setdefault(id(tensor), full)
             if first != full:
                 self.tied[full] = first
-                return [f"{self.at(path)}.{name} = {self.at(first)}"]
+                return [_given(owner, name, self.at(first))]
             self.weights[full] = tensor
-            new = [f"{owner}.{name} = nn.Parameter({_empty(tensor)})"]
-            frozen = [f"{owner}.{name}.requires_grad_(False)"] if not tensor.requires_grad else []
+            new = [_given(owner, name, f"nn.Parameter({_empty(tensor)})")]
+            frozen = [f"{self.at(full)}.requires_grad_(False)"] if not tensor.requires_grad else []
             return [*([] if layer else new), *frozen]
         if layer and name in ("weight", "bias"):  # a constant of the source in the place of a parameter
-            self.weights[full] = tensor
-            return [f"{owner}.{name}.requires_grad_(False)"]
+            alike = tensor.numel() > 0 and bool((tensor == tensor.reshape(-1)[0]).all())
+            values, rest = _empty(tensor), ""
+            if alike:
+                value = literal(tensor.reshape(-1)[0].item())
+                kind = "" if tensor.dtype is torch.float32 else f", dtype={tensor.dtype}"
+                values, rest = f"torch.full({literal(tuple(tensor.shape))}, {value}{kind})", ", persistent=False"
+            else:
+                self.weights[full] = tensor
+            return [f"del {owner}.{name}", f"{owner}.register_buffer({literal(name)}, {values}{rest})"]
         if layer:
             self.weights[full] = tensor
             return []
@@ -105,12 +114,19 @@ class Held:
         for part in path.split(".") if path else []:
             if part.isidentifier():
                 text += f".{part}"
-            elif done in self._dicts:
+            elif done in self._dicts and (f"{done}.{part}" if done else part) in self._modules:
                 text += f"[{literal(part)}]"
             else:
                 text = f"getattr({text}, {literal(part)})"
             done = f"{done}.{part}" if done else part
         return text
+
+
+def _given(owner: str, name: str, value: str) -> str:
+    """The line that gives a module a parameter; items of lists have numbers for names."""
+    if name.isidentifier():
+        return f"{owner}.{name} = {value}"
+    return f"{owner}.register_parameter({literal(name)}, {value})"
 
 
 def _is_layer(module: nn.Module) -> bool:
