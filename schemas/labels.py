@@ -22,7 +22,8 @@ def read_labels(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> 
     Text holds one label per line, line k being class k - 1; empty lines at the end do not count. A WordNet id in
     front of every line (``n01440764 tench, Tinca tinca``, Caffe's synset_words.txt) is left out, a file of ids alone
     keeps them. JSON holds a list of strings, or an object from class index to label (``{"0": "tench"}``) or to
-    ``[id, label]`` (Keras's imagenet_class_index.json).
+    ``[id, label]`` (Keras's imagenet_class_index.json), or from label to class index (``{"tench": 0}``, Keras's
+    ``class_indices``), or such an object under ``id2label`` or ``label2id`` (config.json of Hugging Face's models).
 
     Raises:
         InputError: the file cannot be opened.
@@ -83,15 +84,22 @@ def _from_json(text: str) -> list[str]:
         raise MalformedFile(f"the JSON is no list of labels: {quoted(error)[1:-1]}") from None
     if isinstance(raw, list):
         return [_label(value, i) for i, value in enumerate(raw)]
+    raw = next((raw[name] for name in ("id2label", "label2id") if isinstance(raw.get(name), dict)), raw)
+    if raw and all(type(value) is int for value in raw.values()):
+        return _by_index({value: key for key, value in raw.items()}, len(raw))
     by_index: dict[int, str] = {}
     for key, value in raw.items():
         if not (key.isascii() and key.isdecimal() and len(key) < 10) or int(key) in by_index:
             raise MalformedFile(f"the JSON maps {quoted(key)} to a label, which is no class index of its own")
         by_index[int(key)] = _label(value, int(key))
-    if sorted(by_index) != list(range(len(by_index))):
-        missing = next(i for i in range(len(by_index)) if i not in by_index)
-        raise MalformedFile(f"the JSON has {len(by_index)} labels, but none for class {missing}")
-    return [by_index[i] for i in range(len(by_index))]
+    return _by_index(by_index, len(by_index))
+
+
+def _by_index(labels: dict[int, str], count: int) -> list[str]:
+    missing = next((i for i in range(count) if i not in labels), None)
+    if missing is not None:
+        raise MalformedFile(f"the JSON has {count} labels, but none for class {missing}")
+    return [labels[i] for i in range(count)]
 
 
 def _label(value: Any, index: int) -> str:
