@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netferry.converters.keras.folder import is_keras_folder
 from netferry.converters.pytorch.files import kind_of as torch_kind_of
 from netferry.converters.signatures import HEAD, ZIP, is_hdf5, is_text
 from netferry.converters.tensorflow.files import kind_of
@@ -172,11 +173,11 @@ def detect(path: Path) -> Format:
         raise missing(path)
     if os.path.isdir(path) and _tensorflow(b"", path):
         return by_name("tensorflow")
+    if os.path.isdir(path) and is_keras_folder(path):  # what Keras 3 saves with zipped=False, and lies on model hubs
+        return by_name("keras")
     if not os.path.isfile(path):
-        hint = "a SavedModel's folder holds a saved_model.pb" if os.path.isdir(path) else None
-        if os.path.isfile(path / "config.json"):  # what Keras 3 saves with zipped=False, and what lies on model hubs
-            hint = "of a folder that Keras wrote give two files: config.json and model.weights.h5"
-        raise InputError("not a regular file", file=path, hint=hint)
+        hint = "folders that netferry reads hold a saved_model.pb, or config.json and model.weights.h5 of Keras"
+        raise InputError("not a regular file", file=path, hint=hint if os.path.isdir(path) else None)
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)

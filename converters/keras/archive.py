@@ -1,4 +1,4 @@
-"""The files of Keras: what lies where in .h5, .json, .keras, .weights.h5 and sharded weights."""
+"""The files of Keras: what lies where in .h5, .json, .keras (packed or a folder), .weights.h5 and sharded weights."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from netferry.converters.hdf5 import Hdf5File, Place
+from netferry.converters.keras.folder import CONFIG, SHARDS, WEIGHTS, Folder
 from netferry.converters.keras.json_text import parse_json
 from netferry.converters.keras.weights import LegacyStore, PathStore, Store
 from netferry.converters.keras.zipped import Archive
@@ -43,12 +44,14 @@ def open_content(path: Path, limits: Limits, stack: ExitStack) -> Content:
         InputError: it cannot be opened.
         FormatError: it is not what it should be.
     """
+    if os.path.isdir(path):
+        return _archive(Folder(path, limits), limits, stack)
     with open_regular(path) as file:
         head = file.read(HEAD)
     if is_hdf5(head):
         return _hdf5(Place(path), limits, stack)
     if head.startswith(ZIP) or ((not is_text(head) or path.suffix == ".keras") and zipfile.is_zipfile(path)):
-        return _archive(path, limits, stack)
+        return _archive(stack.enter_context(Archive(path, limits)), limits, stack)
     return _json(path, limits, stack)
 
 
@@ -95,10 +98,10 @@ def _paths(files: list[Hdf5File]) -> PathStore:
     return PathStore(files)
 
 
-def _archive(path: Path, limits: Limits, stack: ExitStack) -> Content:
-    archive = stack.enter_context(Archive(path, limits))
-    content = Content(path, files=[path])
-    content.architecture = parse_json(archive.text("config.json"), limits, file=path)
+def _archive(archive: Archive | Folder, limits: Limits, stack: ExitStack) -> Content:
+    path = archive.path
+    content = Content(path, files=archive.files)
+    content.architecture = parse_json(archive.text(CONFIG), limits, file=path)
 
     def asset(name: str) -> bytes | None:
         member = f"assets/{name}"
@@ -111,10 +114,10 @@ def _archive(path: Path, limits: Limits, stack: ExitStack) -> Content:
             content.version = _text(metadata.get("keras_version"))
     if isinstance(content.architecture, dict):
         content.details.update(training_facts(content.architecture.get("compile_config")))
-    if "model.weights.h5" in archive:
-        content.store = _paths([stack.enter_context(Hdf5File(archive.place("model.weights.h5"), limits))])
-    elif "model.weights.json" in archive:
-        index = parse_json(archive.text("model.weights.json"), limits, file=path)
+    if WEIGHTS in archive:
+        content.store = _paths([stack.enter_context(Hdf5File(archive.place(WEIGHTS), limits))])
+    elif SHARDS in archive:
+        index = parse_json(archive.text(SHARDS), limits, file=path)
         files = [stack.enter_context(Hdf5File(archive.place(n), limits)) for n in _shards(index, path)]
         content.store = _paths(files)
     elif "model.weights.npz" in archive:

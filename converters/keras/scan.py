@@ -44,7 +44,7 @@ def _walk(node: Any, layer: str | None, depth: int, deepest: int) -> Iterator[Fi
     for key, value in node.items():
         if isinstance(value, str) and _names_a_file(key, value):
             yield reference(key, value, layer)
-        elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > ODD_SIZE and "seed" not in key:
+        elif isinstance(value, int) and _is_odd(key, value):
             yield odd_size(key, value, layer)
         yield from _walk(value, layer, depth + 1, deepest)
 
@@ -60,6 +60,11 @@ def _object(node: dict[str, Any], kind: str, config: Any, layer: str | None) -> 
     elif module is not None and not _is_own(module):
         what = quoted(f"{module}.{kind}")
         yield Finding(Severity.DANGER, "code", f"asks to import {what}, which no Keras has", layer)
+
+
+def _is_odd(key: str, number: int) -> bool:
+    """Whether a number is larger than settings are; ``shared_object_id`` is where an object lay in memory."""
+    return abs(number) > ODD_SIZE and "seed" not in key and key != "shared_object_id"
 
 
 def _names_a_file(key: str, value: str) -> bool:

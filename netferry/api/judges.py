@@ -43,6 +43,10 @@ def judge_of(
         return Framework("tensorflow", _tensorflow(files[0], candidate), python, seconds)
     assert model is not None
     if kind == "keras":
+        from netferry.converters.keras.folder import files_of, is_keras_folder
+
+        folder = Path(files[0])
+        files = [str(f) for f in files_of(folder)] if is_keras_folder(folder) else files
         generation = int(model.source.details.get("generation", 2))
         request = {"files": files, "generation": generation, "inputs_as_nchw": list(inputs_as_nchw)}
         return Framework("keras", request, python, seconds)

@@ -143,6 +143,9 @@ CASES: dict[str, tuple[Callable[[Path], Path], str, str | None]] = {
     "keras-zip-lambda": (keras(CONFIGS["lambda-keras-3"], "keras"), "dangerous", "code"),
     **{f"keras-{name}": (keras(config), "dangerous", "code") for name, config in CONFIGS.items()},
     "keras-unknown": (keras({"class_name": "Warp", "config": {"name": "w"}}), "suspicious", "unknown"),
+    "keras-address": (
+        keras({"class_name": "Flatten", "config": {"name": "f"}, "shared_object_id": 140336113776272}), "clean", None,
+    ),
     "keras-size": (keras({"class_name": "Dense", "config": {"name": "d", "units": 2**31 - 1}}), "suspicious", "size"),
     "keras-vocabulary": (
         keras({"class_name": "StringLookup", "config": {"name": "s", "vocabulary": "/etc/passwd"}}), "dangerous", "outside",

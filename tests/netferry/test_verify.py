@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -427,6 +428,10 @@ def test_keras_agrees_in_every_file(keras: Keras, tmp_path: Path, kind: str) -> 
     assert {tuple(c["inputs"]["in0"]) for c in result["cases"]} == {(1, 5, 4), (1, 8, 4), (3, 5, 4), (3, 8, 4)}
     assert result["bisect"]["layer"] is None
     assert result["bisect"]["compared"] >= 2
+    if kind == "keras":  # the same, unpacked
+        with zipfile.ZipFile(files[0]) as archive:
+            archive.extractall(tmp_path / "folder")
+        assert netferry.verify(tmp_path / "folder", target, python=tensorflow_python(), rtol=1e-5)["agrees"]
 
 
 @pytest.mark.slow

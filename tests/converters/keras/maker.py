@@ -59,6 +59,8 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
         model.save(folder / "model.h5")
     if "keras" in kinds:
         model.save(folder / "model.keras")
+    if "folder" in kinds:
+        keras.saving.save_model(model, folder / "model.folder", zipped=False)
     if "json" in kinds:
         (folder / "model.json").write_text(model.to_json())
         model.save_weights(folder / ("weights.h5" if GENERATION == 2 else "model.weights.h5"))
