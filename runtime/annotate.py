@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from netferry.errors import InputError, NetferryError, UsageError, quoted
+from netferry.runtime.decoding import Picture, load_picture
 from netferry.runtime.predict import Candidate, Prediction
-from netferry.runtime.preprocess import Picture, load_picture
 from netferry.runtime.sounds import spectrogram_picture
 from netferry.schemas.publish import whole
 

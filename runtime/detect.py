@@ -13,9 +13,10 @@ import numpy as np
 
 from netferry.errors import CheckFailed, NetferryError, UsageError
 from netferry.runtime.data import Data, Item, load_ahead
+from netferry.runtime.decoding import load_picture
 from netferry.runtime.feed import Feed, Tensors
 from netferry.runtime.ports import LABELS_KEY, metadata_of
-from netferry.runtime.preprocess import load_picture, on_picture
+from netferry.runtime.preprocess import on_picture
 from netferry.runtime.session import Session
 
 OUTPUTS = ("boxes", "scores", "classes", "images")

@@ -16,10 +16,10 @@ import numpy as np
 from netferry.errors import MissingExtra, NetferryError, UsageError
 from netferry.runtime.data import Data, open_data
 from netferry.runtime.data.sources import Spec
+from netferry.runtime.decoding import Picture
 from netferry.runtime.feed import Feed
 from netferry.runtime.labelling import Labelling
 from netferry.runtime.predict import Classifier
-from netferry.runtime.preprocess import Picture
 from netferry.runtime.session import Session
 
 CROPS = ("model", "center", "none")

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from netferry.errors import MissingExtra, UsageError
+from netferry.runtime.decoding import Picture
 from netferry.runtime.feed import Feed
-from netferry.runtime.preprocess import Picture, preprocess
+from netferry.runtime.preprocess import preprocess
 
 MAX_CHANNELS = 144
 

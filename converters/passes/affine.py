@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from netferry.converters.passes.constants import fixed, weight
 from netferry.converters.passes.editing import (
     Edit,
     attr,
     change_tensor,
     feed,
-    fixed,
     given,
     graph_pass,
     made_by,
@@ -24,7 +24,6 @@ from netferry.converters.passes.editing import (
     same_graph,
     set_attr,
     sole,
-    weight,
     word,
 )
 from netferry.schemas.ir import ir

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from netferry.converters.passes.constants import fixed, learnable, weight
 from netferry.converters.passes.dims_rules import BROADCAST, UNARY
-from netferry.converters.passes.editing import Edit, fixed, graph_pass, learnable, weight
+from netferry.converters.passes.editing import Edit, graph_pass
 from netferry.converters.passes.opset import align_functions
 from netferry.errors import UnsupportedError
 from netferry.schemas.inlining import write_out_functions

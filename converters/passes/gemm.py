@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from netferry.converters.passes.constants import fixed
 from netferry.converters.passes.editing import (
     Edit,
     attr,
     feed,
-    fixed,
     given,
     graph_pass,
     made_by,

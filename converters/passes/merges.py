@@ -6,18 +6,8 @@ import math
 
 import numpy as np
 
-from netferry.converters.passes.editing import (
-    Edit,
-    attr,
-    feed,
-    given,
-    graph_pass,
-    made_by,
-    only_reader,
-    same_graph,
-    scalar,
-    setting,
-)
+from netferry.converters.passes.constants import scalar, setting
+from netferry.converters.passes.editing import Edit, attr, feed, given, graph_pass, made_by, only_reader, same_graph
 from netferry.schemas.ir import ir
 
 _INTS = {  # what every value of a type fits into exactly

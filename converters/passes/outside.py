@@ -21,7 +21,8 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from netferry.converters.passes.editing import Edit, fixed
+from netferry.converters.passes.constants import fixed
+from netferry.converters.passes.editing import Edit
 from netferry.errors import quoted
 from netferry.schemas.copying import copied
 from netferry.schemas.ir import ir, own_errors

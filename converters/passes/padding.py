@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from netferry.converters.passes.editing import (
-    Edit,
-    attr,
-    feed,
-    fixed,
-    given,
-    graph_pass,
-    ints,
-    made_by,
-    set_attr,
-    setting,
-    sole,
-    word,
-)
+from netferry.converters.passes.constants import fixed, ints, setting
+from netferry.converters.passes.editing import Edit, attr, feed, given, graph_pass, made_by, set_attr, sole, word
 from netferry.schemas.ir import ir
 
 _NOT_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Softplus", "Sqrt")

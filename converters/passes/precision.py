@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from netferry.converters.passes.editing import Budget, Edit, attr, fixed, set_attr, weight
+from netferry.converters.passes.constants import fixed, weight
+from netferry.converters.passes.editing import Budget, Edit, attr, set_attr
 from netferry.converters.passes.fold import lift_constants
 from netferry.converters.passes.opset_schema import raw_schema
 from netferry.converters.passes.opset_types import annotate

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from netferry.converters.passes.editing import (
-    Edit,
-    attr,
-    drop,
-    given,
-    graph_pass,
-    ints,
-    scalar,
-    setting,
-    sole,
-)
+from netferry.converters.passes.constants import ints, scalar, setting
+from netferry.converters.passes.editing import Edit, attr, drop, given, graph_pass, sole
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, Role, role_of
 from netferry.schemas.surgery import detach

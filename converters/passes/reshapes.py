@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from netferry.converters.passes.constants import ints
 from netferry.converters.passes.dims_rules import UNARY
-from netferry.converters.passes.editing import Edit, attr, given, graph_pass, ints, made_by, only_reader, same_graph
+from netferry.converters.passes.editing import Edit, attr, given, graph_pass, made_by, only_reader, same_graph
 from netferry.converters.passes.shapes import say
 from netferry.schemas.ir import ir
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from netferry.converters.passes.editing import Edit, attr, feed, fixed, given, graph_pass, made_by, set_attr
+from netferry.converters.passes.constants import fixed
+from netferry.converters.passes.editing import Edit, attr, feed, given, graph_pass, made_by, set_attr
 from netferry.converters.passes.polynomials import Poly, number, product
 from netferry.schemas.ir import ir
 

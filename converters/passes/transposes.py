@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from netferry.converters.passes.constants import fixed
 from netferry.converters.passes.editing import (
     Edit,
     attr,
     feed,
-    fixed,
     given,
     graph_pass,
     made_by,

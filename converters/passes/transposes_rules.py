@@ -10,21 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from netferry.converters.passes.constants import fixed, ints, setting, weight
 from netferry.converters.passes.dims_rules import BROADCAST, UNARY
-from netferry.converters.passes.editing import (
-    Edit,
-    attr,
-    change_tensor,
-    feed,
-    fixed,
-    given,
-    ints,
-    set_attr,
-    setting,
-    sole,
-    weight,
-    word,
-)
+from netferry.converters.passes.editing import Edit, attr, change_tensor, feed, given, set_attr, sole, word
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import role_of
 

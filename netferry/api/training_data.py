@@ -127,7 +127,7 @@ def open_training_data(
     from netferry.runtime.data.checked import all_readable, readable
     from netferry.runtime.data.folder import ImageFolder, Pictures, ready_made
     from netferry.runtime.data.table import labels_from_folders, read_table
-    from netferry.runtime.preprocess import load_picture
+    from netferry.runtime.decoding import load_picture
     from netferry.runtime.sounds import read_sound
     from netferry.runtime.training.examples import read_arrays
 

@@ -6,7 +6,6 @@ it is. ``arrays="picture"`` or ``"tensor"`` decides otherwise.
 
 from __future__ import annotations
 
-import json
 import lzma
 import os
 import zipfile
@@ -16,24 +15,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 
-from netferry.errors import InputError, LimitExceeded, MalformedFile, MissingExtra, UnsafeFile, UsageError, quoted
+from netferry.errors import InputError, MalformedFile, UsageError, quoted
 from netferry.runtime.data.item import Item
+from netferry.runtime.data.rows import Rows
+from netferry.runtime.data.tables_of_rows import hdf5_arrays, parquet_columns
 from netferry.schemas.npy import read_npy_header
 from netferry.schemas.opening import open_regular
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
 DATA_NAMES = ("x", "data", "images", "image", "inputs", "input", "x_test", "x_train", "features", "arr_0")
 LABEL_NAMES = ("y", "labels", "label", "targets", "target", "y_test", "y_train", "classes")
-MAX_ROW = 1 << 30
-"""Largest single item, in bytes."""
 _MOST_AXES = 32
-_BLOCK = 1 << 22
-_RATIO = 2000
-"""of an array's size to what its HDF5 file keeps of it; deflate reaches 1032"""
 _DAMAGE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """what reading an archive's member raises: RuntimeError where it is encrypted, or packed in a way that is not known"""
 
@@ -61,30 +57,6 @@ class Choice:
         return dtype.kind not in "biu" or not picture
 
 
-class Rows:
-    """An array seen as its rows, with what is known before they are read."""
-
-    def __init__(self, shape: Sequence[int], dtype: np.dtype[Any], rows: Iterator[np.ndarray], file: object) -> None:
-        if not len(shape):
-            raise UsageError("a single number is no data", file=file)
-        if dtype.hasobject:
-            raise UnsafeFile("the array holds Python objects (pickle), which are never read", file=file)
-        if min(shape) < 0:
-            raise MalformedFile(f"an array of shape {list(shape)}", file=file)
-        size = dtype.itemsize
-        for dim in shape[1:]:
-            size *= dim
-        if size > MAX_ROW:
-            raise LimitExceeded(f"an item of {list(shape[1:])} {dtype} has {size:,} bytes", file=file)
-        self.count, self.shape, self.dtype = shape[0], tuple(shape[1:]), dtype
-        self.rows = rows if size or not shape[0] else _nothing(file)
-
-
-def _nothing(file: object) -> Iterator[np.ndarray]:
-    raise UsageError("the items of the array have no elements", file=file)
-    yield
-
-
 @contextmanager
 def open_arrays(file: Path, choice: Choice) -> Iterator[Mapping[str, Rows]]:
     """Give the arrays of a .npy (called ""), .npz, HDF5 or Parquet file, each to be read once, row by row.
@@ -104,10 +76,10 @@ def open_arrays(file: Path, choice: Choice) -> Iterator[Mapping[str, Rows]]:
             with ExitStack() as stack:
                 yield _members(stack, file)
         elif head.startswith(b"\x89HDF\r\n\x1a\n"):
-            with _hdf5(file) as arrays:
+            with hdf5_arrays(file) as arrays:
                 yield arrays
         elif head.startswith(b"PAR1"):
-            yield _parquet(file)
+            yield parquet_columns(file)
         else:
             raise MalformedFile("neither .npy, .npz, HDF5 nor Parquet", file=file)
     except OSError as error:
@@ -272,82 +244,6 @@ def _read_rows(stream: IO[bytes], shape: Sequence[int], dtype: np.dtype[Any], fi
         if len(data) != size:
             raise MalformedFile(f"the array ends in item {number} of {shape[0]}", file=file)
         yield np.frombuffer(data, dtype).reshape(tuple(shape[1:]))
-
-
-@contextmanager
-def _hdf5(file: Path) -> Iterator[Mapping[str, Rows]]:
-    import h5py
-
-    with h5py.File(file, "r") as opened:
-        arrays: dict[str, Rows] = {}
-
-        def take(name: str, found: Any) -> None:  # visititems never follows soft or external links
-            if isinstance(found, h5py.Dataset) and found.shape:
-                if found.external or found.is_virtual:
-                    raise UnsafeFile(f"{quoted(name)} keeps its values in other files", file=file)
-                if found.nbytes > _BLOCK + _RATIO * found.id.get_storage_size():
-                    raise LimitExceeded(f"{quoted(name)} claims {found.nbytes:,} bytes, most are not there", file=file)
-                arrays[name] = Rows(found.shape, _plain(found), _blocks(found, file), file)
-
-        opened.visititems(take)
-        if not arrays:
-            raise InputError("no arrays in this file", file=file)
-        yield arrays
-
-
-def _parquet(file: Path) -> Mapping[str, Rows]:
-    """Columns of numbers, texts and lists of fixed size, whose field may tell a row's shape."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingExtra("pyarrow", "data", "reading a Parquet file") from None
-    try:
-        table = parquet.ParquetFile(file)
-        found: dict[str, Rows] = {}
-        for field in table.schema_arrow:
-            kind, shape = field.type, ()
-            if pyarrow.types.is_fixed_size_list(kind):
-                told = (field.metadata or {}).get(b"shape")
-                shape = (kind.list_size,) if told is None else tuple(int(d) for d in json.loads(told))
-                kind = kind.value_type
-            text = pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
-            dtype = np.dtype("U1") if text else np.dtype(kind.to_pandas_dtype())
-            rows = _parquet_rows(file, field.name, shape)
-            found[field.name] = Rows((table.metadata.num_rows, *shape), dtype, rows, file)
-        return found
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
-        raise MalformedFile(f"the Parquet file cannot be read: {quoted(error)[1:-1]}", file=file) from None
-
-
-def _parquet_rows(file: Path, name: str, shape: Sequence[int]) -> Iterator[Any]:
-    from pyarrow import parquet
-
-    for batch in parquet.ParquetFile(file).iter_batches(256, columns=[name]):
-        column = batch.column(0)
-        if shape:
-            yield from column.flatten().to_numpy(zero_copy_only=False).reshape(-1, *shape)
-        else:
-            yield from ("" if v is None else v for v in column.to_pylist())
-
-
-def _plain(dataset: Any) -> np.dtype[Any]:
-    import h5py
-
-    return np.dtype("S1") if h5py.check_string_dtype(dataset.dtype) else cast(np.dtype[Any], dataset.dtype)
-
-
-def _blocks(dataset: Any, file: object) -> Iterator[np.ndarray]:
-    """The rows, read some megabytes at a time."""
-    row = max(1, dataset.dtype.itemsize * int(np.prod([1, *dataset.shape[1:]], dtype=object)))
-    step = max(1, _BLOCK // row)
-    for start in range(0, dataset.shape[0], step):
-        try:
-            block = dataset[start : start + step]
-        except (OSError, RuntimeError, ValueError) as error:
-            raise MalformedFile(f"{quoted(dataset.name)} cannot be read: {quoted(error)[1:-1]}", file=file) from None
-        for value in block:
-            yield np.array(value)
 
 
 def _listed(arrays: Mapping[str, Rows]) -> str:

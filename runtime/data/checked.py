@@ -11,7 +11,7 @@ from netferry.errors import InputError, NetferryError, quoted
 from netferry.runtime.data.ahead import load_ahead
 from netferry.runtime.data.folder import Pictures
 from netferry.runtime.data.item import Item
-from netferry.runtime.preprocess import load_picture
+from netferry.runtime.decoding import load_picture
 
 Reader = Callable[[Path], Any]
 

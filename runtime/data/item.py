@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from netferry.errors import UsageError, quoted
-from netferry.runtime.preprocess import Picture
+from netferry.runtime.decoding import Picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from netferry.runtime.data.files import class_names, in_folder, is_picture, is_s
 from netferry.runtime.data.index import Columns, csv_index, json_lines, lines_of, parquet_index, split_lines, text_list
 from netferry.runtime.data.item import Item, Shard
 from netferry.runtime.data.tars import TAR_SUFFIXES, tar_items
-from netferry.runtime.preprocess import Picture
+from netferry.runtime.decoding import Picture
 from netferry.schemas.remote import Remote, RemoteFolder, RemoteIndex, is_url
 
 Spec = Picture | Item

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from netferry.errors import NetferryError, quoted
+from netferry.runtime.decoding import load_picture
 from netferry.runtime.plots import confusion_chart, figure_bytes
-from netferry.runtime.preprocess import load_picture
 from netferry.runtime.training.plots import training_progress
 from netferry.runtime.training.state import Row
 

@@ -12,7 +12,7 @@ import pytest
 import netferry
 from netferry.cli.options import parse_mean, parse_numbers, parse_pair, parse_sizes, reading_options
 from netferry.errors import MalformedFile, UsageError
-from netferry.runtime.data.arrays import Rows
+from netferry.runtime.data.rows import Rows
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -39,7 +39,7 @@ def _target(name: str, use: Callable[[Path], object], *seeds: Callable[[], bytes
 def _items(path: Path) -> Iterable[object]:
     """Items of a data file, decoded as a session would."""
     from netferry.runtime.data.sources import open_data
-    from netferry.runtime.preprocess import load_picture
+    from netferry.runtime.decoding import load_picture
 
     for item in open_data(path):
         yield item if isinstance(item.source, dict) else load_picture(item.source, max_pixels=1 << 20)
@@ -71,7 +71,7 @@ def _recipe(path: Path) -> object:
 
 
 def _picture(path: Path) -> object:
-    from netferry.runtime.preprocess import load_picture
+    from netferry.runtime.decoding import load_picture
 
     return load_picture(path, max_pixels=1 << 20)
 
