@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from netferry.errors import CheckFailed, NetferryError, OutputError
 from netferry.schemas.ir import ir
 from netferry.schemas.metadata import all_graphs
 from netferry.schemas.model import Model, Note
-from netferry.schemas.publish import announce, replaceable
+from netferry.schemas.publish import announce, keep_sources, replaceable
 
 EXTERNAL_ABOVE = 1_800_000_000
 """bytes of a file above which its weights go to a second file by themselves"""
@@ -286,5 +285,4 @@ def _refuse(target: Path, model: Model) -> None:
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 read.add(value.const_value.path)
-    if os.path.exists(target) and any(os.path.exists(file) and os.path.samefile(file, target) for file in read):
-        raise OutputError("the model is still read from this file", file=target, hint="choose another name")
+    keep_sources(target, *read)

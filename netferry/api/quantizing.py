@@ -12,8 +12,8 @@ import numpy as np
 
 from netferry.api.reading import StrPath, load
 from netferry.api.writing import save
-from netferry.errors import OutputError, UnsupportedOption, UsageError, quoted
-from netferry.schemas.publish import temporary_folder
+from netferry.errors import UnsupportedOption, UsageError, quoted
+from netferry.schemas.publish import keep_sources, temporary_folder
 
 if TYPE_CHECKING:
     from netferry.runtime.data import Item
@@ -86,7 +86,7 @@ def quantize(
 
     model = load(source, weights, **reading) if isinstance(source, (str, Path)) else source
     model.require_values()
-    _refuse_overwriting(model, Path(target))
+    keep_sources(target, *model.source.files)
     if model.opset < LEAST_OPSET:
         model.notes.extend(to_opset(model, CANONICAL_OPSET))
     optimize(model, "full", disable=tuple(OUTSIDE))
@@ -249,12 +249,6 @@ def _first_class(scores: np.ndarray) -> int:
 
 def _first(model: Model) -> str | None:
     return model.source.files[0] if model.source.files else None
-
-
-def _refuse_overwriting(model: Model, target: Path) -> None:
-    for file in model.source.files:
-        if os.path.exists(target) and os.path.exists(file) and target.samefile(file):
-            raise OutputError("the int8 network would replace the one that it is made of", file=target)
 
 
 def _name_nodes(graph: ir.Graph) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,12 +46,9 @@ def inspect(
 def _write_page(model: Model, described: Mapping[str, Any], target: Path) -> None:
     from netferry import __version__
     from netferry.converters.html.page import page
-    from netferry.errors import OutputError
-    from netferry.schemas.publish import write_whole
+    from netferry.schemas.publish import keep_sources, write_whole
 
-    for file in model.source.files:
-        if os.path.exists(target) and os.path.exists(file) and target.samefile(file):
-            raise OutputError("the page would replace a file of the network", file=target)
+    keep_sources(target, *model.source.files)
     write_whole(target, page(model, described, version=__version__))
 
 
