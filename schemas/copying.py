@@ -47,6 +47,8 @@ class _Copier:
     def __init__(self, left_out: Mapping[ir.Node, Stand]) -> None:
         self.left_out = left_out
         self.values: dict[ir.Value, ir.Value] = {}
+        self._kinds: dict[int, tuple[ir.DataType, ir.Shape]] = {}
+        """element type and shape of tensors, by identity: many nodes may hold one, and each is made when asked for"""
 
     def graph(self, graph: ir.Graph) -> ir.Graph:
         inputs = [self._held(v) for v in graph.inputs]
@@ -79,11 +81,15 @@ class _Copier:
         return made
 
     def _stand(self, value: ir.Value, tensor: ir.TensorProtocol, metadata: Mapping[str, str]) -> ir.Value:
-        shape = tensor.shape
+        kind = self._kinds.get(id(tensor))
+        if kind is None:
+            shape = tensor.shape
+            shape = shape if isinstance(shape, ir.Shape) and shape.frozen else ir.Shape(shape.numpy(), frozen=True)
+            kind = self._kinds[id(tensor)] = tensor.dtype, shape
         made = ir.Value(
             name=value.name,
-            type=ir.TensorType(tensor.dtype),
-            shape=shape if isinstance(shape, ir.Shape) and shape.frozen else ir.Shape(shape.numpy()),
+            type=ir.TensorType(kind[0]),
+            shape=kind[1],
             const_value=tensor,
             metadata_props=dict(metadata),
         )

@@ -218,6 +218,10 @@ def _stamp(nodes: list[ir.Node], name: str, kind: str) -> None:
 
 def _kind(nodes: list[ir.Node], scopes: dict[ir.Node, Scope], holders: set[str]) -> str:
     """The class that the file tells of a module, else what the operators are together, else the main one."""
+    if len(nodes) == 1:
+        scope = scopes.get(nodes[0])
+        told = None if scope is None or scope.module in holders else scope.kind
+        return told or nodes[0].op_type
     kinds = {s.kind for s in scopes.values() if s.module not in holders}
     kind = kinds.pop() if len(kinds) == 1 and len(scopes) == len(nodes) else None
     if kind is not None:

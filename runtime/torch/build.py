@@ -217,9 +217,14 @@ class GraphBuilder(Calls):
         self.held[node.outputs[0]] = Held("tensor", y)
 
     def _call(self, path: str, args: tuple[Any, ...]) -> fx.Node:
-        """A call of a module; its name in the code is what fx would make of the path, slowly."""
+        """A call of a module; its name in the code is what fx would make of the path, slowly.
+
+        Arguments come afterwards, for fx would search them for symbolic numbers, which no graph has here.
+        """
         name = path.replace(".", "_") if path.islower() else None
-        return self.graph.create_node("call_module", path, args, name=name)
+        made = self.graph.create_node("call_module", path, name=name)
+        made.args = args
+        return made
 
     def _module_parts(self, node: ir.Node, found: Plan, weight: str | None) -> list[str]:
         """A layer's only module is called like the layer, several lie inside it under the names of their weights."""
