@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ def run_check(
     weights_folder: str | os.PathLike[str] | None = None,
     budget: Budget | None = None,
     insist: bool = False,
+    declare: Callable[[Sequence[Port]], Sequence[Port]] = tuple,
 ) -> dict[str, Any]:
     """Load a model in onnxruntime on the processor and run it on seeded inputs.
 
@@ -44,7 +45,8 @@ def run_check(
     Values that are NaN or infinite are no failure, as a valid net may give them (Log of 0, weights that hold NaN):
     they are counted and named in ``warnings``.
 
-    A run that takes more than ``budget`` is given up: a warning says so, or ``insist`` makes it an error.
+    A run that takes more than ``budget`` is given up: a warning says so, or ``insist`` makes it an error. ``declare``
+    may know more of the inputs' sizes than the file says.
 
     Returns:
         JSON-ready facts: ``provider``, ``warnings``, and ``runs``: per run the batch, the inputs' shapes and per
@@ -61,13 +63,14 @@ def run_check(
     if unfed:
         told = f"only loaded, not run: no values are made for the input {unfed[0]}"
         return {"provider": session.provider, "runs": [], "warnings": [told]}
-    dynamic = any(_takes_batch(p, axis) for p in session.inputs for axis in range(len(p.shape)))
+    inputs = declare(session.inputs)
+    dynamic = any(_takes_batch(p, axis) for p in inputs for axis in range(len(p.shape)))
     wanted = batches if dynamic else (None,)
     runs: list[dict[str, Any]] = []
     given_up: list[str] = []
     for batch in wanted:
         try:
-            runs.append(_run(session, batch, seed, sizes or {}))
+            runs.append(_run(session, inputs, batch, seed, sizes or {}))
         except LimitExceeded as error:
             if insist:
                 raise
@@ -227,9 +230,11 @@ def _free_size(port: Port, axis: int) -> int:
     return _PIXELS if axis in places else _OTHER
 
 
-def _run(session: Session, batch: int | None, seed: int, sizes: Mapping[str, int]) -> dict[str, Any]:
-    feeds = seeded_inputs(session.inputs, batch, seed, sizes)
-    known = _named_sizes(session.inputs, batch, sizes)
+def _run(
+    session: Session, inputs: Sequence[Port], batch: int | None, seed: int, sizes: Mapping[str, int]
+) -> dict[str, Any]:
+    feeds = seeded_inputs(inputs, batch, seed, sizes)
+    known = _named_sizes(inputs, batch, sizes)
     try:
         results = session.run(feeds)
     except CheckFailed as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from netferry.runtime.session import Port
+from netferry.runtime.told_sizes import told_sizes
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import static_shape
 from netferry.schemas.model import Model
@@ -59,10 +61,16 @@ def map_keys(graph: ir.Graph) -> dict[str, list[int] | list[str]]:
 
 
 def declared(ports: Sequence[Port], model: Model) -> tuple[Port, ...]:
-    """Return inputs with the shapes that the model declares for what sequences and optionals hold: onnxruntime tells
-    none of those."""
+    """Return inputs with the sizes that the model knows: of what sequences and optionals hold, which onnxruntime does
+    not tell, and the open ones that a weight decides (:func:`told_sizes`), by place or by the dimension's name."""
     shapes = {info.name: info.shape for info in model.inputs}
-    return tuple(
-        replace(port, shape=shapes[port.name] or ()) if "(" in port.dtype and port.name in shapes else port
-        for port in ports
-    )
+    told = told_sizes(model.graph)
+    names = {port.shape[a]: n for port in ports for a, n in told.get(port.name, {}).items() if a < len(port.shape)}
+    return tuple(_declared(port, shapes, told.get(port.name, {}), names) for port in ports)
+
+
+def _declared(port: Port, shapes: Mapping[str, Any], told: Mapping[int, int], names: Mapping[Any, int]) -> Port:
+    if "(" in port.dtype:
+        return replace(port, shape=shapes[port.name] or ()) if port.name in shapes else port
+    dims = [told.get(a, names.get(d, d) if isinstance(d, str) else d) for a, d in enumerate(port.shape)]
+    return replace(port, shape=tuple(dims))

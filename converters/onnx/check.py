@@ -15,6 +15,7 @@ from netferry.converters.onnx.sparse import seen_dense
 from netferry.converters.onnx.structure import Structure
 from netferry.errors import CheckFailed, UnsupportedLayer, quoted
 from netferry.schemas.inference import safe_to_infer
+from netferry.schemas.ir import ir
 from netferry.schemas.layers import layer_of
 from netferry.schemas.metadata import proto_nodes
 from netferry.schemas.model import PLACEHOLDER_DOMAIN, Model
@@ -46,7 +47,8 @@ def refuse_placeholders(model: Model, *, allowed: bool) -> None:
 
 
 def check_names(model: Model) -> None:
-    """Raise :class:`CheckFailed` where two values of the graph share a name, an output has none, a size is negative.
+    """Raise :class:`CheckFailed` where two values of the graph share a name, an output has none, a size is negative,
+    an input is without a shape.
 
     onnx's own message for names names no node, and an initializer may share a name with an input only (IR < 4); its
     inference gives windows that are larger than their input a negative number of places. -1 may stand for "any".
@@ -70,6 +72,10 @@ def check_names(model: Model) -> None:
         for name, n in names.items():
             if n > 1 or not name:
                 raise CheckFailed(f"the {what} {quoted(name)} is there {n} times" if name else f"an {what} has no name")
+    for value in graph.inputs:
+        if isinstance(value.type, ir.TensorType) and value.shape is None:
+            hint = f"give it one: --input-shape {value.name}=SIZE,SIZE…"
+            raise CheckFailed(f"the input {quoted(value.name)} has no shape, not even a rank", hint=hint)
 
 
 def check_structure(structure: Structure, folder: Path, source: Callable[[], bytes | None]) -> str | None:

@@ -96,6 +96,18 @@ def to_opset(model: Model, target: int, *, restore: bool = True) -> list[Note]:
     return notes
 
 
+def functions_apart(model: Model) -> list[ir.Function]:
+    """Return the functions of another opset than the graph's that have an operator which changed between the two."""
+    apart: list[ir.Function] = []
+    for function in model.ir.functions.values():
+        own = _version(function)
+        steps = range(min(own, model.opset) + 1, max(own, model.opset) + 1)
+        kinds = {n.op_type for n in nodes_of(function) if n.domain in ("", "ai.onnx")}
+        if own and any(changed(kind, version) for kind in kinds for version in steps):
+            apart.append(function)
+    return apart
+
+
 def align_functions(model: Model) -> None:
     """Say functions in the model's own opset, in place: so they can be written out where they are called.
 

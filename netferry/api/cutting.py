@@ -51,6 +51,7 @@ def _see(model: Model, bare: Sequence[ir.Value]) -> list[str]:
     from netferry.runtime.budget import Budget
     from netferry.runtime.session import Session
     from netferry.runtime.verify import seeded_inputs
+    from netferry.runtime.vocabulary import declared
     from netferry.schemas.ir import ir, own_errors
 
     tensors = [v.const_value for v in model.graph.initializers.values()]
@@ -66,7 +67,7 @@ def _see(model: Model, bare: Sequence[ir.Value]) -> list[str]:
                 tensor.ClearField("data_location")
                 tensor.raw_data = held.tobytes()
         session = Session(proto.SerializeToString(), "cpu", once=True, budget=Budget())
-        made = session.run(seeded_inputs(session.inputs, 1, 0))
+        made = session.run(seeded_inputs(declared(session.inputs, model), 1, 0))
     except NetferryError:
         return []  # the check of what is written tells what is missing
     seen: list[str] = []

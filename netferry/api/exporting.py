@@ -145,9 +145,10 @@ def _call(module: Any, feeds: dict[str, np.ndarray]) -> list[Any]:
 def _feeds(model: Model, batch: int, sizes: dict[str, int] | None) -> dict[str, np.ndarray]:
     from netferry.runtime.session import Port
     from netferry.runtime.verify import seeded_inputs
+    from netferry.runtime.vocabulary import declared
 
     ports = [Port(i.name, i.dtype, i.shape or ()) for i in model.inputs]
-    return seeded_inputs(ports, batch, 0, sizes)
+    return seeded_inputs(declared(ports, model), batch, 0, sizes)
 
 
 def _compare(model: Model, run: Run, sizes: dict[str, int] | None) -> dict[str, Any]:

@@ -12,7 +12,8 @@ def at_opset(model: Model, opset: int | None) -> bool:
     """Take the model to an opset; by default (None) it stays at its own.
 
     Unless that is one that nobody runs any more, or (for a model that was no ONNX file, whose opset is ours to
-    choose) one at which onnxruntime computes its average pools several times slower.
+    choose) one at which onnxruntime computes its average pools several times slower. Functions whose operators mean
+    something else in the graph's opset, which onnx's check refuses, are said in that.
 
     Returns:
         Whether the model was one that no runtime reads.
@@ -22,6 +23,8 @@ def at_opset(model: Model, opset: int | None) -> bool:
     from netferry.schemas.model import Note
 
     why = unreadable(model)
+    if why is None and opset in (None, model.opset):
+        _with_functions_of_one_opset(model)
     if opset is None:
         if why is None:
             _with_fast_pools(model)
@@ -32,6 +35,21 @@ def at_opset(model: Model, opset: int | None) -> bool:
         model.notes.extend(to_opset(model, opset))
     _tell_of_slow_pools(model)
     return why is not None
+
+
+def _with_functions_of_one_opset(model: Model) -> None:
+    from netferry.converters.passes.opset import align_functions, functions_apart
+    from netferry.errors import UnsupportedOpset
+    from netferry.schemas.model import Note
+
+    apart = functions_apart(model)
+    if not apart:
+        return
+    try:
+        align_functions(model)
+    except UnsupportedOpset:
+        return  # the check tells what is wrong
+    model.notes.append(Note("assumed", f"{len(apart)} functions of another opset are written at the graph's own"))
 
 
 def _with_fast_pools(model: Model) -> None:

@@ -94,10 +94,12 @@ def _run_check(model: Model, check: str, allow_placeholders: bool, limits: Mappi
     from netferry.converters.options import Limits
     from netferry.runtime.budget import Budget
     from netferry.runtime.verify import run_check
+    from netferry.runtime.vocabulary import declared
 
     bounds = Limits.of(limits)
     Thread(target=_import_runtime).start()  # while the weights are written
-    return partial(run_check, budget=Budget(bounds.run_bytes, bounds.run_seconds), insist=check == "run")
+    budget = Budget(bounds.run_bytes, bounds.run_seconds)
+    return partial(run_check, budget=budget, insist=check == "run", declare=partial(declared, model=model))
 
 
 def _or_like_source(run: Callable[..., dict[str, Any]], model: Model) -> Callable[..., dict[str, Any]]:

@@ -122,3 +122,12 @@ def nodes_out_of_order_before_an_output_without_a_shape(m: onnx.ModelProto, _: P
     del m.graph.node[:]
     m.graph.node.extend(nodes)
     m.graph.output[0].ClearField("type")
+
+
+@onnx_case
+def a_function_of_an_opset_in_which_its_operators_are_others(m: onnx.ModelProto, _: Path) -> None:
+    """onnxruntime runs it, onnx's check refuses operators that changed between function and graph."""
+    relu = helper.make_node("Relu", ["a"], ["c"])
+    m.functions.append(helper.make_function("own", "f", ["a"], ["c"], [relu], [helper.make_opsetid("", 13)]))
+    m.opset_import.append(helper.make_opsetid("own", 1))
+    m.graph.node[2].CopyFrom(helper.make_node("f", ["s"], ["y"], domain="own"))

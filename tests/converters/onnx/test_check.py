@@ -99,3 +99,11 @@ def test_no_shape_of_an_output_is_explained(tmp_path: Path) -> None:
     model = _model("g (float[N,4] x) => (y) { y = Transpose<perm=[0, 0]>(x) }")
     with pytest.raises(CheckFailed, match="Transpose"):
         save(model, tmp_path / "out.onnx")
+
+
+def test_an_input_without_a_shape_is_named(tmp_path: Path) -> None:
+    proto = models.linear()
+    proto.graph.input[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(CheckFailed, match=r"the input 'x' has no shape") as caught:
+        save(load(stored(tmp_path / "net.onnx", proto)), tmp_path / "out.onnx")
+    assert "--input-shape x=" in str(caught.value.hint)
