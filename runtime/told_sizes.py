@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from netferry.schemas.ir import ir
 
-_SAME = frozenset(
-    "Abs Binarizer Cast CastLike Celu Clip Dropout Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log "
-    "LogSoftmax LpNormalization MeanVarianceNormalization Mish Neg Normalizer Relu Round Selu Sigmoid Sign Softmax "
-    "Softplus Softsign Sqrt Tanh".split()
-)
-_PAIRED = frozenset("Add And BitShift Div Equal Greater Less Max Mean Min Mod Mul Pow PRelu Sub Sum Where".split())
+_SAME = {
+    "Abs", "Binarizer", "Cast", "CastLike", "Celu", "Clip", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu",
+    "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization",
+    "MeanVarianceNormalization", "Mish", "Neg", "Normalizer", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Softmax",
+    "Softplus", "Softsign", "Sqrt", "Tanh",
+}  # fmt: skip
+_PAIRED = {
+    "Add", "And", "BitShift", "Div", "Equal", "Greater", "Less", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow",
+    "PRelu", "Sub", "Sum", "Where", "Xor",
+}  # fmt: skip
 _CHANNELS = {"BatchNormalization", "InstanceNormalization"}
 _PER_TARGET = {"LinearClassifier": ("coefficients", "intercepts"), "LinearRegressor": ("coefficients", "intercepts")}
 _PER_FEATURE = {"Scaler": ("offset", "scale"), "Imputer": ("imputed_value_floats", "imputed_value_int64s")}
@@ -86,9 +90,7 @@ def _asked(node: ir.Node, place: int, rank: int) -> Iterator[tuple[int, int]]:
             yield (1 if across else 0), other[0 if turned else 1]
     elif kind == "Conv" and place == 0 and len(other) > 2:
         yield 1, other[1] * attributes.get_int("group", 1)
-    elif kind == "ConvTranspose" and place == 0 and len(other) > 2:
-        yield 1, other[0]
-    elif kind in _CHANNELS and place == 0 and other:
+    elif (kind == "ConvTranspose" and place == 0 and len(other) > 2) or (kind in _CHANNELS and place == 0 and other):
         yield 1, other[0]
     elif kind == "LayerNormalization" and place == 0:
         yield from ((-1 - i, size) for i, size in enumerate(reversed(other)))

@@ -22,9 +22,13 @@ CASES = {
     "convolution": ("float[N,C,H,W] x", "y = Conv<group=2>(x, w)", {"w": (4, 3, 3, 3)}, {"x": {1: 6}}),
     "deconvolution": ("float[N,C,H,W] x", "y = ConvTranspose(x, w)", {"w": (5, 3, 3, 3)}, {"x": {1: 5}}),
     "broadcast": ("float[N,S,D] x", "y = Add(x, w)", {"w": (1, 7, 4)}, {"x": {2: 4, 1: 7}}),
-    "broadcast-to-a-higher-rank": ("float[D] x", "s = Add(x, w) y = MatMul(s, v)", {"w": (2, 1), "v": (6, 3)}, {"x": {0: 6}}),
+    "broadcast-to-a-higher-rank": (
+        "float[D] x", "s = Add(x, w) y = MatMul(s, v)", {"w": (2, 1), "v": (6, 3)}, {"x": {0: 6}}
+    ),
     "lstm": ("float[S,N,D] x", "y = LSTM<hidden_size=2>(x, w, r)", {"w": (1, 8, 5), "r": (1, 8, 2)}, {"x": {2: 5}}),
-    "one-name-for-two": ("float[N,D] x, float[N,D] z", "s = Add(x, z) y = MatMul(s, w)", {"w": (4, 3)}, {"x": {1: 4}, "z": {1: 4}}),
+    "one-name-for-two": (
+        "float[N,D] x, float[N,D] z", "s = Add(x, z) y = MatMul(s, w)", {"w": (4, 3)}, {"x": {1: 4}, "z": {1: 4}}
+    ),
     "layer-normalization": ("float[N,D] x", "y = LayerNormalization(x, w)", {"w": (6,)}, {"x": {1: 6}}),
 }  # fmt: skip
 
