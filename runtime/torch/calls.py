@@ -135,12 +135,26 @@ class Calls(Values):
                 settings["outputs"] = len(node.outputs)
         if "like" in op.extras:
             settings["like"] = self.anchor()
-        _check_types(node)
+        self._check_types(node)
         made = self.stamp(self.graph.call_function(op.function, tuple(args), settings), node)
         if op.many == "always" or (op.many == "if asked" and settings.get("outputs", 1) > 1):
             self.unpack(node, made)
         else:
             self.held[node.outputs[0]] = Held("tensor", made)
+
+    def _check_types(self, node: ir.Node) -> None:
+        """Refuse element types that torch does not compute with; constants of them are held in wider ones."""
+        for value in [*node.inputs, *node.outputs]:
+            kind = None if value is None else value.dtype
+            if value is None or kind is None or int(kind) in TORCH_OF:
+                continue
+            held = self.held.get(value)
+            if held is None or held.kind != "constant" or kind == ir.DataType.STRING:
+                raise Unsupported(f"element type {kind.name.lower()}")
+        for name in ("to", "dtype", "output_dtype", "output_datatype"):
+            held = node.attributes.get(name)
+            if held is not None and not held.is_ref() and held.value and int(held.value) not in TORCH_OF:
+                raise Unsupported(f"element type {held.value}")
 
     def _arguments(self, node: ir.Node, op: Op) -> list[Any]:
         args: list[Any] = []
@@ -221,15 +235,3 @@ def settings_of(node: ir.Node) -> dict[str, Any]:
         value = attribute.value
         out[attribute.name] = list(value) if isinstance(value, tuple) else value
     return out
-
-
-def _check_types(node: ir.Node) -> None:
-    """Refuse element types that torch does not compute with."""
-    for value in [*node.inputs, *node.outputs]:
-        kind = None if value is None else value.dtype
-        if kind is not None and int(kind) not in TORCH_OF:
-            raise Unsupported(f"element type {kind.name.lower()}")
-    for name in ("to", "dtype", "output_dtype", "output_datatype"):
-        held = node.attributes.get(name)
-        if held is not None and not held.is_ref() and held.value and int(held.value) not in TORCH_OF:
-            raise Unsupported(f"element type {held.value}")

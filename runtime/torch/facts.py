@@ -52,8 +52,19 @@ def rank_of(value: ir.Value | None) -> int | None:
     return None if value is None or value.shape is None else len(value.shape)
 
 
+_WIDER: dict[str, type] = {
+    **dict.fromkeys(("int4", "int2"), np.int8),
+    **dict.fromkeys(("uint4", "uint2"), np.uint8),
+    **dict.fromkeys(("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"), np.float32),
+    **dict.fromkeys(("float8_e8m0fnu", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn"), np.float32),
+}
+"""types of stored weights that torch does not compute with, and one that holds each of their values"""
+
+
 def torch_values(array: Any) -> torch.Tensor:
-    """A NumPy array as a tensor of its own; bfloat16 keeps its bits."""
+    """A NumPy array as a tensor of its own; bfloat16 keeps its bits, what torch has no type for gets a wider one."""
+    if (wider := _WIDER.get(array.dtype.name)) is not None:
+        array = array.astype(wider)
     if array.dtype.kind not in "biufc":
         if array.dtype.name == "bfloat16":
             return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16).clone()

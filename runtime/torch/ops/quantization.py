@@ -61,9 +61,9 @@ def DequantizeLinear(
 ) -> Tensor:
     scale = _along(x_scale, x, axis, block_size)
     kind = torch_dtype(output_dtype) if output_dtype else x_scale.dtype
-    whole = x.to(torch.int64)
+    whole = x if x.is_floating_point() else x.to(torch.int64)  # of 8 bits once, if a float
     if x_zero_point is not None:
-        whole = whole - _along(x_zero_point, x, axis, block_size).to(torch.int64)
+        whole = whole - _along(x_zero_point, x, axis, block_size).to(whole.dtype)
     return (whole.to(torch.float32) * scale.to(torch.float32)).to(kind)
 
 

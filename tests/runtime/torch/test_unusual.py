@@ -19,12 +19,9 @@ Case = tuple[list[Path], np.ndarray, np.ndarray, float]
 REFUSED = {
     "onnx-constants-of-every-attribute": "a constant of this form",
     "onnx-operators-of-onnxruntime": "domain com.microsoft",
-    "onnx-int4-weights": "int4",
-    "onnx-int4-of-an-odd-count": "int4",
-    "onnx-float8-weights": "float8_e4m3fn",
     "onnx-texts-beside-numbers": "has no counterpart in torch",
 }
-"""texts, operators of one runtime, and types that torch does not compute with"""
+"""texts, and operators of one runtime"""
 
 
 def _onnx(name: str, folder: Path) -> Case:
