@@ -36,7 +36,7 @@ def quantized(kind: str, *, blocked: bool, seed: int = 5) -> onnx.ModelProto:
     tensors = {"w": weights.astype(TYPES[kind]), "s": (rng.random(shape) / ROWS).astype(np.float32)}
     if whole:
         tensors["z"] = rng.integers(0, 7, shape).astype(TYPES[kind])
-    settings = {"axis": 0, "block_size": BLOCK} if blocked else {"axis": 1}
+    settings: dict[str, Any] = {"axis": 0, "block_size": BLOCK} if blocked else {"axis": 1}
     nodes = [
         helper.make_node("DequantizeLinear", list(tensors), ["f"], "dequantize", **settings),
         helper.make_node("MatMul", ["x", "f"], ["y"], "product"),
@@ -83,14 +83,10 @@ def test_cast(tmp_path: Path) -> None:
         netferry.load(tmp_path / "net.onnx").to_torch()
 
 
-def test_as_source(tmp_path: Path) -> None:
+def test_as_source(tmp_path: Path, alone: Alone) -> None:
     proto = quantized("int4", blocked=True)
     onnx.save(proto, tmp_path / "net.onnx")
     (wanted,) = ReferenceEvaluator(proto).run(None, {"x": X})
     netferry.export(netferry.load(tmp_path / "net.onnx"), tmp_path / "out", to="torch-source")
-    alone = Alone()
-    try:
-        ((found,),) = alone.run(tmp_path / "out", [[torch.from_numpy(X)]])
-    finally:
-        alone.close()
+    ((found,),) = alone.run(tmp_path / "out", [[torch.from_numpy(X)]])
     assert np.abs(found.numpy() - wanted).max() <= 1e-5 * np.abs(wanted).max()
