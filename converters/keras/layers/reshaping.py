@@ -8,8 +8,10 @@ from typing import Any
 from netferry.converters.keras.grouping import grouped
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layers.convolution import spatial_rank
+from netferry.converters.keras.layers.resizing import resized
 from netferry.converters.keras.layout import KT, Order, channels_first, flatten
 from netferry.converters.keras.registry import layer
+from netferry.converters.keras.resampling import METHODS
 from netferry.errors import MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder
 from netferry.schemas.ir import ir
@@ -156,16 +158,20 @@ def cropping(b: Builder, l: Layer, x: KT) -> KT:
 @layer("UpSampling1D", "UpSampling2D", "UpSampling3D")
 def upsampling(b: Builder, l: Layer, x: KT) -> KT:
     """Space enlarged by whole factors: elements repeated, or interpolated between centres of pixels."""
-    rank, _ = _space(l, x)
+    rank, axes = _space(l, x)
     size = l.config.integers("size", rank, 2, least=1, also=("length",))
     kind = l.config.take("interpolation", "nearest")
-    if kind not in ("nearest", "bilinear", "bicubic"):
-        raise UnsupportedOption(
-            f"interpolation={kind!r} is not supported (only nearest, bilinear, bicubic)", layer=l.path
-        )
+    if kind not in METHODS:
+        raise UnsupportedOption(f"interpolation={kind!r} is not supported (only {', '.join(METHODS)})", layer=l.path)
     if all(s == 1 for s in size):
         return x
     order = channels_first(rank + 2, l.data_format())
+    sides = [x.shape[axis] for axis in axes]
+    # tensorflow takes cubic coefficients from a table of 1024 steps, in which other parts of a pixel are not exact
+    cubic = kind == "bicubic" and (all(s & (s - 1) == 0 for s in size) or not all(isinstance(d, int) for d in sides))
+    if kind not in ("nearest", "bilinear") and not cubic:
+        target = [l.dim(x, axis, "a side of the picture") * s for axis, s in zip(axes, size, strict=True)]
+        return resized(b, l, x, (target[0], target[-1]), kind, order)
     value = x.to(b, order)
     scales = b.const([1.0, 1.0, *(float(s) for s in size)], "scales")
     if kind == "nearest":
