@@ -183,7 +183,7 @@ class _Assembly:
                         self.builder.rename(value, f"{top}@{name}")
                 self.blobs[top] = value
                 self._remember(index, layer, top)
-        layer.check_blobs()
+        layer.check_blobs(skip_missing=self.options.skip_missing)
         unread = [n for p in layer.params for n in p.unread()]
         if unread:
             self.notes.append(Note("ignored", f"settings that netferry does not know: {', '.join(unread)}", name))

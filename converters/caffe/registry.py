@@ -198,12 +198,20 @@ class Layer:
             self.note("dropped", why)
         self.asked.update(range(len(self.blobs)))
 
-    def check_blobs(self) -> None:
-        """Refuse a layer that uses a part of its stored blobs: a bias that the prototxt switches off, say.
+    def check_blobs(self, *, skip_missing: bool = False) -> None:
+        """Refuse a layer that uses a part of its stored blobs (a bias that the prototxt switches off, say), and one of
+        whose parameters a part is stored.
 
         Raises:
-            WeightsError: the file holds more blobs than the layer uses. Caffe refuses that, too; OpenCV uses them.
+            WeightsError: the file holds more or fewer blobs than the layer uses. Caffe refuses that, too.
         """
+        lacks = [i for i in sorted(self.asked) if self._blob(i) is None] if self.blobs else []
+        if lacks and not skip_missing and self.type != "BatchNorm":  # whose factor is 1 then, as OpenCV has it
+            raise WeightsError(
+                f"the weights file holds {len(self.blobs)} blobs, the layer has {max(self.asked) + 1}",
+                layer=self.name,
+                hint="a layer without a bias says bias_term: false; --skip-missing fills what is missing",
+            )
         if not self.asked or len(self.blobs) <= max(self.asked) + 1:
             if self.blobs and not self.asked:
                 self.note("ignored", f"the weights file holds {len(self.blobs)} blobs, the layer has none")

@@ -55,6 +55,7 @@ CASES |= {
     "caffe-weights-name-of-invalid-utf-8": net(_NET, message(100, message(1, b"\xff\xfe") + message(7, _DIMS + _FLOATS))),
     "caffe-weights-with-a-bias-that-is-switched-off": net(_NET.replace("num_output: 4", "num_output: 4 bias_term: false"), _BLOBS),
     "caffe-weights-of-one-blob-too-many": net(_NET, message(100, _EXTRA + message(7, _DIMS + _FLOATS) + message(7, blob(np.zeros(4))) * 2)),
+    "caffe-weights-without-the-bias": net(_NET, message(100, text(1, "ip") + message(7, blob(unusual_caffe.W)))),
     "caffe-weights-empty": net(_NET, b""),
     "caffe-weights-of-layers-without-blobs": net(_NET, message(100, text(1, "ip") + text(2, "InnerProduct"))),
 }  # fmt: skip
