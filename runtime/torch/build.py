@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,23 +12,26 @@ from torch import fx, nn
 
 from netferry.errors import UnsupportedError, UnsupportedLayer
 from netferry.runtime.torch import glue
-from netferry.runtime.torch.calls import Calls
 from netferry.runtime.torch.control import CONTROL, control_node
 from netferry.runtime.torch.facts import used_outputs
 from netferry.runtime.torch.modules import plan
-from netferry.runtime.torch.naming import identifier, path_parts, says_path, wanted_path
+from netferry.runtime.torch.modules_recurrent import GATES, unfit
+from netferry.runtime.torch.naming import identifier, is_attribute, says_path, wanted_path
 from netferry.runtime.torch.network import Network
 from netferry.runtime.torch.ops.shape import Transpose
-from netferry.runtime.torch.packing import PLAIN
+from netferry.runtime.torch.packing import PLAIN, TRANSPOSED
+from netferry.runtime.torch.placing import Placing
 from netferry.runtime.torch.plans import Plan, Recurrent
+from netferry.runtime.torch.stacking import stack_layers
 from netferry.runtime.torch.store import Store
-from netferry.runtime.torch.ties import separate_copies
+from netferry.runtime.torch.ties import join_turned_copies, separate_copies
 from netferry.runtime.torch.values import Held, Unsupported
 from netferry.runtime.torch.weightless import SPATIAL, plain_module
 from netferry.runtime.torch.zeros import drop_zeros
 from netferry.schemas.inlining import write_out_functions
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, ROLE, TRAINING, Role, layer_of, role_by_use, role_of
+from netferry.schemas.metadata import origin
 from netferry.schemas.model import Model
 from netferry.schemas.tensors import array_of, constant_tensor
 from netferry.schemas.walk import nodes_of
@@ -63,20 +65,30 @@ def build(model: Model, *, frozen_statistics: bool = False) -> Network:
     for value in model.graph.initializers.values():  # once: to tell a role by all uses takes its time
         if ROLE not in value.metadata_props:
             value.metadata_props[ROLE] = role_by_use(value).value
+    source = origin(model)
+    by_torch = source["format"] == "pytorch" or str(source.get("version")).startswith("pytorch")
+    turned = join_turned_copies(model.graph) if by_torch else {}
     store = Store()
     builder = GraphBuilder(model.graph, store, frozen_statistics=frozen_statistics)
+    builder.by_torch = by_torch
     try:
         module = builder.build([v for v in model.graph.inputs if v.name not in model.graph.initializers])
     finally:
         store.close()
     if builder.failures:
         raise UnsupportedLayer(builder.failures, file=model.source.files[0] if model.source.files else None)
+    for copy, name in turned.items():
+        place = store.places[name]
+        store.places[copy] = place._replace(initializer=copy, shape=place.shape[::-1], packing=TRANSPOSED)
     module.meta[PLACES] = dict(store.places)
     return module
 
 
-class GraphBuilder(Calls):
+class GraphBuilder(Placing):
     """Builds one graph; bodies of control flow have builders of their own that share the store."""
+
+    by_torch = False
+    """whether an exporter of torch wrote the file: it keeps the names of parameters"""
 
     # the whole ---------------------------------------------------------------------------------------------------
 
@@ -95,6 +107,8 @@ class GraphBuilder(Calls):
         self._drop_turns()
         if self.outer is None and self.failures:
             return Network(nn.Module(), fx.Graph())
+        if self.outer is None:
+            stack_layers(self.graph, self.root, self.store)
         name = identifier(self.source.name or "network")
         return Network(self.root, self.graph, name[:1].upper() + name[1:])
 
@@ -110,6 +124,10 @@ class GraphBuilder(Calls):
         nodes = list(nodes_of(self.source))
         for node in nodes:
             found = plan(node, self.frozen_statistics)
+            if found is not None and self.by_torch and node.op_type in ("MatMul", "Gather"):
+                name = found.bindings[0][0].name or ""
+                if is_attribute(name) and not says_path(name):
+                    found = None  # a parameter of the network itself, of no nn.Linear or nn.Embedding
             bound: list[ir.Value] = []
             if found is not None:
                 self.plans[node] = found
@@ -173,6 +191,8 @@ class GraphBuilder(Calls):
             raise Unsupported(f"domain {node.domain} has no torch counterpart")
         if not node.outputs:
             raise Unsupported("gives nothing")
+        if node.op_type in GATES and (why := unfit(node, self.plans.get(node))) is not None:
+            raise Unsupported(why)
         if node.op_type == "Constant":
             self._constant_node(node)
         elif (found := self.plans.get(node)) is not None:
@@ -226,41 +246,6 @@ class GraphBuilder(Calls):
         made.args = args
         return made
 
-    def _module_parts(self, node: ir.Node, found: Plan, weight: str | None) -> list[str]:
-        """A layer's only module is called like the layer, several lie inside it under the names of their weights."""
-        parts = wanted_path(node, weight)
-        layer = node.metadata_props.get(LAYER)
-        if not layer:
-            return parts
-        alone = len(self._keys_of(layer)) < 2
-        if alone and not self._holds_layers(parts):
-            return parts
-        whole = weight or ""
-        own = whole.removeprefix(layer).strip("./:")
-        if alone and own == whole:
-            own = ""
-        for end in ("kernel", "weight", "bias", "gamma", "beta", "W", "R", "B"):
-            own = own.removesuffix(end).rstrip("./_")
-        if not own and alone:
-            return parts
-        return [*parts, identifier(own) if own and "::" not in whole else str(found.key[0]).lower()]
-
-    def _holds_layers(self, parts: list[str]) -> bool:
-        """Whether other layers lie inside the layer of a path, as torch's attention holds ``out_proj``."""
-        if not hasattr(self, "_around"):
-            layers = {node.metadata_props.get(LAYER) for node in self.plans}
-            paths = [tuple(path_parts(layer)) for layer in layers if layer]
-            self._around = {path[:n] for path in paths for n in range(1, len(path))}
-        return tuple(parts) in self._around
-
-    def _keys_of(self, layer: str) -> set[tuple[Any, ...]]:
-        """What tells the modules of a layer apart; bodies of control flow have theirs in the same table."""
-        if not hasattr(self, "_keys"):
-            self._keys: dict[str | None, set[tuple[Any, ...]]] = {}
-            for node, found in self.plans.items():
-                self._keys.setdefault(node.metadata_props.get(LAYER), set()).add(found.key)
-        return self._keys.get(layer, set())
-
     def _recurrent(self, node: ir.Node, path: str, form: Recurrent) -> None:
         order: dict[str, Any] = {"batch_first": form.batch_first}
         x = self.as_tensor_node(self.lookup(form.x), form.x)
@@ -302,7 +287,8 @@ class GraphBuilder(Calls):
         module = plain_module(node)
         if module is None:
             return False
-        path = self.add_module(wanted_path(node, None), module)
+        parts = wanted_path(node, None)
+        path = self.add_module([*parts, node.op_type.lower()] if self._holds_layers(parts) else parts, module)
         x, channels = self._input(node, 0), int(node.metadata_props.get(SPATIAL, "1"))
         if channels != 1:
             x = self.stamp(self.graph.call_function(torch.movedim, (x, channels, 1)), node)
@@ -311,24 +297,6 @@ class GraphBuilder(Calls):
             made = self.stamp(self.graph.call_function(torch.movedim, (made, 1, channels)), node)
         self.held[node.outputs[0]] = Held("tensor", made)
         return True
-
-    def _names_itself(self, node: ir.Node) -> bool:
-        """Whether an exporter of torch named a node by a module (``/features/3/Relu``) in which nothing else lies."""
-        if not hasattr(self, "_holders"):
-            named = [wanted_path(n, None) for n in self.source if "/" in (n.name or "") and n.op_type != "Constant"]
-            self._holders = Counter(tuple(p[:i]) for p in named for i in range(1, len(p) + 1))
-        parts = wanted_path(node, None)
-        pool = node.op_type.endswith("Pool")
-        return self._holders[tuple(parts)] == 1 if "/" in (node.name or "") else pool
-
-    def _neighbours(self, node: ir.Node) -> list[ir.Node]:
-        layer = node.metadata_props.get(LAYER)
-        if not hasattr(self, "_by_layer"):
-            self._by_layer: dict[str | None, list[ir.Node]] = {}
-            for one in self.source:
-                if one.op_type != "Constant":
-                    self._by_layer.setdefault(one.metadata_props.get(LAYER), []).append(one)
-        return self._by_layer.get(layer, [])
 
 
 def _given(node: ir.Node, i: int) -> bool:

@@ -10,6 +10,7 @@ from torch import fx
 
 from netferry.runtime.torch import host
 from netferry.runtime.torch.dtypes import TORCH_OF
+from netferry.runtime.torch.facts import attribute, used_outputs
 from netferry.runtime.torch.folding import fold
 from netferry.runtime.torch.registry import Op, operators
 from netferry.runtime.torch.values import Held, Unsupported, Values, literal
@@ -78,9 +79,11 @@ class Calls(Values):
 
     def _on_host(self, node: ir.Node) -> bool:
         value = node.outputs[0]
+        if node.op_type in ("Shape", "ConstantOfShape") and self._on_list(node):
+            return True
         if node.op_type == "Shape":
             x = self._input(node, 0)
-            bounds = tuple(_attribute(node, name, default) for name, default in (("start", 0), ("end", None)))
+            bounds = tuple(attribute(node, name, default) for name, default in (("start", 0), ("end", None)))
             bounds = () if bounds == (0, None) else bounds
             made = self.stamp(self.graph.call_function(host.shape, (x, *bounds)), node)
             self.held[value] = Held("host", made, rank=1)
@@ -117,6 +120,30 @@ class Calls(Values):
         self.held[value] = Held("host", made, rank=rank)
         return True
 
+    def _on_list(self, node: ir.Node) -> bool:
+        """The shape of a list of sizes, and a list of such a length: torch's exporter writes them for ``expand``."""
+        source, value = node.inputs[0], node.outputs[0]
+        held = None if source is None else self.lookup(source)
+        if held is None or held.kind != "host" or held.rank != 1 or held.node is None:
+            return False
+        settings: dict[str, Any] = {}
+        if node.op_type == "Shape":
+            if node.attributes:
+                return False
+            function = host.length
+        elif held.node.target is host.length:
+            tensor = attribute(node, "value", None)
+            array = np.zeros(1, np.float32) if tensor is None else array_of(tensor)
+            if array is None or array.size != 1 or array.dtype.kind not in "biuf":
+                return False
+            function, settings = host.filled, {"value": array.reshape(-1)[0].item()}
+        else:
+            return False
+        made = self.stamp(self.graph.call_function(function, (held.node,), settings), node)
+        made.meta["netferry.rank"] = 1
+        self.held[value] = Held("host", made, rank=1)
+        return True
+
     def _function(self, node: ir.Node) -> None:
         op = operators().get(node.op_type)
         if op is None:
@@ -130,7 +157,7 @@ class Calls(Values):
             if node.attributes[name].type == ir.AttributeType.TENSOR:
                 settings[name] = self._buffer(np.array(array_of(value)))
         if "outputs" in op.extras:
-            settings["outputs"] = max((i + 1 for i, used in enumerate(_used(node)) if used), default=1)
+            settings["outputs"] = max((i + 1 for i, used in enumerate(used_outputs(node)) if used), default=1)
             if node.op_type == "Split":
                 settings["outputs"] = len(node.outputs)
         if "like" in op.extras:
@@ -217,21 +244,12 @@ class Calls(Values):
         return self.graph.call_function(host.as_list if kind == "vector" else host.as_number, (node,))
 
 
-def _used(node: ir.Node) -> list[bool]:
-    return [bool(v.name) and (bool(v.uses()) or v.is_graph_output()) for v in node.outputs]
-
-
-def _attribute(node: ir.Node, name: str, default: Any) -> Any:
-    held = node.attributes.get(name)
-    return default if held is None else held.value
-
-
 def settings_of(node: ir.Node) -> dict[str, Any]:
     """Attributes as Python values."""
     out: dict[str, Any] = {}
-    for attribute in node.attributes.values():
-        if attribute.is_ref():
+    for held in node.attributes.values():
+        if held.is_ref():
             raise Unsupported("an attribute of a function call")
-        value = attribute.value
-        out[attribute.name] = list(value) if isinstance(value, tuple) else value
+        value = held.value
+        out[held.name] = list(value) if isinstance(value, tuple) else value
     return out

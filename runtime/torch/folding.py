@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from netferry.runtime.torch import host
 from netferry.runtime.torch.facts import torch_values
 from netferry.runtime.torch.registry import Op, operators
 from netferry.schemas.ir import ir
+from netferry.schemas.tensors import array_of
 
 _RANDOM = {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
 _LIMIT = 1 << 16
@@ -25,9 +27,14 @@ def fold(node: ir.Node, arrays: list[np.ndarray | None], settings: dict[str, Any
     op = operators().get(node.op_type)
     if op is None or node.op_type in _RANDOM or not arrays or sum(0 if a is None else a.size for a in arrays) > _LIMIT:
         return None
-    if any(a.type == ir.AttributeType.TENSOR for a in node.attributes.values()) or set(settings) - set(op.attributes):
+    if set(settings) - set(op.attributes):
+        return None
+    if node.op_type == "ConstantOfShape" and arrays[0] is not None and not 0 <= math.prod(arrays[0].tolist()) <= _LIMIT:
         return None
     try:
+        for name, held in node.attributes.items():
+            if held.type == ir.AttributeType.TENSOR:
+                settings[name] = torch_values(array_of(held.as_tensor()))
         with torch.no_grad():
             made = op.function(*_arguments(op, arrays), **settings, **_extras(op, node))
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError, ArithmeticError):

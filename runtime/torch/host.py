@@ -163,6 +163,16 @@ def shape(x: Tensor, start: int = 0, end: int | None = None) -> list[int]:
     return list(x.shape[start:end])
 
 
+def length(x: list[Any]) -> list[int]:
+    """The shape of a list of numbers, as a list."""
+    return [len(x)]
+
+
+def filled(sizes: list[int], *, value: Any) -> list[Any]:
+    """A list of as many equal numbers as the one size says."""
+    return [value] * sizes[0]
+
+
 def size(x: Tensor) -> int:
     """Number of elements as a Python int."""
     return x.numel()

@@ -15,7 +15,7 @@ from netferry.runtime.torch.zeros import computed
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import static_shape
 
-_GATES = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN": [0]}
+GATES = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN": [0]}
 """torch's order of gates in ONNX's: input, forget, cell, output; reset, update, new"""
 _USUAL = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"]}
 
@@ -43,7 +43,7 @@ def recurrent(node: ir.Node) -> Plan | None:
         extra["nonlinearity"] = names[0]
     elif names != _USUAL[op] * directions or (op == "GRU" and not attribute(node, "linear_before_reset", 0)):
         return None  # torch's GRU resets after the product with the state
-    order, ends = _GATES[op], ("", "_reverse")[:directions]
+    order, ends = GATES[op], ("", "_reverse")[:directions]
     found = [_weight(node, i, order, [f"weight_{half}_l0{end}" for end in ends]) for i, half in ((1, "ih"), (2, "hh"))]
     bias = _bias(node, order, ends) if given(node, 3) else None
     weight, state = found
@@ -61,6 +61,15 @@ def recurrent(node: ir.Node) -> Plan | None:
         hidden=[*(n for one in all_of_them for n in one.hidden), *form.hidden],
         recurrent=form,
     )
+
+
+def unfit(node: ir.Node, found: Plan | None) -> str | None:
+    """Why recurrent weights do not fit each other, if so: torch's exporter writes LSTMs with projections like that."""
+    held = {name: static_shape(v) for v, _, names in found.bindings for name in names} if found is not None else {}
+    of_input, of_state = held.get("weight_ih_l0", ()), held.get("weight_hh_l0", ())
+    if of_state and not of_input[-2] == of_state[-2] == len(GATES[node.op_type]) * of_state[-1]:
+        return f"its weights do not fit each other: {list(of_input)} and {list(of_state)}"
+    return None
 
 
 def _weight(node: ir.Node, i: int, order: list[int], names: list[str]) -> _Weight | None:
@@ -145,6 +154,7 @@ def _parts(value: ir.Value | None, count: int) -> tuple[_Parts, list[ir.Node]] |
         return None
     found: _Parts = []
     hidden = [join]
+    unit = _length_of_cuts(join) // count
     for one in join.inputs:
         cut = _single(one)
         if cut is None and one is not None and one.is_initializer():
@@ -160,17 +170,38 @@ def _parts(value: ir.Value | None, count: int) -> tuple[_Parts, list[ir.Node]] |
             continue
         if cut.op_type != "Slice" or (source := initializer(cut, 0)) is None:
             return None
-        numbers = [None if v is None else computed(v) for v in cut.inputs[1:]]
-        if len(numbers) < 3 or any(n is None or n.size != 1 for n in numbers):
+        bounds = _bounds(cut)
+        if bounds is None:
             return None
-        start, end, axis, *step = (int(n.reshape(-1)[0]) for n in numbers if n is not None)
-        size = end - start
-        if axis != 0 or step not in ([], [1]) or size <= 0 or start % size or static_shape(source)[0] % size:
+        start, size = bounds
+        step = unit if unit and size % unit == 0 else size  # the LSTM's forget and cell gates are cut out as one
+        if start % step or static_shape(source)[0] % step:
             return None
-        found.append((source, start // size))
+        found += [(source, i) for i in range(start // step, (start + size) // step)]
         hidden.append(cut)
     whole = {static_shape(v)[0] for v, _ in found}
     return (found, hidden) if len(found) == count and len(whole) == 1 else None
+
+
+def _bounds(cut: ir.Node) -> tuple[int, int] | None:
+    """Start and length of a Slice along the first axis, where they are known."""
+    numbers = [None if v is None else computed(v) for v in cut.inputs[1:]]
+    if len(numbers) < 3 or any(n is None or n.size != 1 for n in numbers):
+        return None
+    start, end, axis, *step = (int(n.reshape(-1)[0]) for n in numbers if n is not None)
+    return (start, end - start) if axis == 0 and step in ([], [1]) and end > start >= 0 else None
+
+
+def _length_of_cuts(join: ir.Node) -> int:
+    """The length of a Concat of slices alone; 0 for any other."""
+    total = 0
+    for value in join.inputs:
+        cut = _single(value)
+        bounds = _bounds(cut) if cut is not None and cut.op_type == "Slice" else None
+        if bounds is None:
+            return 0
+        total += bounds[1]
+    return total
 
 
 def _single(value: ir.Value | None) -> ir.Node | None:

@@ -12,6 +12,7 @@ from netferry.schemas.layers import LAYER
 
 _ODD = re.compile(r"[^0-9A-Za-z_]+")
 _WEIGHT = re.compile(r"[._/](weight|bias|kernel|gamma|beta|embeddings|alpha|slope|W|R|B|scale)(:0)?$")
+_ATTRIBUTE = re.compile(r"^(?!val_\d)[A-Za-z_]\w*(\.\w+)*$")
 _CALL = re.compile(r"_\d+$")
 
 
@@ -34,6 +35,11 @@ def path_parts(name: str) -> list[str]:
 def says_path(weight: str) -> bool:
     """Whether a weight's name tells the module that it belongs to."""
     return _WEIGHT.search(weight) is not None
+
+
+def is_attribute(name: str) -> bool:
+    """Whether a name is the path of a module's attribute (``blocks.0.table``), none that an exporter made up."""
+    return _ATTRIBUTE.match(name) is not None
 
 
 def wanted_path(node: ir.Node, weight: str | None) -> list[str]:

@@ -6,12 +6,16 @@ to the others through Identity. They were parameters of their own, and have to t
 
 from __future__ import annotations
 
+import numpy as np
+
+from netferry.runtime.torch.naming import is_attribute
 from netferry.schemas.copying import Stand, copied
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import ROLE, Role
-from netferry.schemas.tensors import constant_tensor
+from netferry.schemas.layers import FLOATS, ROLE, Role, role_of, static_shape
+from netferry.schemas.tensors import array_of, constant_tensor
 from netferry.schemas.ties import shared_parameters
 
+_MATRIX = 2
 _CONSTANT = {ROLE: Role.CONSTANT.value}
 
 
@@ -59,3 +63,38 @@ def separate(graph: ir.Graph, node: ir.Node, tensor: ir.TensorProtocol, role: Ro
     old.name = None
     value.name = name
     graph.register_initializer(value)
+
+
+def join_turned_copies(graph: ir.Graph) -> dict[str, str]:
+    """Let products read a parameter through a Transpose where an exporter of torch folded that.
+
+    ``x @ embedding.weight.T`` is written with a transposed copy of its own where constants are folded, and the two
+    would train apart. Matrices that are the same in every bit, not all alike, are one parameter. Returns the names of
+    the copies with those of the parameters.
+    """
+    named: dict[tuple[int, ...], list[ir.Value]] = {}
+    copies: list[ir.Value] = []
+    for name, value in graph.initializers.items():
+        if value.dtype in FLOATS and value.const_value is not None and len(shape := static_shape(value)) == _MATRIX:
+            if is_attribute(name):
+                named.setdefault(shape, []).append(value)
+            elif all(use.node.op_type == "MatMul" and use.idx == 1 and use.node.graph is graph for use in value.uses()):
+                copies.append(value)
+    joined: dict[str, str] = {}
+    for copy in copies:
+        for one in named.get(static_shape(copy)[::-1], []):
+            if role_of(one) is Role.LEARNABLE and _is_turned(copy, one):
+                for use in list(copy.uses()):
+                    turned = ir.Node("", "Transpose", [one], [ir.AttrInt64s("perm", [1, 0])])
+                    turned.outputs[0].type, turned.outputs[0].shape = copy.type, copy.shape
+                    graph.insert_before(use.node, turned)
+                    use.node.replace_input_with(use.idx, turned.outputs[0])
+                joined[copy.name or ""] = one.name or ""
+                break
+    return joined
+
+
+def _is_turned(a: ir.Value, b: ir.Value) -> bool:
+    """Whether one matrix is the other, transposed, and not all of one number."""
+    x, y = array_of(a), array_of(b)
+    return x is not None and y is not None and bool((x != x.flat[0]).any()) and np.array_equal(x, y.T)

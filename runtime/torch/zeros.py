@@ -15,7 +15,7 @@ from netferry.runtime.torch.calls import settings_of
 from netferry.runtime.torch.folding import fold
 from netferry.runtime.torch.values import Unsupported
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role, role_of
+from netferry.schemas.layers import ROLE, Role, role_of
 from netferry.schemas.tensors import array_of, constant_tensor
 from netferry.schemas.walk import nodes_of
 
@@ -23,6 +23,9 @@ _DEPTH, _BYTES = 16, 1 << 16
 _BIAS = 2
 _SLOTS = {"Conv": (_BIAS,), "ConvTranspose": (_BIAS,), "LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 """inputs that count as zero where they are left out"""
+_NORMS = {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"}
+_AFFINE = (1, 2)
+"""inputs of norms that are scale and shift: a norm without weights is given computed ones and zeros"""
 _SAME_VALUES = {
     "Expand", "Slice", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Identity", "Cast", "CastLike", "Tile",
 }  # fmt: skip
@@ -30,7 +33,10 @@ _SAME_VALUES = {
 
 
 def drop_zeros(graph: ir.Graph) -> None:
-    """Take out biases of convolutions and first states of recurrent layers that are zero, with what computed them."""
+    """Take out biases of convolutions and first states of recurrent layers that are zero, with what computed them.
+
+    Scales and shifts of norms that are computed become constants of their own: so a norm without weights is a module.
+    """
     for node in list(nodes_of(graph)):
         slots = _SLOTS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         for i in slots or ():
@@ -39,6 +45,26 @@ def drop_zeros(graph: ir.Graph) -> None:
                 continue
             node.replace_input_with(i, None)
             _discard(value)
+        for i in _AFFINE if node.op_type in _NORMS and node.domain in ("", "ai.onnx") else ():
+            value = node.inputs[i] if i < len(node.inputs) else None
+            array = None if value is None or value.producer() is None else computed(value)
+            if value is not None and array is not None and node.graph is graph:
+                node.replace_input_with(i, _constant(graph, array))
+                _discard(value)
+
+
+def _constant(graph: ir.Graph, array: np.ndarray) -> ir.Value:
+    """A new initializer that does not learn."""
+    name, i = "norm", 0
+    while name in graph.initializers:
+        name, i = f"norm_{i}", i + 1
+    made = ir.Value(
+        name=name, type=ir.TensorType(ir.DataType.from_numpy(array.dtype)), shape=ir.Shape(array.shape),
+        const_value=ir.Tensor(array, name=name),
+    )  # fmt: skip
+    made.metadata_props[ROLE] = Role.CONSTANT.value
+    graph.register_initializer(made)
+    return made
 
 
 def _zero_bias(value: ir.Value) -> bool:

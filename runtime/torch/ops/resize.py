@@ -31,14 +31,15 @@ def Resize(
     rank = X.dim()
     named = [a % rank for a in axes] if axes is not None else list(range(rank))
     if sizes is not None and len(sizes) > 0:
-        factors = [size / X.shape[a] for size, a in zip(sizes, named, strict=True)]
+        pairs = [(size, X.shape[a]) for size, a in zip(sizes, named, strict=True)]
+        factors = [1.0 if size == before else size / before for size, before in pairs]  # a symbolic batch stays one
         if keep_aspect_ratio_policy != "stretch":
             one = min(factors) if keep_aspect_ratio_policy == "not_larger" else max(factors)
             factors = [one] * len(named)
             sizes = [math.floor(one * X.shape[a] + 0.5) for a in named]
     elif scales is not None:
         factors = [float(s) for s in scales]
-        sizes = [int(s * X.shape[a]) for s, a in zip(factors, named, strict=True)]
+        sizes = [X.shape[a] if s == 1 else int(s * X.shape[a]) for s, a in zip(factors, named, strict=True)]
     else:
         raise ValueError("Resize has neither scales nor sizes")
     if _as_torch(X, named, factors, list(sizes), mode, coordinate_transformation_mode, nearest_mode, antialias):

@@ -105,20 +105,62 @@ class Zeros(nn.Module):
         return self.head(self.norm(nn.functional.gelu(self.first(x)) @ self.table))
 
 
+class Layers(nn.Module):
+    """Two layers both ways, of which the last states and the sequence are read; learnt first states."""
+
+    def __init__(self, kind: Any = nn.LSTM, *, both: bool = True, starts: bool = False) -> None:
+        super().__init__()
+        self.r = kind(3, 4, 2, batch_first=True, bidirectional=both)
+        self.start = nn.Parameter(torch.rand(4 if both else 2, 1, 4)) if starts else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        if self.start is None:
+            y, last = self.r(x)
+        else:
+            first = self.start.expand(-1, x.shape[0], -1).contiguous()
+            y, last = self.r(x, (first, first) if isinstance(self.r, nn.LSTM) else first)
+        hidden = last[0] if isinstance(last, tuple) else last
+        return y.amax(1), torch.cat([hidden[-2], hidden[-1]], 1), hidden[0]
+
+
+class Table(nn.Module):
+    """Parameters of the network itself in products and in Gather: no nn.Linear, no nn.Embedding."""
+
+    index: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.table = nn.Parameter(torch.rand(4, 3)), nn.Parameter(torch.rand(5, 3))
+        self.register_buffer("index", torch.tensor([4, 0, 0, 2]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.w + self.table[self.index].sum(0)
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, i: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.words(i)))
+
+
 def _seeded(kind: type[nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     return kind()
 
 
-def _written(native: nn.Module, x: Tensor, path: Path, **settings: Any) -> Path:
+def _written(native: nn.Module, x: Tensor, path: Path, *, fold: bool = False) -> Path:
     """The module as TorchScript's exporter writes it."""
     buffer: Any = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             native.eval(), (x,), buffer, dynamo=False, opset_version=17, input_names=["x"],
-            dynamic_axes={"x": {0: "N"}}, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
-            **settings,
+            dynamic_axes={"x": {0: "N"}}, training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=fold,
         )  # fmt: skip
     path.write_bytes(buffer.getvalue())
     return path
@@ -148,6 +190,7 @@ def _same_gradients(module: nn.Module, native: nn.Module, x: Tensor) -> None:
         pytest.param(Tokens, (3, 5, 4), id="tokens-and-buffers"),
         pytest.param(Items, (3, 4), id="list-of-parameters"),
         pytest.param(Twice, (3, 4), id="module-called-twice"),
+        pytest.param(Table, (3, 2, 4), id="table"),
     ],
 )
 def test_what_learns_is_what_learnt(kind: type[nn.Module], shape: tuple[int, ...], tmp_path: Path) -> None:
@@ -210,3 +253,53 @@ def test_projections_are_refused() -> None:
     native = nn.LSTM(4, 6, proj_size=3, batch_first=True)
     with pytest.raises(UnsupportedError, match="proj_size"):
         netferry.load(native, example_inputs=torch.zeros(2, 5, 4))
+
+
+@pytest.mark.parametrize("fold", [False, True], ids=["as-they-are", "folded"])
+@pytest.mark.parametrize(
+    ("kind", "both", "starts"),
+    [
+        pytest.param(nn.LSTM, True, False, id="lstm-both-ways"),
+        pytest.param(nn.GRU, True, False, id="gru-both-ways"),
+        pytest.param(nn.RNN, False, False, id="rnn"),
+        pytest.param(nn.LSTM, False, True, id="lstm-with-states"),
+        pytest.param(nn.GRU, True, True, id="gru-with-states"),
+    ],
+)
+def test_layers_of_a_recurrent_module_are_one_module(
+    kind: type[nn.RNNBase], both: bool, starts: bool, fold: bool, tmp_path: Path
+) -> None:
+    """Names of two layers as the native's, outputs (1e-5) at another batch, the way back, source and program."""
+    torch.manual_seed(0)
+    native, x = Layers(kind, both=both, starts=starts), torch.randn(3, 5, 3)
+    model = netferry.load(_written(native, x[:2], tmp_path / "net.onnx", fold=fold))
+    module = model.to_torch().eval()
+    assert type(module.get_submodule("r")) is kind
+    assert _parameters(module) == _parameters(native)
+    for key, value in native.state_dict().items():
+        assert torch.equal(module.state_dict()[key], value), key
+    for target, name in (("torch-source", "source"), ("torch-export", "net.pt2")):
+        api.export(model, tmp_path / name, to=target)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), native(x), rtol=1e-5, atol=1e-6)
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.rand_like(parameter))
+        wanted = module(x)
+    assert model.update_from(module)
+    for got, want in zip(by_onnxruntime(model, x.numpy()), wanted, strict=True):
+        torch.testing.assert_close(torch.from_numpy(got), want, rtol=1e-5, atol=1e-6)
+
+
+def test_tied_weights_that_the_exporter_folded_train_as_one(tmp_path: Path) -> None:
+    """A head's weight, written as a transposed copy of the embedding's; both tensors of the file follow."""
+    native, i = _seeded(Tied), torch.tensor([[1, 4, 2], [8, 0, 3]])
+    model = netferry.load(_written(native, i, tmp_path / "net.onnx", fold=True))
+    module = model.to_torch().eval()
+    assert _parameters(module) == _parameters(native)
+    _same_gradients(module, native, i)
+    module.float().eval()
+    with torch.no_grad():
+        module.get_parameter("words.weight").add_(torch.rand(9, 4))
+        wanted = module(i)
+    assert len(model.update_from(module)) == 2
+    torch.testing.assert_close(torch.from_numpy(by_onnxruntime(model, i.numpy())[0]), wanted, rtol=1e-5, atol=1e-6)
