@@ -107,7 +107,7 @@ class GraphBuilder(Placing):
         self._drop_turns()
         if self.outer is None and self.failures:
             return Network(nn.Module(), fx.Graph())
-        if self.outer is None:
+        if self.outer is None and sum(found.recurrent is not None for found in self.plans.values()) > 1:
             stack_layers(self.graph, self.root, self.store)
         name = identifier(self.source.name or "network")
         return Network(self.root, self.graph, name[:1].upper() + name[1:])

@@ -42,15 +42,23 @@ def is_attribute(name: str) -> bool:
     return _ATTRIBUTE.match(name) is not None
 
 
+def _holder(weight: str | None) -> list[str]:
+    """The module that a weight's name tells, in parts."""
+    match = _WEIGHT.search(weight) if weight else None
+    return path_parts(weight[: match.start()]) if weight and match else []
+
+
 def wanted_path(node: ir.Node, weight: str | None) -> list[str]:
     """Where the module of a node belongs, before names are made unique."""
     layer = node.metadata_props.get(LAYER)
-    by_weight = path_parts(weight[: match.start()]) if weight and (match := _WEIGHT.search(weight)) else []
     if layer:
         found = path_parts(layer)
-        again = _CALL.sub("", found[-1]) if found else ""  # fc_1: torch's exporter counts the calls of a module
-        return by_weight if by_weight and [*found[:-1], again] == by_weight else found
-    if by_weight:
+        call = _CALL.search(found[-1]) if found else None
+        if call is None:
+            return found
+        once = [*found[:-1], found[-1][: call.start()]]  # fc_1: torch's exporter counts the calls of a module
+        return once if once == _holder(weight) else found
+    if by_weight := _holder(weight):
         return by_weight
     name = node.name or ""
     if "/" in name:

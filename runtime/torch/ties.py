@@ -72,12 +72,15 @@ def join_turned_copies(graph: ir.Graph) -> dict[str, str]:
     would train apart. Matrices that are the same in every bit, not all alike, are one parameter. Returns the names of
     the copies with those of the parameters.
     """
+    if not any(node.op_type == "MatMul" for node in graph):
+        return {}
     named: dict[tuple[int, ...], list[ir.Value]] = {}
     copies: list[ir.Value] = []
     for name, value in graph.initializers.items():
-        if value.dtype in FLOATS and value.const_value is not None and len(shape := static_shape(value)) == _MATRIX:
+        matrix = value.const_value is not None and value.shape is not None and len(value.shape) == _MATRIX
+        if matrix and value.dtype in FLOATS:
             if is_attribute(name):
-                named.setdefault(shape, []).append(value)
+                named.setdefault(static_shape(value), []).append(value)
             elif all(use.node.op_type == "MatMul" and use.idx == 1 and use.node.graph is graph for use in value.uses()):
                 copies.append(value)
     joined: dict[str, str] = {}
