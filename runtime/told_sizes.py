@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from netferry.schemas.ir import ir
@@ -16,6 +17,8 @@ _PAIRED = {
     "Add", "And", "BitShift", "Div", "Equal", "Greater", "Less", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow",
     "PRelu", "Sub", "Sum", "Where", "Xor",
 }  # fmt: skip
+_MOST = 2**24
+"""elements of an input; a small file may ask for more, by the number of a feature or by broadcasting"""
 _CHANNELS = {"BatchNormalization", "InstanceNormalization"}
 _PER_TARGET = {"LinearClassifier": ("coefficients", "intercepts"), "LinearRegressor": ("coefficients", "intercepts")}
 _PER_FEATURE = {"Scaler": ("offset", "scale"), "Imputer": ("imputed_value_floats", "imputed_value_int64s")}
@@ -37,7 +40,7 @@ def told_sizes(graph: ir.Graph) -> dict[str, dict[int, int]]:
         for axis, size in _told(value, len(value.shape)):
             if size > 0 and not isinstance(value.shape[axis], int):
                 sizes.setdefault(axis, size)
-        if sizes:
+        if sizes and math.prod(sizes.values()) <= _MOST:
             found[value.name] = sizes
     return found
 

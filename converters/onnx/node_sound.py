@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 import onnx
 import onnx.defs
 
+from netferry.converters.onnx.tree_sound import TREES, check_trees
+from netferry.converters.onnx.words import check_words
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.messages import Parts
 
@@ -23,7 +25,7 @@ def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
         MalformedFile: an attribute twice; one that refers to a function's where there is none; a Constant of no value
             or two; more inputs or outputs than the function has; inputs, outputs or attributes that no version of
             the operator has; branches of an If that do not give what it gives; a convolution whose weights do not fit
-            its settings.
+            its settings; a word that the operator does not know; trees with a way back.
     """
     for node in parts.nodes:
         attributes = node.attribute
@@ -65,8 +67,11 @@ def _check_operators(
             needed, types, given_up = _attributes(op, opset)
             if needed or node.attribute:
                 _check_attributes(node, needed, types, given_up)
+                check_words(node)
             if (check := _OPERATORS.get(op)) is not None:
                 check(node, weights)
+        elif node.domain == "ai.onnx.ml" and node.op_type in TREES:
+            check_trees(node)
 
 
 @functools.lru_cache(4096)

@@ -163,6 +163,10 @@ def _check_tensor(
         has, needs, unit = *_entries(tensor, dtype, count), "values"
     if has != needs:
         raise MalformedFile(f"shape {dims} needs {needs} {unit}, the file has {has}", layer=where)
+    if raw_bytes is None and has and dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        for number in (min(tensor.int32_data), max(tensor.int32_data)):
+            if not 0 <= number < 1 << 16:
+                raise MalformedFile(f"{number} is no number of 16 bits", layer=where)
 
 
 def _check_sparse(sparse: onnx.SparseTensorProto, limits: Limits) -> None:
