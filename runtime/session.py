@@ -75,6 +75,8 @@ class Session:
         once: the session will run only a few times: weights are not packed anew for speed, which for large networks
             takes longer than the runs, and threads that wait do so without spinning.
         budget: what one run may take at most; on the processor only.
+        as_written: quantized layers are computed as the graph says them (float numbers between QuantizeLinear and
+            DequantizeLinear), not by kernels on integers, which round elsewhere.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -105,6 +107,7 @@ class Session:
         bind: bool | None = None,
         cuda_graph: bool | None = None,
         budget: Budget | None = None,
+        as_written: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
@@ -123,6 +126,8 @@ class Session:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         if once:
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if as_written:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         if once or not spin:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if cuda_graph and asked[0] not in ("cuda", "auto"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from netferry.schemas.group_norms import group_norms
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import FLOATS, MOVERS, ROLE, Role, role_by_use
 from netferry.schemas.model import Model
@@ -39,6 +40,9 @@ def take_torch_roles(model: Model) -> None:
     if model.ir.producer_name != "pytorch" or "origin" in model.source.details:
         return
     values = list(model.graph.initializers.values())
+    for norm in group_norms(model.graph):  # the exporter folds their shapes, and with them their names
+        for value in (norm.scale, norm.bias):
+            value.metadata_props.setdefault(ROLE, Role.LEARNABLE.value)
     told = any(_KIND in value.metadata_props for value in values)
     for value in values:
         if ROLE in value.metadata_props:

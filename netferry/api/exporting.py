@@ -198,7 +198,7 @@ def _reference(model: Model) -> tuple[Callable[[dict[str, np.ndarray]], dict[str
 
         with tempfile.TemporaryDirectory(prefix="netferry-") as folder:
             save(model, Path(folder) / "net.onnx", check="structure")
-            session = Session(Path(folder) / "net.onnx", "cpu", once=True)
+            session = Session(Path(folder) / "net.onnx", "cpu", once=True, as_written=True)
         return lambda feeds: dict(session.run(feeds)), "onnxruntime"
     module = to_torch(model).eval()
     return lambda feeds: dict(zip(names, map(_array, _call(module, feeds)), strict=True)), "the torch module"

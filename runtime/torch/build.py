@@ -16,7 +16,7 @@ from netferry.runtime.torch.control import CONTROL, control_node
 from netferry.runtime.torch.facts import used_outputs
 from netferry.runtime.torch.modules import plan
 from netferry.runtime.torch.modules_recurrent import GATES, unfit
-from netferry.runtime.torch.naming import identifier, is_attribute, says_path, wanted_path
+from netferry.runtime.torch.naming import CALL, identifier, is_attribute, says_path, wanted_path
 from netferry.runtime.torch.network import Network
 from netferry.runtime.torch.ops.shape import Transpose
 from netferry.runtime.torch.packing import PLAIN, TRANSPOSED
@@ -27,7 +27,7 @@ from netferry.runtime.torch.store import Store
 from netferry.runtime.torch.ties import join_turned_copies, separate_copies
 from netferry.runtime.torch.values import Held, Unsupported
 from netferry.runtime.torch.weightless import SPATIAL, plain_module
-from netferry.runtime.torch.zeros import drop_zeros
+from netferry.runtime.torch.zeros import drop_zeros, join_group_norms
 from netferry.schemas.inlining import write_out_functions
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, ROLE, TRAINING, Role, layer_of, role_by_use, role_of
@@ -62,6 +62,7 @@ def build(model: Model, *, frozen_statistics: bool = False) -> Network:
         write_out_functions(model.ir)
         separate_copies(model.graph)
     drop_zeros(model.graph)
+    join_group_norms(model.graph)
     for value in model.graph.initializers.values():  # once: to tell a role by all uses takes its time
         if ROLE not in value.metadata_props:
             value.metadata_props[ROLE] = role_by_use(value).value
@@ -216,8 +217,10 @@ class GraphBuilder(Placing):
         learnt = [v.name or "" for v, _, _ in found.bindings if role_of(v) != Role.CONSTANT]
         weight = next((n for n in learnt if says_path(n)), learnt[0] if learnt else None)
         parts = self._module_parts(node, found, weight)
-        key = (*parts, found.key)  # a module of the source that is called twice is one here
+        key = (*parts, found.key)
         path = self._modules.get(key)
+        if path is None and parts and (call := CALL.search(parts[-1])) is not None:  # called again: one module
+            path = self._modules.get((*parts[:-1], parts[-1][: call.start()], found.key))
         if path is None:
             module = found.make()
             path = self.add_module(parts, module)

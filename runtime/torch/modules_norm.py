@@ -7,7 +7,7 @@ import math
 from torch import nn
 
 from netferry.runtime.torch.facts import attribute, given, initializer, number, rank_of, used_outputs
-from netferry.runtime.torch.packing import PLAIN
+from netferry.runtime.torch.packing import FLAT, PLAIN
 from netferry.runtime.torch.plans import Bindings, Plan, bare, bindings_key
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import static_shape
@@ -45,7 +45,8 @@ def group_norm(node: ir.Node) -> Plan | None:
     scale, bias = initializer(node, 1), initializer(node, 2)
     if scale is None or bias is None:
         return None
-    bindings: Bindings = [(scale, PLAIN, ["weight"]), (bias, PLAIN, ["bias"])]
+    forms = [PLAIN if len(static_shape(v)) == 1 else FLAT for v in (scale, bias)]
+    bindings: Bindings = [(scale, forms[0], ["weight"]), (bias, forms[1], ["bias"])]
     groups, channels = attribute(node, "num_groups", 1), static_shape(scale)[0]
     if groups < 1 or channels % groups:
         return None

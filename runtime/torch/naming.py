@@ -13,7 +13,8 @@ from netferry.schemas.layers import LAYER
 _ODD = re.compile(r"[^0-9A-Za-z_]+")
 _WEIGHT = re.compile(r"[._/](weight|bias|kernel|gamma|beta|embeddings|alpha|slope|W|R|B|scale)(:0)?$")
 _ATTRIBUTE = re.compile(r"^(?!val_\d)[A-Za-z_]\w*(\.\w+)*$")
-_CALL = re.compile(r"_\d+$")
+CALL = re.compile(r"_\d+$")
+"""what torch's exporter puts behind a module's name when it is called again"""
 
 
 def identifier(name: str) -> str:
@@ -42,24 +43,13 @@ def is_attribute(name: str) -> bool:
     return _ATTRIBUTE.match(name) is not None
 
 
-def _holder(weight: str | None) -> list[str]:
-    """The module that a weight's name tells, in parts."""
-    match = _WEIGHT.search(weight) if weight else None
-    return path_parts(weight[: match.start()]) if weight and match else []
-
-
 def wanted_path(node: ir.Node, weight: str | None) -> list[str]:
     """Where the module of a node belongs, before names are made unique."""
     layer = node.metadata_props.get(LAYER)
     if layer:
-        found = path_parts(layer)
-        call = _CALL.search(found[-1]) if found else None
-        if call is None:
-            return found
-        once = [*found[:-1], found[-1][: call.start()]]  # fc_1: torch's exporter counts the calls of a module
-        return once if once == _holder(weight) else found
-    if by_weight := _holder(weight):
-        return by_weight
+        return path_parts(layer)
+    if weight and (match := _WEIGHT.search(weight)):
+        return path_parts(weight[: match.start()])
     name = node.name or ""
     if "/" in name:
         found: list[str] = []

@@ -14,6 +14,7 @@ import numpy as np
 from netferry.runtime.torch.calls import settings_of
 from netferry.runtime.torch.folding import fold
 from netferry.runtime.torch.values import Unsupported
+from netferry.schemas.group_norms import group_norms
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import ROLE, Role, role_of
 from netferry.schemas.tensors import array_of, constant_tensor
@@ -51,6 +52,22 @@ def drop_zeros(graph: ir.Graph) -> None:
             if value is not None and array is not None and node.graph is graph:
                 node.replace_input_with(i, _constant(graph, array))
                 _discard(value)
+
+
+def join_group_norms(graph: ir.Graph) -> None:
+    """Say group norms that are written with an InstanceNormalization by the operator that ONNX has by now."""
+    for found in group_norms(graph):
+        if Role.CONSTANT in [v.metadata_props.get(ROLE) for v in (found.scale, found.bias)]:
+            continue
+        settings = [ir.AttrInt64("num_groups", found.groups), *(a for a in found.norm.attributes.values())]
+        props = dict(found.norm.metadata_props)
+        made = ir.Node("", "GroupNormalization", [found.x, found.scale, found.bias], settings, name=found.norm.name)
+        made.metadata_props.update(props)
+        old = found.last.outputs[0]
+        made.outputs[0].type, made.outputs[0].shape = old.type, old.shape
+        graph.insert_before(found.last, made)
+        old.replace_all_uses_with(made.outputs[0], replace_graph_outputs=True)
+        _discard(old)
 
 
 def _constant(graph: ir.Graph, array: np.ndarray) -> ir.Value:

@@ -137,6 +137,25 @@ class Table(nn.Module):
         return x @ self.w + self.table[self.index].sum(0)
 
 
+class Grouped(nn.Module):
+    """Group norms, one of them called twice and one without weights, and a norm that has only statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.plain = (
+            nn.Conv2d(2, 6, 3),
+            nn.GroupNorm(3, 6, eps=1e-3),
+            nn.GroupNorm(2, 6, affine=False),
+        )
+        self.last, self.bare = nn.GroupNorm(1, 6), nn.BatchNorm2d(6, affine=False)
+        for one in (self.norm, self.last):
+            nn.init.uniform_(one.weight)
+            nn.init.uniform_(one.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bare(self.last(self.plain(self.norm(torch.tanh(self.norm(self.conv(x)))))))
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -152,13 +171,13 @@ def _seeded(kind: type[nn.Module]) -> nn.Module:
     return kind()
 
 
-def _written(native: nn.Module, x: Tensor, path: Path, *, fold: bool = False) -> Path:
+def _written(native: nn.Module, x: Tensor, path: Path, *, fold: bool = False, opset: int = 17) -> Path:
     """The module as TorchScript's exporter writes it."""
     buffer: Any = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            native.eval(), (x,), buffer, dynamo=False, opset_version=17, input_names=["x"],
+            native.eval(), (x,), buffer, dynamo=False, opset_version=opset, input_names=["x"],
             dynamic_axes={"x": {0: "N"}}, training=torch.onnx.TrainingMode.PRESERVE,
             do_constant_folding=fold,
         )  # fmt: skip
@@ -288,6 +307,63 @@ def test_layers_of_a_recurrent_module_are_one_module(
     assert model.update_from(module)
     for got, want in zip(by_onnxruntime(model, x.numpy()), wanted, strict=True):
         torch.testing.assert_close(torch.from_numpy(got), want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("opset", "fold"), [(11, True), (17, True), (17, False), (20, True)])
+def test_group_norms_are_modules(opset: int, fold: bool, tmp_path: Path) -> None:
+    """Written as InstanceNormalization, product and sum, whose weights the exporter folds into another shape."""
+    native, x = _seeded(Grouped), torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(1))
+    model = netferry.load(_written(native, x[:2], tmp_path / "net.onnx", fold=fold, opset=opset))
+    module = model.to_torch().eval()
+    assert type(module.get_submodule("norm")) is nn.GroupNorm
+    assert _parameters(module) == _parameters(native)
+    api.export(model, tmp_path / "source", to="torch-source")
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), native(x), rtol=1e-5, atol=1e-6)
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.rand_like(parameter))
+        wanted = module(x)
+    assert model.update_from(module)
+    torch.testing.assert_close(torch.from_numpy(by_onnxruntime(model, x.numpy())[0]), wanted, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        for name, parameter in native.named_parameters():
+            parameter.copy_(module.get_parameter(name))
+    _same_gradients(module, native, x)
+
+
+@pytest.mark.slow
+def test_norms_without_weights_are_modules_in_dynamo_files(tmp_path: Path) -> None:
+    """torch's dynamo exporter computes their ones and zeros; statistics move in training, and these do not learn."""
+    native, x = _seeded(Grouped), torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(1))
+    torch.onnx.export(
+        native.eval(), (x,), tmp_path / "net.onnx", dynamo=True, optimize=False, opset_version=18, verbose=False,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )  # fmt: skip
+    module = netferry.load(tmp_path / "net.onnx").to_torch()
+    assert type(module.get_submodule("bare")) is nn.BatchNorm2d
+    assert _parameters(module) == _parameters(native)
+    _same_gradients(module, native, x)
+    torch.testing.assert_close(module.get_buffer("bare.running_var"), native.get_buffer("bare.running_var"))
+
+
+def test_source_of_a_quantized_network_is_judged_by_the_graph_as_written(tmp_path: Path) -> None:
+    """onnxruntime's kernels on integers round elsewhere than the layers that the file describes."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    torch.manual_seed(0)
+    attends = nn.Sequential(nn.Linear(8, 8), Attends(), nn.Linear(8, 8), nn.GELU(), Attends(), nn.Linear(8, 5))
+    x = torch.randn(2, 5, 8)
+
+    class Once(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rows = iter([{"x": x.numpy()}])
+
+        def get_next(self) -> Any:
+            return next(self.rows, None)
+
+    source, target = _written(attends, x, tmp_path / "net.onnx", fold=True), tmp_path / "int8.onnx"
+    quantize_static(str(source), str(target), Once(), quant_format=QuantFormat.QDQ)
+    assert api.export(netferry.load(target), tmp_path / "source", to="torch-source")["check"]["beside"] == "onnxruntime"
 
 
 def test_tied_weights_that_the_exporter_folded_train_as_one(tmp_path: Path) -> None:
