@@ -106,7 +106,7 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
         why = _short(error)
         # an output without shape or type, as inference gave none: that is where the reason lies
         if "'shape' of 'type'" in why or "'type' of 'value_info'" in why:
-            why = _inference_fails(file) or why
+            why = _inference_fails(file) or _without_shape(structure.proto) or why
         raise CheckFailed(f"not valid ONNX: {why}") from None
     except onnx.shape_inference.InferenceError as error:
         told = _short(error)
@@ -123,6 +123,14 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
         return f"{SOURCE_FAULT}: {told}"
     except (ValueError, RuntimeError) as error:
         raise CheckFailed(f"not valid ONNX: {_short(error)}") from None
+    return None
+
+
+def _without_shape(proto: onnx.ModelProto) -> str | None:
+    for value in proto.graph.output:
+        kind = value.type.WhichOneof("value")
+        if kind is None or (kind == "tensor_type" and not value.type.tensor_type.HasField("shape")):
+            return f"the output {quoted(value.name)} has no shape, and neither inference nor a run tells its rank"
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from netferry.errors import NetferryError
@@ -33,8 +33,9 @@ def cut_out(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> None
     see_outputs(model)
 
 
-def see_outputs(model: Model) -> list[str]:
-    """Give outputs that no inference knows (of ai.onnx.ml, of loops) the type and rank that they have in a run.
+def see_outputs(model: Model, limits: Mapping[str, int] | None = None) -> list[str]:
+    """Give outputs that no inference knows (of ai.onnx.ml, of loops) the type and rank that they have in a run, which
+    takes no more than ``limits`` allow.
 
     Returns:
         Their names.
@@ -42,18 +43,20 @@ def see_outputs(model: Model) -> list[str]:
     from netferry.schemas.ir import ir
 
     bare = [v for v in model.graph.outputs if v.type is None or (isinstance(v.type, ir.TensorType) and v.shape is None)]
-    return _see(model, bare) if bare else []
+    return _see(model, bare, limits) if bare else []
 
 
-def _see(model: Model, bare: Sequence[ir.Value]) -> list[str]:
+def _see(model: Model, bare: Sequence[ir.Value], limits: Mapping[str, int] | None) -> list[str]:
     import numpy as np
 
+    from netferry.converters.options import Limits
     from netferry.runtime.budget import Budget
     from netferry.runtime.session import Session
     from netferry.runtime.verify import seeded_inputs
     from netferry.runtime.vocabulary import declared
     from netferry.schemas.ir import ir, own_errors
 
+    bounds = Limits.of(limits)
     tensors = [v.const_value for v in model.graph.initializers.values()]
     if any(t is None for t in tensors) or sum(t.nbytes for t in tensors if t is not None) > _BYTES:
         return []
@@ -66,7 +69,8 @@ def _see(model: Model, bare: Sequence[ir.Value]) -> list[str]:
                 tensor.ClearField("external_data")
                 tensor.ClearField("data_location")
                 tensor.raw_data = held.tobytes()
-        session = Session(proto.SerializeToString(), "cpu", once=True, budget=Budget())
+        budget = Budget(bounds.run_bytes, bounds.run_seconds)
+        session = Session(proto.SerializeToString(), "cpu", once=True, budget=budget)
         made = session.run(seeded_inputs(declared(session.inputs, model), 1, 0))
     except NetferryError:
         return []  # the check of what is written tells what is missing

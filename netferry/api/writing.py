@@ -65,7 +65,7 @@ def save(
         raise UsageError(f"check is auto, structure or run, not {check!r}")
     raised = at_opset(model, opset)
     run = _run_check(model, check, allow_placeholders, limits)
-    if run is not None and model.source.format == "onnx" and (seen := see_outputs(model)):
+    if run is not None and model.source.format == "onnx" and (seen := see_outputs(model, limits)):
         shown = ", ".join(map(quoted, seen))
         model.notes.append(Note("warning", f"the rank of {shown}, which the file does not tell, was seen in a run"))
     if run is not None and check == "auto" and not raised:

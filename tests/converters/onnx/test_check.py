@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.parser import parse_model
 
+import netferry
 from netferry.errors import CheckFailed, UnsafeFile
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Source
@@ -107,3 +108,14 @@ def test_an_input_without_a_shape_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckFailed, match=r"the input 'x' has no shape") as caught:
         save(load(stored(tmp_path / "net.onnx", proto)), tmp_path / "out.onnx")
     assert "--input-shape x=" in str(caught.value.hint)
+
+
+def test_an_output_whose_rank_nothing_tells_is_named(tmp_path: Path) -> None:
+    """A loop that doubles what it has until a run is given up."""
+    proto = parse_model("""<ir_version: 8, opset_import: ["": 18]> g (float[N,4] x) => (float[] y) {
+        n = Constant<value: tensor = int64 {60}>()
+        y = Loop(n, , x) <body = b (int64 i, bool go, float[] v) => (bool on, float[] w) {
+            on = Identity(go) w = Concat<axis=0>(v, v) }> }""")
+    path = stored(tmp_path / "net.onnx", proto)
+    with pytest.raises(CheckFailed, match="the output 'y' has no shape, and neither inference nor a run tells"):
+        netferry.convert(path, tmp_path / "out.onnx", limits={"run_bytes": 1 << 24, "run_seconds": 5})
