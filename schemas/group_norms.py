@@ -90,7 +90,7 @@ def _is_shape_of(value: ir.Value | None, x: ir.Value) -> bool:
     """Whether a Reshape's target is the shape of ``x``: computed, or known but for the batch."""
     node = None if value is None else value.producer()
     if node is not None and node.op_type == "Shape":
-        return node.inputs[0] is x and not node.attributes
+        return node.inputs[0] is x and "end" not in node.attributes and not node.attributes.get_int("start", 0)
     known, shape = _known(value), x.shape
     if known is None or shape is None or known.size != len(shape):
         return False

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from netferry.errors import quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, layer_of, role_by_use
+from netferry.schemas.merged import merged_parameters
 from netferry.schemas.tensors import sample_of
 
 _SAMPLE = 4096
@@ -78,8 +79,9 @@ def read_by_several(graph: ir.Graph) -> list[str]:
     """What there is to say of parameters that several layers read directly: they stay one parameter."""
     alike: list[str] = []
     others: list[str] = []
+    apart = {place for merged in merged_parameters(graph) for place in merged.places}
     for name, value in graph.initializers.items():
-        uses = [use for use in value.uses() if use.node.op_type != "Identity"]
+        uses = [u for u in value.uses() if u.node.op_type != "Identity" and (u.node, u.idx) not in apart]
         if len(uses) < 2 or len({layer_of(use.node)[0] for use in uses}) < 2 or role_by_use(value) == Role.CONSTANT:
             continue
         values = sample_of(value, _SAMPLE)

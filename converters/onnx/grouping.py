@@ -43,7 +43,7 @@ def group(model: Model) -> None:
         return
     model.notes.extend(Note("assumed", text) for text in told(shared_parameters(model.graph)))
     nodes = list(model.graph)
-    scopes, holders = scopes_of(nodes)
+    scopes, holders = scopes_of(model.graph)
     helpers = _helpers(nodes)
     groups = _groups(nodes, scopes, holders, helpers)
     _join_made(nodes, groups)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, role_of
+from netferry.schemas.merged import merged_parameters
 
 _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
@@ -45,8 +46,10 @@ class Scope:
     family: str = "torch"
 
 
-def scopes_of(nodes: list[ir.Node]) -> tuple[dict[ir.Node, Scope], set[str]]:
-    """The scopes of the nodes that have one, and the modules that hold further modules."""
+def scopes_of(graph: ir.Graph) -> tuple[dict[ir.Node, Scope], set[str]]:
+    """The scopes of the nodes of a graph that have one, and the modules that hold further modules."""
+    nodes = list(graph)
+    merged = {place: one.name for one in merged_parameters(graph) for place in one.places}
     found: dict[ir.Node, Scope] = {}
     paths: dict[ir.Node, list[str]] = {}
     for node in nodes:
@@ -68,7 +71,7 @@ def scopes_of(nodes: list[ir.Node]) -> tuple[dict[ir.Node, Scope], set[str]]:
         found[node] = Scope(module, rest[-1] if rest else parts[-1], family="tensorflow")
     modules = {scope.module for scope in found.values() if scope.family == "torch"}
     for node in nodes:
-        kernel = None if node.op_type in MOVERS else _parameter(node, strip, layers)
+        kernel = None if node.op_type in MOVERS else _parameter(node, strip, layers, merged)
         if kernel is None or (node in found and (kernel.module in modules or kernel.module == found[node].module)):
             continue  # a module of that name computes elsewhere: the exporter shared an equal parameter
         found[node] = kernel
@@ -172,10 +175,12 @@ def _layer_path(parts: list[str], submodels: set[tuple[str, ...]]) -> str:
     return "/".join(parts[:n]) if len(parts) > 1 else ""
 
 
-def _parameter(node: ir.Node, strip: int, submodels: set[tuple[str, ...]]) -> Scope | None:
+def _parameter(
+    node: ir.Node, strip: int, submodels: set[tuple[str, ...]], merged: dict[tuple[ir.Node, int], str]
+) -> Scope | None:
     """The layer that the first named parameter of a node belongs to."""
-    for value in node.inputs:
-        name = parameter_name(value)
+    for i, value in enumerate(node.inputs):
+        name = merged.get((node, i)) or parameter_name(value)
         if name is None or "::" in name:
             continue
         if match := _PARAMETER.match(name):

@@ -13,10 +13,11 @@ import re
 from netferry.schemas.group_norms import group_norms
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import FLOATS, MOVERS, ROLE, Role, role_by_use
+from netferry.schemas.merged import CALL, parameters_of
 from netferry.schemas.model import Model
 
 _KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
-_OWN = re.compile(r"^(?!(?:val|input|output)_\d)[A-Za-z_]\w*(\.\w+)*$")
+_OWN = re.compile(r"^(?!(?:val|input|output)_\d|\d+$)\w+(\.\w+)*$")
 """names of parameters and buffers: paths of Python names; lists number their items"""
 _BUFFER = re.compile(
     r"^(pe|pos(ition(al)?)?_?enc(oding)?s?|\w*mask|mean|std|var|\w+_(mean|std|var|cached)|inv_freq|freqs?(_cis|_cos|_sin)?|"
@@ -40,25 +41,29 @@ def take_torch_roles(model: Model) -> None:
     if model.ir.producer_name != "pytorch" or "origin" in model.source.details:
         return
     values = list(model.graph.initializers.values())
-    for norm in group_norms(model.graph):  # the exporter folds their shapes, and with them their names
-        for value in (norm.scale, norm.bias):
-            value.metadata_props.setdefault(ROLE, Role.LEARNABLE.value)
     told = any(_KIND in value.metadata_props for value in values)
+    for norm in group_norms(model.graph):  # the exporter folds their shapes, and with them their names
+        learns = not told or "%p_" in norm.norm.metadata_props.get(CALL, "")
+        for value in (norm.scale, norm.bias):
+            value.metadata_props.setdefault(ROLE, (Role.LEARNABLE if learns else Role.CONSTANT).value)
+    whole = told and parameters_of(model.graph) <= set(model.graph.initializers)
     for value in values:
         if ROLE in value.metadata_props:
             continue
-        role = _told(value) if told else _named(value)
+        role = _told(value, whole) if told else _named(value)
         if role is not None:
             value.metadata_props[ROLE] = role.value
 
 
-def _told(value: ir.Value) -> Role | None:
-    """The role of a value whose kind the dynamo exporter noted."""
+def _told(value: ir.Value, whole: bool) -> Role | None:
+    """The role of a value of a file in which the dynamo exporter noted kinds; ``whole``: no parameter was folded."""
     kind = value.metadata_props.get(_KIND)
     if kind == "PARAMETER" and value.dtype in FLOATS:
         return Role.LEARNABLE
     if kind in ("PARAMETER", "BUFFER"):
         return Role.STATE if role_by_use(value) is Role.STATE else Role.CONSTANT
+    if whole:
+        return Role.CONSTANT
     scales = {use.node.op_type for use in value.uses() if use.idx in _AFFINE}
     return Role.CONSTANT if scales and scales <= _NORMS else None  # a norm without weights gets ones and zeros
 

@@ -34,11 +34,13 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
     from netferry.runtime.torch.ranks import complete_ranks, ranks_suffice
     from netferry.runtime.torch.ties import copied_apart
     from netferry.schemas.collection import collection_paused
+    from netferry.schemas.merged import separate_merged
     from netferry.schemas.model import Model as Copy
 
     with collection_paused():
         raised = Copy(copied_apart(model.ir), source=model.source)
         make_dense(raised.ir)
+        separate_merged(raised.graph)
         if raised.opset < LOWEST_OPSET:
             if ranks_suffice(raised.graph, raised.opset):
                 complete_ranks(raised.graph)  # else ONNX's inference is asked, which takes longer

@@ -12,7 +12,7 @@ from netferry.schemas.layers import LAYER
 
 _ODD = re.compile(r"[^0-9A-Za-z_]+")
 _WEIGHT = re.compile(r"[._/](weight|bias|kernel|gamma|beta|embeddings|alpha|slope|W|R|B|scale)(:0)?$")
-_ATTRIBUTE = re.compile(r"^(?!val_\d)[A-Za-z_]\w*(\.\w+)*$")
+_ATTRIBUTE = re.compile(r"^(?!val_\d|\d+$)\w+(\.\w+)*$")
 CALL = re.compile(r"_\d+$")
 """what torch's exporter puts behind a module's name when it is called again"""
 

@@ -12,6 +12,7 @@ from netferry.runtime.torch.store import Place
 from netferry.runtime.torch.ties import separate
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
+from netferry.schemas.merged import merged_parameters, separate_merged
 from netferry.schemas.model import Model
 from netferry.schemas.tensors import array_of
 
@@ -77,7 +78,10 @@ def _as_stored(tensor: Tensor, value: ir.Value) -> np.ndarray:
 
 
 def _separated(model: Model, name: str) -> ir.Value | None:
-    """The output of an Identity of an initializer: a copy that training made different from its source."""
+    """The initializer that a copy of it, which training made different, shares with others: merged, or by Identity."""
+    merged = next((one for one in merged_parameters(model.graph) if one.name == name), None)
+    if merged is not None:
+        return merged.source
     for node in model.graph:
         if node.op_type == "Identity" and node.outputs[0].name == name and node.inputs[0] is not None:
             source = node.inputs[0]
@@ -94,6 +98,10 @@ def _write(model: Model, name: str, array: np.ndarray, role: Role) -> bool:
         return False
     tensor = ir.Tensor(np.array(array, order="C"), name=name)
     if value is not None:
+        value.const_value = tensor
+        return True
+    separate_merged(model.graph, name)
+    if (value := model.graph.initializers.get(name)) is not None:
         value.const_value = tensor
         return True
     node = next(n for n in model.graph if n.op_type == "Identity" and n.outputs[0].name == name)

@@ -59,9 +59,11 @@ def join_group_norms(graph: ir.Graph) -> None:
     for found in group_norms(graph):
         if Role.CONSTANT in [v.metadata_props.get(ROLE) for v in (found.scale, found.bias)]:
             continue
+        before = found.norm.inputs[0].producer() if found.norm.inputs[0] is not None else None
+        x = found.x if before is None else before.inputs[0]  # the result of another one, maybe, by now
         settings = [ir.AttrInt64("num_groups", found.groups), *(a for a in found.norm.attributes.values())]
         props = dict(found.norm.metadata_props)
-        made = ir.Node("", "GroupNormalization", [found.x, found.scale, found.bias], settings, name=found.norm.name)
+        made = ir.Node("", "GroupNormalization", [x, found.scale, found.bias], settings, name=found.norm.name)
         made.metadata_props.update(props)
         old = found.last.outputs[0]
         made.outputs[0].type, made.outputs[0].shape = old.type, old.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
 from pathlib import Path
@@ -329,6 +330,36 @@ def test_group_norms_are_modules(opset: int, fold: bool, tmp_path: Path) -> None
         for name, parameter in native.named_parameters():
             parameter.copy_(module.get_parameter(name))
     _same_gradients(module, native, x)
+
+
+@pytest.mark.slow
+def test_what_the_dynamo_exporter_merged_trains_apart(tmp_path: Path) -> None:
+    """Layers that are copies of each other, norms of ones: the default export keeps one tensor of all equal ones. Ties
+    stay; after training each gets a tensor of its own in the file."""
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 4), nn.LayerNorm(4))
+    native = nn.Sequential(Tied(), nn.Linear(9, 4), layer, copy.deepcopy(layer), nn.LayerNorm(4))
+    for one in native.modules():
+        if isinstance(one, nn.Linear) and one.bias is not None:
+            nn.init.uniform_(one.bias)
+    i = torch.tensor([[1, 4, 2], [8, 0, 3]])
+    torch.onnx.export(native.eval(), (i,), tmp_path / "net.onnx", dynamo=True, opset_version=18, verbose=False)
+    model = netferry.load(tmp_path / "net.onnx")
+    count = len(model.graph.initializers)
+    module = model.to_torch().eval()
+    assert sorted(p.numel() for p in module.parameters()) == sorted(p.numel() for p in native.parameters())
+    assert {n for n, _ in module.named_parameters()} >= {"3.0.weight", "3.2.bias", "4.weight"}
+    with torch.no_grad():
+        torch.testing.assert_close(module(i), native(i), rtol=1e-5, atol=1e-6)
+        for parameter in module.parameters():
+            parameter.add_(torch.rand_like(parameter))
+        wanted = module(i)
+    assert model.update_from(module)
+    assert len(model.graph.initializers) > count
+    torch.testing.assert_close(torch.from_numpy(by_onnxruntime(model, i.numpy())[0]), wanted, rtol=1e-5, atol=1e-5)
+    again = model.to_torch().eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(i), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
