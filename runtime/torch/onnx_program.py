@@ -22,6 +22,8 @@ from netferry.errors import UnsupportedError
 from netferry.schemas.layers import ROLE, Role
 
 OPSET = 21
+_TRAINING_MODE = 2
+"""the input of Dropout that makes it act"""
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
@@ -30,6 +32,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     from onnxscript.rewriter.rules.common import _remove_optional_bias as biases
 
     _refuse_projections(program)
+    _keep_dropouts(program)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -39,6 +42,9 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
         with _values_hidden(model.graph, parameters):
             optimizer.fold_constants(model, input_size_limit=1024, output_size_limit=1 << 16)
             rewriter.rewrite(model, pattern_rewrite_rules=biases.rules)
+            for node in model.graph:  # last: the optimizer takes out dropouts that do not act
+                if node.op_type == "Dropout" and len(node.inputs) > _TRAINING_MODE:
+                    node.replace_input_with(_TRAINING_MODE, None)
             optimizer.remove_unused_nodes(model)
         told = {s.target for s in program.graph_signature.input_specs}
         for name, value in model.graph.initializers.items():
@@ -58,6 +64,14 @@ def _values_hidden(graph: Any, names: Container[str | None]) -> Iterator[None]:
     finally:
         for value, tensor in hidden.items():
             value.const_value = tensor
+
+
+def _keep_dropouts(program: torch.export.ExportedProgram) -> None:
+    """Let dropouts that were traced in eval mode be written: torch's exporter leaves them out unless they act."""
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.dropout.default and node.args[1]:
+            node.args = (*node.args[:2], True)
+    program.graph_module.recompile()
 
 
 def _refuse_projections(program: torch.export.ExportedProgram) -> None:

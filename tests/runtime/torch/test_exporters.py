@@ -98,12 +98,12 @@ class Zeros(nn.Module):
         self.head.weight = self.words.weight
         self.token = nn.Parameter(torch.rand(4))
         self.register_buffer("table", torch.randn(4, 4))
-        self.norm = nn.LayerNorm(4, elementwise_affine=False)
+        self.norm, self.drop = nn.LayerNorm(4, elementwise_affine=False), nn.Dropout(0.25)
         nn.init.zeros_(self.first.bias)
 
     def forward(self, i: Tensor) -> Tensor:
         x = self.words(i) + self.places(torch.arange(i.shape[1])) + self.token
-        return self.head(self.norm(nn.functional.gelu(self.first(x)) @ self.table))
+        return self.head(self.drop(self.norm(nn.functional.gelu(self.first(x)) @ self.table)))
 
 
 class Layers(nn.Module):
@@ -258,13 +258,22 @@ def test_attention_keeps_its_names(tmp_path: Path) -> None:
 
 
 def test_what_is_zero_or_computed_from_parameters_stays() -> None:
-    """torch's exporter may fold constants, but not parameters: not a zero bias, not an embedding of positions."""
+    """torch's exporter may fold constants, but not parameters: not a zero bias, not an embedding of positions; and
+    dropout, which does nothing in the eval mode that it traces, acts in training."""
     native, i = _seeded(Zeros), torch.tensor([[1, 4, 2, 2, 0], [8, 0, 3, 1, 7]])
     model = netferry.load(native, example_inputs=i)
+    native.eval()
     module = model.to_torch().eval()
     assert _parameters(module) == _parameters(native)
     with torch.no_grad():
         torch.testing.assert_close(module(i), native(i), rtol=1e-5, atol=1e-6)
+        got = torch.from_numpy(by_onnxruntime(model, i.numpy())[0])
+        torch.testing.assert_close(got, native(i), rtol=1e-5, atol=1e-6)
+        assert not torch.equal(module.train()(i), module(i))
+    drops = [m for one in (module, native) for m in one.modules() if isinstance(m, nn.Dropout)]
+    assert [m.p for m in drops] == [0.25, 0.25]
+    for one in drops:
+        one.p = 0.0
     _same_gradients(module, native, i)
 
 
