@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -183,7 +185,7 @@ class Layer:
             if array.dtype.kind in "iu" and array.dtype.itemsize == 1:
                 raise UnsupportedOption(f"{slot} is kept as whole numbers: quantized to int8", layer=self.path)
             if array.shape != shape:
-                if math.prod(array.shape) != math.prod(shape):
+                if not _regrouped(array.shape, shape):
                     raise WeightsError(
                         f"{slot} has shape {array.shape} in the file, the layer needs {shape}",
                         layer=self.path,
@@ -219,6 +221,13 @@ class Layer:
         return self.network.call(
             b, spec, list(args), kwargs, path=self.path, prefix=f"{self.prefix}{attribute}/", stamped=True
         )
+
+
+def _regrouped(stored: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether one shape is the other with neighbouring axes made one, as attention's heads are: then the elements lie
+    where they should. Those of a transposed matrix do not."""
+    ends = [set(itertools.accumulate((d for d in shape if d != 1), operator.mul)) for shape in (stored, wanted)]
+    return math.prod(stored) == math.prod(wanted) and (ends[0] <= ends[1] or ends[1] <= ends[0])
 
 
 def _same(values: np.ndarray) -> np.ndarray:

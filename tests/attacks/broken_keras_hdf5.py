@@ -72,6 +72,7 @@ def _deep(file: h5py.File) -> None:
 
 
 CASES |= {
+    "keras-h5-kernel-transposed": hdf5(arrays=(unusual_keras.W.T, unusual_keras.B)),
     "keras-h5-lzf": _filtered(compression="lzf"),
     "keras-h5-scale-and-offset": _filtered(scaleoffset=4, dtype="i4"),
     "keras-h5-soft-link": _linked(h5py.SoftLink("/model_weights/d/d/bias:0")),
