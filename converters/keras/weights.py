@@ -77,6 +77,10 @@ class LegacyStore:
             ):
                 pairs = {child.name: name for name, (_, child, _) in zip(filled, holders, strict=True)}
                 notes.append(Note("assumed", "layer names differ between the files: weights bound by position"))
+        order = list(dict.fromkeys(child.name for _, child, _ in holders))
+        if by_name and [name for name in filled if name in set(order)] != order:
+            told = "the weights file has the layers in another order: bound by name, where Keras goes by the order"
+            notes.append(Note("warning", told))
         found: dict[str, Array] = {}
         missing: list[str] = []
         used: set[str] = set()

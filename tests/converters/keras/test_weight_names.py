@@ -91,3 +91,10 @@ def test_layers_that_nobody_can_read_are_the_reason_for_shapes_that_do_not_fit(t
     with pytest.raises(UnsupportedLayer) as caught:
         read(tmp_path / "m.json", options)
     assert [row[:2] for row in caught.value.layers] == [("mine", "Mine"), ("other", "Other")]
+
+
+@pytest.mark.parametrize(("stored", "told"), [(["a", "b", "c", "d"], False), (["a", "c", "b", "d"], True)])
+def test_names_in_another_order_are_told(tmp_path: Path, stored: list[str], told: bool) -> None:
+    """Keras would go by the order, the names say otherwise; no file that Keras wrote is like that."""
+    model = read(tmp_path / "m.json", files(tmp_path, ["a", "b", "c", "d"], stored))
+    assert any("in another order" in note.message for note in model.notes) == told
