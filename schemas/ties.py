@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from netferry.errors import quoted
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role, layer_of, role_by_use
+from netferry.schemas.layers import ROLE, Role, layer_of, role_by_use
 from netferry.schemas.merged import merged_parameters
 from netferry.schemas.tensors import sample_of
 
@@ -55,6 +55,8 @@ def shared_parameters(graph: ir.Graph) -> list[Shared]:
         if made.is_graph_output() or not made.name:
             continue
         role = role_by_use(made, source)
+        if role == Role.CONSTANT and source.metadata_props.get(ROLE) == Role.LEARNABLE.value and "::" not in made.name:
+            role = Role.LEARNABLE  # a parameter of the network itself, by what its file tells
         if role == Role.CONSTANT:
             continue
         generated = "::" in made.name  # a name that TorchScript gives to what it computed itself

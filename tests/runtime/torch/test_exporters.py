@@ -32,6 +32,7 @@ class Tokens(nn.Module):
         self.cls_token = nn.Parameter(torch.randn(1, 1, 4))
         self.pos_embed = nn.Parameter(torch.randn(1, 6, 4))
         self.gamma = nn.Parameter(torch.rand(4))
+        self.ls1, self.ls2 = nn.Parameter(torch.full((4,), 0.5)), nn.Parameter(torch.full((4,), 0.5))
         self.logit_scale = nn.Parameter(torch.tensor(1.3))
         self.register_buffer("pe", torch.randn(1, 6, 4))
         self.register_buffer("mean", torch.randn(4))
@@ -39,7 +40,7 @@ class Tokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x - self.mean], 1) + self.pos_embed + self.pe
-        return self.inner(x * self.gamma * self.logit_scale.exp())
+        return self.inner(x * self.ls1 * self.gamma * self.ls2 * self.logit_scale.exp())
 
 
 class Masked(nn.Module):
