@@ -185,7 +185,7 @@ class Layer:
             if array.dtype.kind in "iu" and array.dtype.itemsize == 1:
                 raise UnsupportedOption(f"{slot} is kept as whole numbers: quantized to int8", layer=self.path)
             if array.shape != shape:
-                if not _regrouped(array.shape, shape):
+                if not regrouped(array.shape, shape):
                     raise WeightsError(
                         f"{slot} has shape {array.shape} in the file, the layer needs {shape}",
                         layer=self.path,
@@ -223,7 +223,7 @@ class Layer:
         )
 
 
-def _regrouped(stored: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+def regrouped(stored: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     """Whether one shape is the other with neighbouring axes made one, as attention's heads are: then the elements lie
     where they should. Those of a transposed matrix do not."""
     ends = [set(itertools.accumulate((d for d in shape if d != 1), operator.mul)) for shape in (stored, wanted)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -71,7 +72,20 @@ def _deep(file: h5py.File) -> None:
     group.attrs["weight_names"] = [("a/" * 300 + "kernel:0").encode(), b"d/bias:0"]
 
 
+def _recurrent_transposed(folder: Path) -> list[Path]:
+    """An LSTM whose kernel has the axes of another framework."""
+    layer = {"class_name": "LSTM", "config": {"name": "d", "units": 2, "batch_input_shape": [None, 5, 3]}}
+    arrays = (np.zeros((8, 3), "f4"), np.zeros(8, "f4"))
+    path = unusual_keras.hdf5(folder / "net.h5", unusual_keras.sequential(layer), arrays=arrays)
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights/d"]
+        file["model_weights/d/d/recurrent_kernel:0"] = np.zeros((2, 8), "f4")
+        group.attrs["weight_names"] = [b"d/kernel:0", b"d/recurrent_kernel:0", b"d/bias:0"]
+    return [path]
+
+
 CASES |= {
+    "keras-h5-recurrent-kernel-transposed": _recurrent_transposed,
     "keras-h5-kernel-transposed": hdf5(arrays=(unusual_keras.W.T, unusual_keras.B)),
     "keras-h5-lzf": _filtered(compression="lzf"),
     "keras-h5-scale-and-offset": _filtered(scaleoffset=4, dtype="i4"),

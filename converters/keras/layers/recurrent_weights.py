@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from netferry.converters.keras.layer import Layer
+from netferry.converters.keras.layer import Layer, regrouped
 from netferry.converters.keras.layers.recurrent_cells import GATES, Cell
 from netferry.errors import WeightsError
 from netferry.schemas.graph import Builder
@@ -37,7 +36,7 @@ def parameter(
     """
     arrays = [l.stored(slot) for slot, _ in wanted]
     for array, (slot, expected) in zip(arrays, wanted, strict=True):
-        if array is not None and math.prod(array.shape) != math.prod(expected):
+        if array is not None and not regrouped(array.shape, expected):
             raise WeightsError(
                 f"{slot} has shape {array.shape} in the file, the layer needs {expected}", layer=l.path, file=array.path
             )
@@ -81,7 +80,8 @@ def bias_slots(cell: Cell) -> list[Wanted]:
     """The variables that hold a cell's biases."""
     if cell.form == "split":
         return [(f"{cell.path}b_{g}", (cell.units,)) for g in _SPLIT_ORDER[cell.kind]]
-    return [(f"{cell.path}bias", (cell.bias_size,))]
+    whole = GATES[cell.kind] * cell.units
+    return [(f"{cell.path}bias", (2, whole) if cell.bias_size == 2 * whole else (cell.bias_size,))]
 
 
 def gate_biases(cell: Cell, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
