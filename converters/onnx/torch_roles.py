@@ -46,11 +46,12 @@ def take_torch_roles(model: Model) -> None:
         learns = not told or "%p_" in norm.norm.metadata_props.get(CALL, "")
         for value in (norm.scale, norm.bias):
             value.metadata_props.setdefault(ROLE, (Role.LEARNABLE if learns else Role.CONSTANT).value)
-    whole = told and parameters_of(model.graph) <= set(model.graph.initializers)
+    names = parameters_of(model.graph)
+    whole = told and names <= set(model.graph.initializers)
     for value in values:
         if ROLE in value.metadata_props:
             continue
-        role = _told(value, whole) if told else _named(value)
+        role = _told(value, whole and value.name not in names) if told else _named(value)
         if role is not None:
             value.metadata_props[ROLE] = role.value
 
