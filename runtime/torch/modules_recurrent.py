@@ -69,6 +69,10 @@ def unfit(node: ir.Node, found: Plan | None) -> str | None:
     of_input, of_state = held.get("weight_ih_l0", ()), held.get("weight_hh_l0", ())
     if of_state and not of_input[-2] == of_state[-2] == len(GATES[node.op_type]) * of_state[-1]:
         return f"its weights do not fit each other: {list(of_input)} and {list(of_state)}"
+    for value in node.inputs[5:7] if of_state else ():
+        width = value.shape[-1] if value is not None and value.shape else None
+        if isinstance(width, int) and width != of_state[-1]:
+            return f"its first state has {width} numbers, the layer {of_state[-1]}"
     return None
 
 

@@ -44,6 +44,8 @@ def drop_zeros(graph: ir.Graph) -> None:
             value = node.inputs[i] if i < len(node.inputs) else None
             if value is None or not (_always_zero(value) if i != _BIAS else _zero_bias(value)):
                 continue
+            if i != _BIAS and not _has_width(value, node):
+                continue  # no first state of this layer: said where the layer is made
             node.replace_input_with(i, None)
             _discard(value)
         for i in _AFFINE if node.op_type in _NORMS and node.domain in ("", "ai.onnx") else ():
@@ -52,6 +54,12 @@ def drop_zeros(graph: ir.Graph) -> None:
             if value is not None and array is not None and node.graph is graph:
                 node.replace_input_with(i, _constant(graph, array))
                 _discard(value)
+
+
+def _has_width(value: ir.Value, node: ir.Node) -> bool:
+    """Whether a first state is as wide as a recurrent layer, for all that is known."""
+    width = None if not value.shape else value.shape[-1]
+    return not isinstance(width, int) or width == node.attributes.get_int("hidden_size", width)
 
 
 def join_group_norms(graph: ir.Graph) -> None:
