@@ -19,7 +19,8 @@ import torch
 from torch.export.graph_signature import InputKind
 
 from netferry.errors import UnsupportedError
-from netferry.schemas.layers import ROLE, Role
+from netferry.runtime.torch.weightless import SPATIAL
+from netferry.schemas.layers import ROLE, TRAINING, Role
 
 OPSET = 21
 _TRAINING_MODE = 2
@@ -32,7 +33,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     from onnxscript.rewriter.rules.common import _remove_optional_bias as biases
 
     _refuse_projections(program)
-    _keep_dropouts(program)
+    notes = _keep_dropouts(program)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -42,9 +43,11 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
         with _values_hidden(model.graph, parameters):
             optimizer.fold_constants(model, input_size_limit=1024, output_size_limit=1 << 16)
             rewriter.rewrite(model, pattern_rewrite_rules=biases.rules)
-            for node in model.graph:  # last: the optimizer takes out dropouts that do not act
-                if node.op_type == "Dropout" and len(node.inputs) > _TRAINING_MODE:
-                    node.replace_input_with(_TRAINING_MODE, None)
+            dropouts = [n for n in model.graph if n.op_type == "Dropout" and len(n.inputs) > _TRAINING_MODE]
+            for i, node in enumerate(dropouts):  # last: the optimizer takes out dropouts that do not act
+                node.replace_input_with(_TRAINING_MODE, None)
+                if len(dropouts) == len(notes):
+                    node.metadata_props.update(notes[i])
             optimizer.remove_unused_nodes(model)
         told = {s.target for s in program.graph_signature.input_specs}
         for name, value in model.graph.initializers.items():
@@ -66,12 +69,25 @@ def _values_hidden(graph: Any, names: Container[str | None]) -> Iterator[None]:
             value.const_value = tensor
 
 
-def _keep_dropouts(program: torch.export.ExportedProgram) -> None:
-    """Let dropouts that were traced in eval mode be written: torch's exporter leaves them out unless they act."""
+def _keep_dropouts(program: torch.export.ExportedProgram) -> list[dict[str, str]]:
+    """Let dropouts that were traced in eval mode be written: torch's exporter leaves them out unless they act.
+
+    Returns, for each in its order, what ONNX cannot say of it: that it drops whole channels (``nn.Dropout2d``), or
+    keeps mean and variance (``nn.AlphaDropout``).
+    """
+    aten = torch.ops.aten
+    found: list[dict[str, str]] = []
     for node in program.graph.nodes:
-        if node.target is torch.ops.aten.dropout.default and node.args[1]:
-            node.args = (*node.args[:2], True)
+        kinds = (aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default)
+        if node.target not in kinds or not node.args[1]:
+            continue
+        note = {SPATIAL: "1"} if node.target is aten.feature_dropout.default else {}
+        if node.target is aten.alpha_dropout.default:
+            note = {TRAINING: json.dumps({"layer": "AlphaDropout", "rate": node.args[1]})}
+        found.append(note)
+        node.target, node.args = aten.dropout.default, (*node.args[:2], True)
     program.graph_module.recompile()
+    return found
 
 
 def _refuse_projections(program: torch.export.ExportedProgram) -> None:

@@ -107,6 +107,21 @@ def test_what_is_zero_or_computed_from_parameters_stays() -> None:
     same_gradients(module, native, i)
 
 
+def test_dropouts_of_other_kinds_stay() -> None:
+    native = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.Dropout2d(0.25), nn.AlphaDropout(0.125), nn.Flatten(2), nn.Conv1d(3, 4, 3),
+        nn.Dropout1d(0.5),
+    ).eval()  # fmt: skip
+    x = torch.randn(2, 2, 5, 5, generator=torch.Generator().manual_seed(1))
+    module = netferry.load(native, example_inputs=x).to_torch().eval()
+    drops = [m for m in module.modules() if "Dropout" in type(m).__name__]
+    assert [(type(m), m.p) for m in drops] == [(nn.Dropout2d, 0.25), (nn.AlphaDropout, 0.125), (nn.Dropout1d, 0.5)]
+    torch.testing.assert_close(module(x), native(x), rtol=1e-5, atol=1e-6)
+    torch.manual_seed(3)
+    found = module.train()(x)
+    assert {bool((channel == 0).all()) for channel in found.flatten(0, 1)} == {True, False}
+
+
 def test_projections_are_refused() -> None:
     """torch's exporter leaves an LSTM's projection out without a word."""
     native = nn.LSTM(4, 6, proj_size=3, batch_first=True)
