@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from netferry.converters.options import Limits
 from netferry.errors import InputError, MalformedFile, UnsafeFile, quoted
@@ -41,12 +41,6 @@ class Folder:
         self.files: list[Path] = []
         """members that were read, in order"""
         self._roots = {os.path.realpath(path), os.path.dirname(os.path.realpath(path / CONFIG))}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is held open."""
 
     def __contains__(self, name: str) -> bool:
         return _is_plain(name) and os.path.isfile(self.path / name)

@@ -76,9 +76,9 @@ def _keep_dropouts(program: torch.export.ExportedProgram) -> list[dict[str, str]
     keeps mean and variance (``nn.AlphaDropout``).
     """
     aten = torch.ops.aten
+    kinds = (aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default)
     found: list[dict[str, str]] = []
     for node in program.graph.nodes:
-        kinds = (aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default)
         if node.target not in kinds or not node.args[1]:
             continue
         note = {SPATIAL: "1"} if node.target is aten.feature_dropout.default else {}

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netferry.schemas.model import Model
+from tests.runtime.torch.graphs import by_onnxruntime
+
 
 class Tokens(nn.Module):
     """Parameters and buffers that functions read, a scalar among them; a buffer that is called like a bias."""
@@ -193,3 +196,16 @@ def same_gradients(module: nn.Module, native: nn.Module, x: Tensor) -> None:
         assert wanted is not None
         assert sides[0][name] is not None, name
         assert (sides[0][name] - wanted).abs().max() <= 1e-6 * wanted.abs().max() + 1e-9, name
+
+
+def comes_back(model: Model, module: nn.Module, native: nn.Module, x: Tensor) -> None:
+    """Outputs are the native's (1e-5); with other parameters, written back, onnxruntime gives the module's."""
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), native(x), rtol=1e-5, atol=1e-6)
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.rand_like(parameter))
+        wanted = module(x)
+    assert model.update_from(module)
+    outputs = wanted if isinstance(wanted, tuple) else (wanted,)
+    for got, want in zip(by_onnxruntime(model, x.numpy()), outputs, strict=True):
+        torch.testing.assert_close(torch.from_numpy(got), want, rtol=1e-5, atol=1e-6)

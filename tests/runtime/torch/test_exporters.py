@@ -24,6 +24,7 @@ from tests.runtime.torch.exporters import (
     Tokens,
     Twice,
     Zeros,
+    comes_back,
     parameters_of,
     same_gradients,
     seeded,
@@ -51,13 +52,7 @@ def test_what_learns_is_what_learnt(kind: type[nn.Module], shape: tuple[int, ...
     assert parameters_of(module) == parameters_of(native)
     api.export(model, tmp_path / "source", to="torch-source")
     assert parameters_of(read_source(tmp_path / "source")) == parameters_of(native)
-    with torch.no_grad():
-        torch.testing.assert_close(module(x), native(x), rtol=1e-5, atol=1e-6)
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.rand_like(parameter))
-        wanted = module(x)
-    assert model.update_from(module)
-    torch.testing.assert_close(torch.from_numpy(by_onnxruntime(model, x.numpy())[0]), wanted, rtol=1e-5, atol=1e-6)
+    comes_back(model, module, native, x)
     with torch.no_grad():
         for name, parameter in native.named_parameters():
             parameter.copy_(module.get_parameter(name))
@@ -165,14 +160,7 @@ def test_layers_of_a_recurrent_module_are_one_module(
         assert torch.equal(module.state_dict()[key], value), key
     for target, name in (("torch-source", "source"), ("torch-export", "net.pt2")):
         api.export(model, tmp_path / name, to=target)
-    with torch.no_grad():
-        torch.testing.assert_close(module(x), native(x), rtol=1e-5, atol=1e-6)
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.rand_like(parameter))
-        wanted = module(x)
-    assert model.update_from(module)
-    for got, want in zip(by_onnxruntime(model, x.numpy()), wanted, strict=True):
-        torch.testing.assert_close(torch.from_numpy(got), want, rtol=1e-5, atol=1e-6)
+    comes_back(model, module, native, x)
 
 
 @pytest.mark.parametrize(("opset", "fold"), [(11, True), (17, True), (17, False), (20, True)])
@@ -184,13 +172,7 @@ def test_group_norms_are_modules(opset: int, fold: bool, tmp_path: Path) -> None
     assert type(module.get_submodule("norm")) is nn.GroupNorm
     assert parameters_of(module) == parameters_of(native)
     api.export(model, tmp_path / "source", to="torch-source")
-    with torch.no_grad():
-        torch.testing.assert_close(module(x), native(x), rtol=1e-5, atol=1e-6)
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.rand_like(parameter))
-        wanted = module(x)
-    assert model.update_from(module)
-    torch.testing.assert_close(torch.from_numpy(by_onnxruntime(model, x.numpy())[0]), wanted, rtol=1e-5, atol=1e-6)
+    comes_back(model, module, native, x)
     with torch.no_grad():
         for name, parameter in native.named_parameters():
             parameter.copy_(module.get_parameter(name))
