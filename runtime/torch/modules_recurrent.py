@@ -97,6 +97,11 @@ def _bias(node: ir.Node, order: list[int], ends: tuple[str, ...]) -> _Weight | N
     whole = initializer(node, 3)
     if whole is not None:
         return _Weight([(whole, gate_biases(order, len(ends)), [n for pair in names for n in pair])], 0, [])
+    if (halves := _halves(node.inputs[3])) is not None:
+        sides = zip(halves[0], ("ih", "hh"), strict=True)
+        return _Weight(
+            [(v, gates(order, len(ends)), [f"bias_{h}_l0{e}" for e in ends]) for v, h in sides], 0, halves[1]
+        )
     count = len(order)
     ways = _directions(node.inputs[3], 2 * count, len(ends))
     if ways is None:
@@ -113,6 +118,18 @@ def _bias(node: ir.Node, order: list[int], ends: tuple[str, ...]) -> _Weight | N
                 return None
             bindings.append((mine[0][0], _packing([mine[k][1] for k in order]), [name]))
     return _Weight(bindings, 0, ways[1])
+
+
+def _halves(value: ir.Value | None) -> tuple[list[ir.Value], list[ir.Node]] | None:
+    """The input's bias and the state's, each of all directions, behind the Concat that joins them.
+
+    Keras has one bias: the other is a constant of zeros, and no parameter of the module.
+    """
+    join = _single(value)
+    if join is None or join.op_type != "Concat" or attribute(join, "axis", 0) not in (1, -1) or len(join.inputs) != 2:
+        return None
+    found = [v for v in join.inputs if v is not None and v.is_initializer() and len(static_shape(v)) == 2]
+    return (found, [join]) if len({static_shape(v) for v in found}) == 1 and len(found) == 2 else None
 
 
 def _packing(order: list[int]) -> Packing:

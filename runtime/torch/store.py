@@ -79,6 +79,8 @@ class Store:
             else:
                 parameters.pop(name, None)
                 module.register_buffer(name, tensor, persistent=role == Role.STATE)
+                if isinstance(module, nn.RNNBase):
+                    setattr(module, name, tensor)
         prefix = f"{path}." if path else ""
         self.record(value, packing, [prefix + name for name in names])
 

@@ -85,7 +85,8 @@ class Held:
             new = [_given(owner, name, f"nn.Parameter({_empty(tensor)})")]
             frozen = [f"{self.at(full)}.requires_grad_(False)"] if not tensor.requires_grad else []
             return [*([] if layer else new), *frozen]
-        if layer and name in ("weight", "bias"):  # a constant of the source in the place of a parameter
+        recurrent = isinstance(module, nn.RNNBase)
+        if layer and (recurrent or name in ("weight", "bias")):  # a constant of the source in the place of a parameter
             alike = tensor.numel() > 0 and bool((tensor == tensor.reshape(-1)[0]).all())
             values, rest = _empty(tensor), ""
             if alike:
@@ -94,6 +95,9 @@ class Held:
                 values, rest = f"torch.full({literal(tuple(tensor.shape))}, {value}{kind})", ", persistent=False"
             else:
                 self.weights[full] = tensor
+            if recurrent:  # which keeps a list of its weights beside them, and hears of what it is given alone
+                bare = f"{owner}.register_buffer({literal(name)}, None{rest})"
+                return [f"del {owner}.{name}", bare, f"{owner}.{name} = {values}"]
             return [f"del {owner}.{name}", f"{owner}.register_buffer({literal(name)}, {values}{rest})"]
         if layer:
             self.weights[full] = tensor

@@ -11,8 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from netferry.api import load, to_torch
+from netferry.api import export, load, to_torch
 from netferry.errors import UnsupportedLayer
+from netferry.schemas.ir import ir
+from netferry.schemas.layers import ROLE, Role
+from tests.runtime.torch.alone import Alone
 from tests.runtime.torch.graphs import by_onnxruntime, convnet, model_of
 
 RNG = np.random.default_rng(3)
@@ -81,6 +84,37 @@ def test_recurrent_layers_are_torchs_own(op: str, kind: type, layout: int, biase
     states = [_x(d, 2, 5)] * (2 if op == "LSTM" else 1)
     module = _agrees(model, _x(6, 2, 3), *states)
     assert type(module.rnn) is kind
+
+
+@pytest.mark.parametrize(("op", "kind"), [("LSTM", nn.LSTM), ("RNN", nn.RNN)], ids=["lstm", "rnn"])
+@pytest.mark.parametrize("direction", ["reverse", "bidirectional"])
+def test_recurrent_layers_with_one_bias_are_torchs_own(
+    op: str, kind: type, direction: str, alone: Alone, tmp_path: Path
+) -> None:
+    """As Keras's layers are read: the other bias is zeros, does not learn and stays out of the state, copies too."""
+    d, n = (2 if direction == "bidirectional" else 1), {"LSTM": 4, "RNN": 1}[op]
+    text = f"""g (float[T, N, 3] x) => (float[T, {d}, N, 5] y) {{
+      both = Concat <axis = 1> (b, zeros)  y = {op} <hidden_size = 5, direction = "{direction}"> (x, w, r, both) }}"""
+    model = model_of(text, {"w": (d, n * 5, 3), "r": (d, n * 5, 5), "b": (d, n * 5), "zeros": (d, n * 5)}, {"y": "rnn"})
+    model.graph.initializers["zeros"].const_value = ir.tensor(np.zeros((d, n * 5), np.float32))
+    model.graph.initializers["zeros"].metadata_props[ROLE] = Role.CONSTANT.value
+    x = _x(6, 2, 3)
+    module = _agrees(model, x)
+    copied = copy.deepcopy(module)
+    assert type(module.rnn) is kind
+    assert sum(p.numel() for p in module.parameters()) == d * n * 5 * (3 + 5 + 1)
+    export(model, tmp_path, to="torch-source")
+    given = torch.from_numpy(x)
+    for other in (copy.deepcopy(module), copy.deepcopy(module).double().float()):
+        assert set(other.state_dict()) == set(dict(module.named_parameters()))
+        torch.testing.assert_close(other(given), module(given))
+    module.train()(given).square().sum().backward()
+    torch.optim.SGD(module.parameters(), lr=0.1).step()
+    assert sorted(model.update_from(module)) == ["b", "r", "w"]
+    _agrees(model, x)
+    assert f"self.rnn = nn.{op}(3, 5" in (tmp_path / "model.py").read_text()
+    (found,) = alone.run(tmp_path, [[given]])[0]
+    torch.testing.assert_close(found, copied(given), rtol=1e-5, atol=1e-6)
 
 
 def test_gru_that_resets_before_is_exact() -> None:
