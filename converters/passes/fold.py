@@ -9,12 +9,11 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from netferry.converters.passes import opset
 from netferry.converters.passes.constants import fixed, learnable, weight
 from netferry.converters.passes.dims_rules import BROADCAST, UNARY
 from netferry.converters.passes.editing import Edit, graph_pass
-from netferry.converters.passes.opset import align_functions
 from netferry.errors import UnsupportedError
-from netferry.schemas.inlining import write_out_functions
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
 from netferry.schemas.tensors import constant_tensor
@@ -217,7 +216,6 @@ def choose_branch(edit: Edit) -> bool:
 def inline_functions(edit: Edit) -> bool:
     """Functions are written out where they are called"""
     try:
-        align_functions(edit.model)
-        return write_out_functions(edit.model.ir)
+        return opset.inline_functions(edit.model)
     except UnsupportedError:
         return False  # they stay

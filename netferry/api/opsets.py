@@ -18,7 +18,8 @@ def at_opset(model: Model, opset: int | None) -> bool:
     Returns:
         Whether the model was one that no runtime reads.
     """
-    from netferry.converters.passes.opset import to_opset, unreadable
+    from netferry.converters.passes.opset import to_opset
+    from netferry.converters.passes.opset_levels import unreadable
     from netferry.schemas.graph import CANONICAL_OPSET
     from netferry.schemas.model import Note
 

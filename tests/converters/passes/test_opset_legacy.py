@@ -13,7 +13,8 @@ import pytest
 from onnx import parser
 
 import netferry
-from netferry.converters.passes.opset import to_opset, unreadable
+from netferry.converters.passes.opset import to_opset
+from netferry.converters.passes.opset_levels import unreadable
 from netferry.errors import UnsupportedOpset
 from tests.converters.passes.opset_cases import as_model, carried, differs, run
 
