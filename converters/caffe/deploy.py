@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from netferry.converters.caffe.inputs import DATA_TYPES, NetInput, data_input, declared_inputs, name_dims, with_mean
 from netferry.converters.caffe.prototxt import Message, Scalar
@@ -15,6 +14,7 @@ from netferry.converters.caffe.wire import StoredLayer
 from netferry.converters.options import ReadOptions
 from netferry.errors import LimitExceeded, MalformedFile, quoted
 from netferry.schemas.model import Note
+from netferry.schemas.model_folder import ModelFolder
 
 _LOSSES = {
     "SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid", "MultinomialLogisticLoss": None,
@@ -36,7 +36,7 @@ class Net:
     notes: list[Note] = field(default_factory=list)
 
 
-def assemble(net: Message, stored: dict[str, StoredLayer], folder: Path, options: ReadOptions) -> Net:
+def assemble(net: Message, stored: dict[str, StoredLayer], folder: ModelFolder, options: ReadOptions) -> Net:
     """Upgrade, filter and turn a net into its deploy form.
 
     Data layers become inputs; losses and accuracies fed by a data layer's labels become Softmax or Sigmoid, or go.

@@ -16,6 +16,7 @@ from netferry.converters.options import ReadOptions
 from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, UsageError, quoted
 from netferry.schemas.graph import Dim
 from netferry.schemas.model import Note
+from netferry.schemas.model_folder import ModelFolder
 from netferry.schemas.opening import missing
 from netferry.schemas.preprocessing import Preprocessing
 
@@ -68,7 +69,7 @@ def data_input(
     layer: Message,
     layers: list[Message],
     stored: dict[str, StoredLayer],
-    folder: Path,
+    folder: ModelFolder,
     options: ReadOptions,
     notes: list[Note],
 ) -> NetInput:
@@ -107,7 +108,7 @@ def data_input(
 
 
 def transform(
-    layer: Message, folder: Path, options: ReadOptions, notes: list[Note]
+    layer: Message, folder: ModelFolder, options: ReadOptions, notes: list[Note]
 ) -> tuple[Preprocessing | None, tuple[int, int, int] | None]:
     """The preprocessing that ``transform_param`` describes, and the shape of its mean image.
 
@@ -171,7 +172,7 @@ def with_mean(item: NetInput, mean: Path, options: ReadOptions) -> NetInput:
     return item
 
 
-def contained(folder: Path, name: str, layer: str) -> Path:
+def contained(folder: ModelFolder, name: str, layer: str) -> Path:
     """Return the path of a file that a prototxt names, which must lie in the prototxt's folder.
 
     Raises:
@@ -179,8 +180,8 @@ def contained(folder: Path, name: str, layer: str) -> Path:
     """
     if "\0" in name:
         raise UnsafeFile("a file name with a NUL byte", layer=layer)
-    path = (folder / Path(name).name) if Path(name).is_absolute() else folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    path = folder.path / (Path(name).name if Path(name).is_absolute() else name)
+    if not folder.holds(path):
         raise UnsafeFile(f"{quoted(name)} lies outside the model's folder", layer=layer)
     return path
 

@@ -16,6 +16,7 @@ from netferry.converters.options import Limits, ReadOptions
 from netferry.converters.signatures import HEAD, is_hdf5
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError
 from netferry.schemas.model import Model, Note, Source
+from netferry.schemas.model_folder import ModelFolder
 
 
 def read(path: Path, options: ReadOptions) -> Model:
@@ -48,7 +49,7 @@ def read(path: Path, options: ReadOptions) -> Model:
         written = take_blobs(net, options.limits)
         by_name, notes = _by_name(stored or [])
         by_name = written | {name: layer for name, layer in by_name.items() if layer.blobs or name not in written}
-        ready = assemble(net, by_name, current.parent, options)
+        ready = assemble(net, by_name, ModelFolder(current), options)
         built = build(ready, by_name if stored is not None or written else None, options)
         built.notes += notes
     except NetferryError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from netferry.errors import InputError, MalformedFile, UnsafeFile, quoted
 from netferry.schemas.labels import MAX_BYTES, read_labels
+from netferry.schemas.model_folder import ModelFolder
 from netferry.schemas.opening import read_bounded
 
 
@@ -31,7 +32,7 @@ def read_data(path: Path) -> list[str]:
     if not name:
         raise MalformedFile("names no list of classes (names=, labels=)", file=path)
     try:
-        found = inside(path.parent, name, "list")
+        found = inside(ModelFolder(path), name, "list")
     except UnsafeFile as error:
         raise error.at(file=path) from None
     if found is None:
@@ -39,20 +40,18 @@ def read_data(path: Path) -> list[str]:
     return read_labels(found)
 
 
-def inside(folder: Path, name: str, what: str) -> Path | None:
+def inside(folder: ModelFolder, name: str, what: str) -> Path | None:
     """Return a file that a file of Darknet's names: from its folder on, or beside it; None where there is none.
 
     Raises:
         UnsafeFile: it lies outside the folder.
     """
-    folder = folder.resolve()
     outside = UnsafeFile(f"the {what} lies outside its folder: {quoted(name)}")
     if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise outside
-    for candidate in (folder / name, folder / Path(name).name):
-        found = candidate.resolve()
-        if os.path.isfile(found):
-            if not found.is_relative_to(folder):
+    for candidate in (folder.path / name, folder.path / Path(name).name):
+        if os.path.isfile(candidate):
+            if not folder.holds(candidate):
                 raise outside
-            return found
+            return candidate
     return None

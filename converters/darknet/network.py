@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from netferry.converters.darknet.boxes import Thresholds, decode
 from netferry.converters.darknet.cfg import Section
@@ -15,6 +14,7 @@ from netferry.errors import LimitExceeded, MalformedFile, UnsupportedLayer, Usag
 from netferry.schemas.graph import CANONICAL_IR, Builder, Dim, shape_of
 from netferry.schemas.ir import ir
 from netferry.schemas.model import PLACEHOLDER_DOMAIN, Note
+from netferry.schemas.model_folder import ModelFolder
 from netferry.schemas.preprocessing import Preprocessing
 
 RECURRENT = frozenset({"rnn", "gru", "lstm"})
@@ -47,7 +47,11 @@ class Built:
 
 
 def build(
-    net: Section, sections: list[Section], weights: WeightsFile | None, options: ReadOptions, folder: Path | None = None
+    net: Section,
+    sections: list[Section],
+    weights: WeightsFile | None,
+    options: ReadOptions,
+    folder: ModelFolder | None = None,
 ) -> Built:
     """Build the graph, with a dynamic batch.
 

@@ -12,6 +12,7 @@ from netferry.converters.darknet.weights import WeightsFile
 from netferry.converters.options import Limits, ReadOptions
 from netferry.errors import InputError, LimitExceeded, MalformedFile, NetferryError, UsageError
 from netferry.schemas.model import Model, Source
+from netferry.schemas.model_folder import ModelFolder
 from netferry.schemas.opening import missing
 
 
@@ -40,7 +41,7 @@ def read(path: Path, options: ReadOptions) -> Model:
         if len(sections) == 1:
             raise MalformedFile("the cfg has no sections behind [net]")
         weights = None if second is None else WeightsFile(second)
-        built = build(sections[0], sections[1:], weights, options, first.parent)
+        built = build(sections[0], sections[1:], weights, options, ModelFolder(first))
     except NetferryError as error:
         raise error.at(file=current) from None
     built.model.graph.name = first.stem

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from netferry.converters.darknet.cfg import Section
 from netferry.converters.darknet.weights import WeightsFile
@@ -25,6 +24,7 @@ from netferry.schemas.graph import Builder, Dim, shape_of
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role
 from netferry.schemas.model import Note
+from netferry.schemas.model_folder import ModelFolder
 from netferry.schemas.tensors import uninitialised_tensor
 
 Reader = Callable[..., ir.Value]
@@ -64,7 +64,7 @@ class Layer:
     limits: Limits
     notes: list[Note] = field(default_factory=list)
     heads: list[Head] = field(default_factory=list)
-    folder: Path | None = None
+    folder: ModelFolder | None = None
     """where the cfg lies, for files that it names"""
 
     @property

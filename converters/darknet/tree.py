@@ -9,7 +9,6 @@ the GPU's.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from netferry.converters.darknet.names import inside
 from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsupportedOption, quoted
 from netferry.schemas.graph import Builder
 from netferry.schemas.ir import ir
+from netferry.schemas.model_folder import ModelFolder
 
 MAX_BYTES = 16 << 20
 
@@ -33,7 +33,7 @@ class Tree:
         return sum(self.sizes)
 
 
-def read_tree(name: str, folder: Path | None) -> Tree:
+def read_tree(name: str, folder: ModelFolder | None) -> Tree:
     """Read the tree that a cfg names, from the cfg's folder.
 
     Raises:

@@ -18,6 +18,7 @@ from netferry.converters.keras.zipped import Archive
 from netferry.converters.options import Limits
 from netferry.converters.signatures import HEAD, ZIP, is_hdf5, is_text
 from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, quoted
+from netferry.schemas.model_folder import ModelFolder
 from netferry.schemas.opening import open_regular
 
 
@@ -146,7 +147,7 @@ def _json(path: Path, limits: Limits, stack: ExitStack) -> Content:
             shard = path.parent / name
             if not os.path.isfile(shard):
                 raise InputError("no such shard of the weights", file=shard)
-            if shard.resolve().parent not in (path.parent.resolve(), path.resolve().parent):
+            if not ModelFolder(path).holds(shard):
                 raise UnsafeFile("the shard lies outside the folder of its index", file=shard)
             content.files.append(shard)
             files.append(stack.enter_context(Hdf5File(shard, limits)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from netferry.converters.options import Limits
 from netferry.errors import InputError, MalformedFile, UnsafeFile, quoted
+from netferry.schemas.model_folder import ModelFolder
 from netferry.schemas.opening import read_bounded
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Folder:
         self.path, self.limits = path, limits
         self.files: list[Path] = []
         """members that were read, in order"""
-        self._roots = {os.path.realpath(path), os.path.dirname(os.path.realpath(path / CONFIG))}
+        self._folder = ModelFolder(path / CONFIG)
 
     def __contains__(self, name: str) -> bool:
         return _is_plain(name) and os.path.isfile(self.path / name)
@@ -55,7 +56,7 @@ class Folder:
             raise MalformedFile(f"the folder has no {quoted(name)}", file=self.path) from None
         except OSError as error:
             raise InputError(f"cannot be opened: {error.strerror}", file=self.path / name) from None
-        if not any(real.startswith(os.path.join(root, "")) for root in self._roots):
+        if not self._folder.holds(real):
             raise UnsafeFile(f"{quoted(name)} is a link that leads out of the folder", file=self.path)
         if not stat.S_ISREG(mode):
             raise UnsafeFile(f"{quoted(name)} is no regular file", file=self.path)

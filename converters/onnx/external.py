@@ -11,6 +11,7 @@ import numpy as np
 from netferry.errors import InputError, MalformedFile, UnsafeFile, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import sizes
+from netferry.schemas.model_folder import ModelFolder
 from netferry.schemas.tensors import byte_size, check_in_file, file_tensor
 
 
@@ -27,7 +28,7 @@ class DataFiles:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._roots = {os.path.realpath(path.parent), os.path.dirname(os.path.realpath(path))}
+        self._folder = ModelFolder(path)
         self._found: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
 
@@ -57,7 +58,7 @@ class DataFiles:
             reason = f"external data {quoted(location)} cannot be opened: {error.strerror}"
             hint = "the data file belongs beside the model"
             raise InputError(reason, file=self.path, layer=tensor, hint=hint) from None
-        if not any(real.startswith(os.path.join(root, "")) for root in self._roots):
+        if not self._folder.holds(real):
             reason = f"external data at {quoted(location)}, a link that leads out of the model's folder"
             raise UnsafeFile(reason, file=self.path, layer=tensor)
         if not stat.S_ISREG(mode):
