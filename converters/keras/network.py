@@ -99,10 +99,9 @@ class Network:
     # models ----------------------------------------------------------------------------------------------------
 
     def _model(self, b: Builder, spec: Spec, args: list[Any], path: str, prefix: str) -> Any:
-        around = f"{path}/" if path else ""
         if spec.sequential:
-            return self._chain(b, spec, args, around, prefix)
-        return self._functional(b, spec, args, around, prefix)
+            return self._chain(b, spec, args, f"{path}/" if path else "", prefix)
+        return self._functional(b, spec, args, path, prefix)
 
     def _chain(self, b: Builder, spec: Spec, args: list[Any], around: str, prefix: str) -> Any:
         value: Any = args[0] if len(args) == 1 else args
@@ -111,12 +110,13 @@ class Network:
                 value = self.call(b, child, [value], {}, path=around + child.name, prefix=f"{prefix}layers/{key}/")
         return value
 
-    def _functional(self, b: Builder, spec: Spec, args: list[Any], around: str, prefix: str) -> Any:
+    def _functional(self, b: Builder, spec: Spec, args: list[Any], path: str, prefix: str) -> Any:
+        around = f"{path}/" if path else ""
         layers = {child.name: (key, child) for key, child in spec.keyed_layers()}
         if len(layers) != len(spec.layers or ()):
             raise MalformedFile("two layers of one name", layer=spec.name)
         tensors: dict[Ref, Any] = {}
-        for ref, given in zip(_inputs(spec), _matched(spec, args), strict=True):
+        for ref, given in _matched(spec, args, outermost=not path):
             if ref.layer not in layers:
                 raise MalformedFile(f"input layer {quoted(ref.layer)} is not in the model", layer=spec.name)
             tensors[ref] = given
@@ -138,7 +138,7 @@ class Network:
             outputs = flattened(made)
             for i, value in enumerate(outputs):
                 tensors[Ref(name, index, i)] = value
-        outputs = filled(spec.outputs, tensors, first, spec.name)
+        outputs = filled(spec.outputs if path else _as_told(spec.outputs), tensors, first, spec.name)
         if isinstance(outputs, KT):
             return outputs
         found = tuple(flattened(outputs))
@@ -243,11 +243,11 @@ def _impossible(l: Layer, error: Exception) -> MalformedFile:
 
 
 def flattened(value: Any) -> list[Any]:
-    """Leaves of nested lists, tuples and objects, in order."""
+    """Leaves of nested lists, tuples and objects, in order; an object's by its keys in theirs, as Keras counts them."""
     if isinstance(value, (list, tuple)):
         return [leaf for item in value for leaf in flattened(item)]
     if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in flattened(item)]
+        return [leaf for key in sorted(value) for leaf in flattened(value[key])]
     return [value]
 
 
@@ -261,17 +261,21 @@ def _dims(shape: Any, like: tuple[Dim, ...]) -> tuple[Dim, ...]:
     return tuple(like[0] if i == 0 and d is None and like else d for i, d in enumerate(shape))
 
 
-def _inputs(spec: Spec) -> list[Ref]:
-    return list(refs_in(spec.inputs))
+def _as_told(structure: Any) -> Any:
+    """References of the outermost model in the order of the file, which is that of its inputs and outputs here."""
+    return structure if isinstance(structure, Ref) else list(refs_in(structure))
 
 
-def _matched(spec: Spec, args: list[Any]) -> list[Any]:
-    """The tensors of a call in the order of the model's inputs; by key where both are objects."""
+def _matched(spec: Spec, args: list[Any], *, outermost: bool) -> list[tuple[Ref, Any]]:
+    """The inputs of a model with the tensors of a call: by key where the call has keys, else by place."""
+    told = _as_told(spec.inputs) if outermost else spec.inputs
+    refs = [ref for ref in flattened(told) if isinstance(ref, Ref)]
     given: Any = args[0] if len(args) == 1 else args
-    if isinstance(given, dict) and isinstance(spec.inputs, dict) and set(given) >= set(spec.inputs):
-        given = [given[k] for k in spec.inputs]
+    if isinstance(given, dict) and isinstance(told, dict) and set(given) >= set(told):
+        given = {k: given[k] for k in told}
+    elif isinstance(given, dict) and set(given) >= {ref.layer for ref in refs}:
+        given = [given[ref.layer] for ref in refs]
     found = flattened(given)
-    wanted = len(_inputs(spec))
-    if len(found) != wanted:
-        raise MalformedFile(f"the model takes {wanted} inputs, {len(found)} are given", layer=spec.name)
-    return found
+    if len(found) != len(refs):
+        raise MalformedFile(f"the model takes {len(refs)} inputs, {len(found)} are given", layer=spec.name)
+    return list(zip(refs, found, strict=True))

@@ -36,6 +36,8 @@ from tests.converters.keras.oracle import Case
         pytest.param("L.RNN([L.LSTMCell(3),L.GRUCell(2)], return_sequences=True)(L.Embedding(9, 4, mask_zero=True)(x))", ((6,),), ("int32",), id="mask-stack"),
         pytest.param("L.GlobalMaxPooling1D()(L.Embedding(9, 4, mask_zero=True)(x))", ((6,),), ("int32",), id="time-pool-mask"),
         pytest.param("keras.Model({'a': xs[0], 'b': xs[1]}, {'p': L.Dense(2)(xs[0]), 'q': L.Dense(3)(xs[1])})", ((4,), (3,)), None, id="seq-inputs-dict"),
+        pytest.param("(lambda i, j: (lambda o: L.Subtract()([o['t'], o['s']]))(keras.Model({'q': j, 'p': i}, {'t': L.Dense(2)(j), 's': L.Dense(2)(i)})({'p': xs[1], 'q': xs[0]})))(keras.Input((4,)), keras.Input((4,)))", ((4,), (4,)), None, id="nested-dicts-out-of-order"),
+        pytest.param("(lambda i, j: L.Subtract()(keras.Model([j, i], [L.Dense(2)(j), L.Dense(2)(i)])({'p': xs[1], 'q': xs[0]})))(keras.Input((4,), name='p'), keras.Input((4,), name='q'))", ((4,), (4,)), None, id="nested-list-called-by-names"),
         pytest.param("(lambda e: L.Concatenate()([L.LSTM(3)(e(xs[0])), L.GRU(2)(e(xs[1]))]))(L.Embedding(9, 4, mask_zero=True))", ((6,), (5,)), ("int32", "int32"), id="shared-embedding-two-masks"),
         pytest.param("(lambda m: (lambda n: L.Add()([n(xs[0]), n(xs[1])]))((lambda i: keras.Model(i, L.Concatenate()([m(i), m(L.Dense(6)(i))])))(keras.Input((6,)))))(keras.Sequential([keras.Input((6,)), L.Dense(4, activation='relu'), L.BatchNormalization()]))", ((6,), (6,)), None, id="nested-shared-twice-deep"),
         pytest.param("L.Dense(4, activation=L.LeakyReLU(.1))(x)", ((6,),), None, id="activation-object"),
