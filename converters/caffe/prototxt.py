@@ -23,7 +23,7 @@ _TOKEN = re.compile(
       | (?P<number>(?:0[xX][0-9a-fA-F]+|\.\d+|\d+\.?\d*)(?:[eE][+-]?\d+)?(?:[fF](?![A-Za-z_0-9]))?(?![0-9.]))
       | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<mark>[{}<>\[\]:;,/.-])""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _ESCAPE = re.compile(

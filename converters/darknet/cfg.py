@@ -15,8 +15,8 @@ from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile, quoted
 
 T = TypeVar("T")
-_INT = re.compile(r"[+-]?\d+")
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_INT = re.compile(r"[+-]?\d+", re.ASCII)
+_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INT_RANGE = 2**31
 _LARGEST = 3.4028234663852886e38
 

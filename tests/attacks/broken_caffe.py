@@ -30,6 +30,7 @@ CASES |= {
     "caffe-utf-16": net(_NET.encode("utf-16")),
     "caffe-nul": net(_NET.replace("relu", "re\0lu"), _BLOBS),
     "caffe-number-of-two-points": net(_NET.replace("num_output: 4", "num_output: 4.4.4"), _BLOBS),
+    "caffe-number-of-arabic-digits": net(_NET.replace("num_output: 4", "num_output: \u0664"), _BLOBS),
     "caffe-number-is-text": net(_NET.replace("num_output: 4", 'num_output: "4"'), _BLOBS),
     "caffe-number-missing": net(_NET.replace("num_output: 4", ""), _BLOBS),
     "caffe-name-of-100-kilobytes": net(_NET.replace("inner_product_param", "i" * 100_000), _BLOBS),

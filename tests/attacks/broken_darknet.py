@@ -68,6 +68,7 @@ CASES |= {
     "darknet-weights-are-text": darknet(unusual_darknet.NET, b"text\n" * 50),
     "darknet-output-missing": darknet(unusual_darknet.NET.replace("output=4", "output=")),
     "darknet-output-infinite": darknet(unusual_darknet.NET.replace("output=4", "output=inf")),
+    "darknet-output-of-arabic-digits": darknet(unusual_darknet.NET.replace("output=4", "output=\u0664")),
     "darknet-output-hexadecimal": darknet(unusual_darknet.NET.replace("output=4", "output=0x10000000")),
     "darknet-nul": darknet(unusual_darknet.NET.replace("leaky", "le\0aky")),
 }  # fmt: skip
