@@ -20,6 +20,7 @@ from netferry.schemas.tensors import array_of
 
 _TO_THE_END = (1 << 31) - 1
 """an end of a Slice that no axis reaches (operator Slice: "it's recommended to pass in INT_MAX")"""
+_MOST_OF_HALF = float(np.finfo(np.float16).max)
 _SCALARS = {"Add", "Sub", "Mul", "Div", "Pow", "Clip", "Max", "Min", "Pad"}
 
 
@@ -192,6 +193,8 @@ class Calls(Values):
                 args.append(None)
                 continue
             held, kind = self.lookup(value), op.kind(i)
+            if node.op_type == "Where":
+                held = _of_rank(held, node.outputs[0])
             if kind == "tensor":
                 number = self._number(node, i, held)
                 args.append(self.as_tensor_node(held, value) if number is None else number)
@@ -242,6 +245,14 @@ class Calls(Values):
 
     def _read(self, node: Any, kind: str) -> fx.Node:
         return self.graph.call_function(host.as_list if kind == "vector" else host.as_number, (node,))
+
+
+def _of_rank(held: Held, value: ir.Value) -> Held:
+    """A large number as a list of one: beside half precision a scalar takes its type, where -1e9 has no place."""
+    array, rank = held.array, 0 if value.shape is None else len(value.shape)
+    if held.kind != "constant" or array is None or array.ndim or not rank or array.dtype.kind != "f":
+        return held
+    return Held("constant", array=array.reshape(1), rank=1) if abs(array.item()) > _MOST_OF_HALF else held
 
 
 def settings_of(node: ir.Node) -> dict[str, Any]:

@@ -119,6 +119,18 @@ def test_autocast_and_half(make, x: torch.Tensor, dtype: torch.dtype, apart: flo
     torch.testing.assert_close(made.float(), want, rtol=2 * apart, atol=2 * apart)
 
 
+def test_masked_rows_are_finite_in_float16() -> None:
+    """Scores that a mask replaces by -1e9, all of a row too, as Keras's attention does: no infinities by autocast."""
+    text = """g (float[N, 4] x, bool[N, 4] m) => (float[N, 4] y) <float low = {-1e9}> {
+      s = MatMul (x, w)  t = Where (m, s, low)  y = Softmax (t) }"""
+    module = to_torch(model_of(text, {"w": (4, 4)})).eval()
+    x, mask = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([[True] * 4, [False] * 4])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.float16):
+        made = module(x, mask)
+    torch.testing.assert_close(made.float(), module(x, mask), rtol=0, atol=0.01)
+    torch.testing.assert_close(made[1].float(), torch.full((4,), 0.25))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("make", "x"), NETS)
