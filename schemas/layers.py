@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -41,7 +41,7 @@ class Role(StrEnum):
 _ROLES = {role.value: role for role in Role}
 _STATE_SLOTS = {("BatchNormalization", 3), ("BatchNormalization", 4)}
 _LEARNABLE_SLOTS = {
-    ("Conv", 1), ("Conv", 2), ("ConvTranspose", 1), ("ConvTranspose", 2), ("Gemm", 1), ("Gemm", 2),
+    ("Conv", 1), ("Conv", 2), ("ConvTranspose", 1), ("ConvTranspose", 2), ("Gemm", 0), ("Gemm", 1), ("Gemm", 2),
     ("BatchNormalization", 1), ("BatchNormalization", 2), ("InstanceNormalization", 1), ("InstanceNormalization", 2),
     ("LayerNormalization", 1), ("LayerNormalization", 2), ("GroupNormalization", 1), ("GroupNormalization", 2),
     ("PRelu", 1), ("LSTM", 1), ("LSTM", 2), ("LSTM", 3), ("LSTM", 7), ("GRU", 1), ("GRU", 2), ("GRU", 3),
@@ -51,6 +51,7 @@ _NORMS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization", "
 _ONES = {*((op, 1) for op in (*_NORMS, "RMSNormalization")), ("BatchNormalization", 4)}
 _ZEROS = {*((op, 2) for op in (*_NORMS, "Conv", "ConvTranspose", "Gemm")), ("BatchNormalization", 3), ("LSTM", 3),
           ("GRU", 3), ("RNN", 3)}  # fmt: skip
+_OUTPUTS = {"MatMul", "Conv", "ConvTranspose"}
 MOVERS = {"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Concat", "Cast", "Flatten"}
 """operators that only move elements"""
 _INT = {int}
@@ -71,8 +72,9 @@ def role_by_use(value: ir.Value, source: ir.Value | None = None) -> Role:
 
     A floating-point weight slot means learnable, a running-statistics slot state; what only moves elements on the way
     there (Transpose, Slice, Concat …) is looked through. A float of rank two or more that MatMul, Gather or Einsum
-    reads is taken for learnable, so is a vector added to a product with a weight, and so is one that is called
-    ``….weight`` or ``….bias``, as torch's exporters keep the names of parameters; anything else is constant.
+    reads is taken for learnable, so is a vector added to a product with a weight, a number per channel added to a
+    convolution, and so is one that is called ``….weight`` or ``….bias``, as torch's exporters keep the names of
+    parameters; anything else is constant.
     """
     slots = _slots(value, 6)
     if slots & _STATE_SLOTS:
@@ -85,7 +87,7 @@ def role_by_use(value: ir.Value, source: ir.Value | None = None) -> Role:
     rank = len(typed.shape) if typed.shape is not None else 0
     if rank >= 2 and any(op in ("MatMul", "Gather", "Einsum") for op, _ in slots):
         return Role.LEARNABLE
-    if rank == 1 and any(_adds_to_product(use) for use in value.uses()):
+    if rank and any(adds_to_product(use, static_shape(typed)) for use in value.uses()):
         return Role.LEARNABLE
     return Role.LEARNABLE if rank >= 1 and _PARAMETER_NAME.search(value.name or "") else Role.CONSTANT
 
@@ -100,15 +102,26 @@ def filler_by_use(value: ir.Value) -> dict[str, object]:
     return {}
 
 
-def _adds_to_product(use: Any) -> bool:
-    """Whether a use is the bias of a MatMul with an initializer."""
+def adds_to_product(use: Any, shape: Sequence[int]) -> bool:
+    """Whether a use is the bias of a MatMul or a convolution with an initializer: a number per output of it."""
     if use.node.op_type != "Add" or use.node.domain not in ("", "ai.onnx") or len(use.node.inputs) != 2:
         return False
     other = use.node.inputs[1 - use.idx]
     product = None if other is None else other.producer()
-    if product is None or product.op_type != "MatMul":
+    if product is None or product.op_type not in _OUTPUTS:
         return False
-    return any(v is not None and v.is_initializer() for v in product.inputs)
+    held = next((i for i, v in enumerate(product.inputs[:2]) if v is not None and v.is_initializer()), None)
+    if held is None or (held == 0 and product.op_type != "MatMul"):
+        return False
+    weight = static_shape(product.inputs[held])
+    if product.op_type == "MatMul":
+        if len(shape) == 1 and held:
+            return True
+        axis, outputs = (-1, weight[-1]) if held else (-2, weight[-2] if len(weight) > 1 else 0)
+    else:
+        groups = product.attributes["group"].as_int() if "group" in product.attributes else 1
+        axis, outputs = 1 - len(weight), weight[0] if product.op_type == "Conv" else weight[1] * groups
+    return len(shape) >= -axis and shape[axis] == outputs == math.prod(shape) > 1
 
 
 def _slots(value: ir.Value, depth: int) -> set[tuple[str, int]]:

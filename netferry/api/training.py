@@ -30,7 +30,7 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
     from netferry.converters.onnx.sparse import make_dense
     from netferry.converters.passes.opset import align_functions, to_opset
     from netferry.converters.passes.opset_types import annotate
-    from netferry.runtime.torch.build import LOWEST_OPSET, build
+    from netferry.runtime.torch.build import LOWEST_OPSET, build, record_roles
     from netferry.runtime.torch.ranks import complete_ranks, ranks_suffice
     from netferry.runtime.torch.ties import copied_apart
     from netferry.schemas.collection import collection_paused
@@ -42,6 +42,7 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
         make_dense(raised.ir)
         separate_merged(raised.graph)
         if raised.opset < LOWEST_OPSET:
+            record_roles(raised.graph)
             if ranks_suffice(raised.graph, raised.opset):
                 complete_ranks(raised.graph)  # else ONNX's inference is asked, which takes longer
             to_opset(raised, LOWEST_OPSET, restore=False)

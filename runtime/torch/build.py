@@ -85,6 +85,13 @@ def build(model: Model, *, frozen_statistics: bool = False) -> Network:
     return module
 
 
+def record_roles(graph: ir.Graph) -> None:
+    """Note what learns by what reads it now: at a higher opset something else may stand in between."""
+    for value in graph.initializers.values():
+        if ROLE not in value.metadata_props and (role := role_by_use(value)) is not Role.CONSTANT:
+            value.metadata_props[ROLE] = role.value
+
+
 class GraphBuilder(Placing):
     """Builds one graph; bodies of control flow have builders of their own that share the store."""
 

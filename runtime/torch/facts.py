@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
 import torch
 
 from netferry.schemas.ir import ir
+from netferry.schemas.layers import static_shape
 from netferry.schemas.tensors import array_of, constant_tensor
 
 
@@ -21,6 +23,30 @@ def initializer(node: ir.Node, i: int) -> ir.Value | None:
 def given(node: ir.Node, i: int) -> bool:
     """Whether the i-th input is there."""
     return i < len(node.inputs) and node.inputs[i] is not None
+
+
+def bias_behind(node: ir.Node, outputs: int, axis: int) -> tuple[ir.Value, ir.Node] | None:
+    """The initializer with a number for each output of a product that an Add alone reads, and the Add.
+
+    Args:
+        node: the product.
+        outputs: how many outputs its weight has.
+        axis: where they lie, from the end.
+    """
+    made = node.outputs[0]
+    uses = list(made.uses())
+    if len(uses) != 1 or made.is_graph_output():
+        return None
+    add = uses[0].node
+    if add.op_type != "Add" or add.domain != node.domain or add.graph is not node.graph:
+        return None
+    bias = initializer(add, 1 - uses[0].idx)
+    if bias is None or made.dtype not in (None, bias.dtype):
+        return None
+    shape, rank = static_shape(bias), rank_of(made)
+    if len(shape) < -axis or not shape[axis] == math.prod(shape) == outputs:
+        return None
+    return (bias, add) if len(shape) == 1 or (rank is not None and len(shape) <= rank) else None
 
 
 def known(value: ir.Value | None) -> np.ndarray | None:

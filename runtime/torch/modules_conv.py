@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from netferry.runtime.torch.facts import attribute, given, initializer
+from netferry.runtime.torch.facts import attribute, bias_behind, given, initializer
 from netferry.runtime.torch.ops.windows import auto_pads
-from netferry.runtime.torch.packing import PLAIN
+from netferry.runtime.torch.packing import FLAT, PLAIN
 from netferry.runtime.torch.plans import Bindings, Plan, bare, bindings_key
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import static_shape
+from netferry.schemas.layers import LAYER, static_shape
 
 _PLACE = ("kernel_size", "stride", "padding", "dilation")
 
@@ -48,12 +48,10 @@ def conv(node: ir.Node) -> Plan | None:
     kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[n - 1]
     sizes = {"in_channels": shape[1] * group, "out_channels": shape[0], "groups": group}
     place = (tuple(kernel), tuple(strides), padding, tuple(dilations))
-    settings = dict(zip(_PLACE, place, strict=True), bias=bias is not None)
-    bindings: Bindings = [(weight, PLAIN, ["weight"])]
-    if bias is not None:
-        bindings.append((bias, PLAIN, ["bias"]))
+    bindings, absorbs = _weights(node, weight, bias, shape[0])
+    settings = dict(zip(_PLACE, place, strict=True), bias=len(bindings) > 1)
     key = ("Conv", *sizes.values(), *place, *bindings_key(bindings))
-    return Plan(lambda: bare(kind, settings, **sizes), bindings, key, before)
+    return Plan(lambda: bare(kind, settings, **sizes), bindings, key, before, absorbs)
 
 
 def conv_transpose(node: ir.Node) -> Plan | None:
@@ -79,9 +77,21 @@ def conv_transpose(node: ir.Node) -> Plan | None:
     kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[n - 1]
     sizes = {"in_channels": shape[0], "out_channels": shape[1] * group, "groups": group}
     place = (tuple(kernel), tuple(strides), tuple(pads[:n]), tuple(dilations))
-    settings = dict(zip(_PLACE, place, strict=True), output_padding=tuple(extra), bias=bias is not None)
-    bindings: Bindings = [(weight, PLAIN, ["weight"])]
-    if bias is not None:
-        bindings.append((bias, PLAIN, ["bias"]))
+    bindings, absorbs = _weights(node, weight, bias, shape[1] * group)
+    settings = dict(zip(_PLACE, place, strict=True), output_padding=tuple(extra), bias=len(bindings) > 1)
     key = ("ConvTranspose", *sizes.values(), *place, *extra, *bindings_key(bindings))
-    return Plan(lambda: bare(kind, settings, **sizes), bindings, key)
+    return Plan(lambda: bare(kind, settings, **sizes), bindings, key, absorbs=absorbs)
+
+
+def _weights(node: ir.Node, weight: ir.Value, bias: ir.Value | None, outputs: int) -> tuple[Bindings, ir.Node | None]:
+    """Weight and bias of a module; a bias that an Add of the same layer gives, as tf2onnx writes it, with the Add."""
+    absorbs, form = None, PLAIN
+    if bias is None:
+        found = bias_behind(node, outputs, 1 - len(static_shape(weight)))
+        if (
+            found is not None
+            and found[0].dtype == weight.dtype
+            and found[1].metadata_props.get(LAYER) == node.metadata_props.get(LAYER)
+        ):
+            (bias, absorbs), form = found, FLAT
+    return [(weight, PLAIN, ["weight"]), *([] if bias is None else [(bias, form, ["bias"])])], absorbs

@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from netferry.runtime.torch.facts import attribute, given, initializer, rank_of
+from netferry.runtime.torch.facts import attribute, bias_behind, given, initializer, rank_of
 from netferry.runtime.torch.packing import FLAT, PLAIN, TRANSPOSED, Packing
 from netferry.runtime.torch.plans import Bindings, Plan, bare, bindings_key
 from netferry.schemas.ir import ir
@@ -57,14 +57,9 @@ def matmul(node: ir.Node) -> Plan | None:
         weight, packing = turned_weight(node), PLAIN
     if weight is None or len(static_shape(weight)) != 2 or role_of(weight) != Role.LEARNABLE:
         return None
-    uses = list(node.outputs[0].uses())
-    if len(uses) == 1 and not node.outputs[0].is_graph_output():
-        add = uses[0].node
-        if add.op_type == "Add" and add.domain == node.domain and add.graph is node.graph:
-            bias = initializer(add, 1 - uses[0].idx)
-            out = static_shape(weight)[1 if packing is TRANSPOSED else 0]
-            if bias is not None and static_shape(bias) == (out,) and bias.dtype == weight.dtype:
-                return _linear(weight, packing, bias, add)
+    found = bias_behind(node, static_shape(weight)[1 if packing is TRANSPOSED else 0], -1)
+    if found is not None and found[0].dtype == weight.dtype:
+        return _linear(weight, packing, *found)
     return _linear(weight, packing, None, None)
 
 

@@ -16,7 +16,7 @@ from netferry.runtime.torch.folding import fold
 from netferry.runtime.torch.values import Unsupported
 from netferry.schemas.group_norms import group_norms
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import ROLE, Role, role_of
+from netferry.schemas.layers import FLOATS, ROLE, Role, role_of
 from netferry.schemas.tensors import array_of, constant_tensor
 from netferry.schemas.walk import nodes_of
 
@@ -123,13 +123,15 @@ def _always_zero(value: ir.Value, depth: int = _DEPTH) -> bool:
 def computed(
     value: ir.Value, depth: int = _DEPTH, sizes: Mapping[ir.Value, Sequence[int]] | None = None
 ) -> np.ndarray | None:
-    """Values that follow from constants, and from shapes and types that are known; None for any others.
+    """Values that follow from constants, and from shapes and types that are known; None for what learns, and others.
 
     Args:
         value: the value.
         depth: how many nodes may lie behind it, one after the other.
         sizes: dimensions of values, where they are taken for known.
     """
+    if value.dtype in FLOATS and value.is_initializer() and role_of(value) is not Role.CONSTANT:
+        return None
     tensor = constant_tensor(value)
     if tensor is not None:
         return array_of(tensor) if tensor.nbytes <= _BYTES else None
