@@ -7,6 +7,7 @@ from netferry.api import zoo
 from netferry.api.advising import advise
 from netferry.api.comparing import compare
 from netferry.api.comparing_zoo import compare_zoo
+from netferry.api.converting import convert
 from netferry.api.datasets import preview
 from netferry.api.differing import diff
 from netferry.api.evaluating import evaluate
@@ -20,6 +21,7 @@ from netferry.api.reading import load
 from netferry.api.rebatching import rebatch
 from netferry.api.retraining import fit, retrain
 from netferry.api.running import run
+from netferry.api.saving import save
 from netferry.api.scanning import scan
 from netferry.api.sessions import session
 from netferry.api.showing import doctor, formats, inspect, layers
@@ -28,7 +30,6 @@ from netferry.api.verifying import verify
 from netferry.api.viewing import view
 from netferry.api.visualizing import visualize
 from netferry.api.weights import load_weights, save_weights
-from netferry.api.writing import convert, save
 
 __all__ = [
     "advise",

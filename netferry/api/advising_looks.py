@@ -43,7 +43,7 @@ def features(model: Model, sample: Pictures, recipe: SoundRecipe | None = None) 
     """
     import numpy as np
 
-    from netferry.api.writing import save
+    from netferry.api.saving import save
     from netferry.runtime.session import Session
     from netferry.schemas.head import ending_of
     from netferry.schemas.publish import temporary_folder

@@ -132,7 +132,7 @@ def serve() -> None:
 
 def _hand_over(options: dict[str, Any]) -> dict[str, Any]:
     from netferry.api.reading import load as read
-    from netferry.api.writing import save
+    from netferry.api.saving import save
 
     folder = options.pop("folder")
     model = read(**options)

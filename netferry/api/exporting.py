@@ -193,7 +193,7 @@ def _reference(model: Model) -> tuple[Callable[[dict[str, np.ndarray]], dict[str
 
     names: Sequence[str] = [o.name for o in model.outputs]
     if find_spec("onnxruntime") is not None:
-        from netferry.api.writing import save
+        from netferry.api.saving import save
         from netferry.runtime.session import Session
 
         with tempfile.TemporaryDirectory(prefix="netferry-") as folder:

@@ -14,7 +14,7 @@ from netferry.api.features import BESIDE, extractor_of, model_hash, opened
 from netferry.api.predicting import as_onnx
 from netferry.api.reading import StrPath, load
 from netferry.api.remote import Transfers
-from netferry.api.writing import save
+from netferry.api.saving import save
 from netferry.errors import CheckFailed, UsageError, quoted
 from netferry.schemas.publish import temporary_folder
 

@@ -44,7 +44,8 @@ class RunnableOnnx:
         try:
             self.side = OnnxSide(file, reference=False)
         except (CheckFailed, MissingExtra):
-            from netferry.api.writing import at_opset, save
+            from netferry.api.opsets import at_opset
+            from netferry.api.saving import save
 
             raised = model.copy()
             at_opset(raised, None)

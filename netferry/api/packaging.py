@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath, load
 from netferry.api.remote import Transfers
-from netferry.api.writing import save
+from netferry.api.saving import save
 from netferry.errors import OutputError, UnsupportedOption, UsageError, quoted
 from netferry.schemas.publish import announce
 from netferry.schemas.remote import is_url, local_path, plain_name, shown

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath, label_names, load
 from netferry.api.remote import Transfers
-from netferry.api.writing import save
+from netferry.api.saving import save
 from netferry.errors import UsageError
 from netferry.schemas.publish import temporary_folder
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netferry.api.reading import StrPath, load
-from netferry.api.writing import save
+from netferry.api.saving import save
 from netferry.errors import UnsupportedOption, UsageError, quoted
 from netferry.schemas.publish import keep_sources, temporary_folder
 

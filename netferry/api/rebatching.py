@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from netferry.api.opsets import at_opset
 from netferry.api.reading import StrPath, load
-from netferry.api.writing import save
+from netferry.api.saving import save
 from netferry.errors import CheckFailed
 from netferry.schemas.publish import temporary_folder
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from netferry.api.launching import first_process
 from netferry.api.retraining_check import tested
 from netferry.api.retraining_inputs import with_front_end
+from netferry.api.saving import save
 from netferry.api.training import to_torch, update_from
 from netferry.api.training_data import DataSets
-from netferry.api.writing import save
 from netferry.errors import InputError, MalformedFile, UsageError
 
 if TYPE_CHECKING:

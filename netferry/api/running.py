@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from netferry.api.converting import converted
 from netferry.api.packaging import package
 from netferry.api.reading import StrPath, load
 from netferry.api.remote import Transfers
-from netferry.api.writing import converted
 from netferry.errors import CheckFailed, NetferryError
 from netferry.schemas.publish import keep_sources, temporary_folder, write_whole
 from netferry.schemas.remote import is_url, plain_name

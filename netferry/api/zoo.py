@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netferry.api.reading import StrPath
-from netferry.api.writing import save
+from netferry.api.saving import save
 from netferry.api.zoo_models import checker, seeded_model, variant_of, with_weights
 from netferry.api.zoo_sounds import find_sounds, ontology
 from netferry.errors import DownloadFailed, UsageError
