@@ -177,7 +177,7 @@ def as_keras_weights(variables: dict[str, Variable], target: Path) -> None:
     Raises:
         WeightsError: two variables would be the same weight.
     """
-    import h5py
+    from netferry.converters.hdf5_library import h5py
 
     layers: dict[str, dict[str, Variable]] = {}
     for name, variable in variables.items():

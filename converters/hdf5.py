@@ -2,126 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from netferry.converters.hdf5_data import SECONDS, Array, Place
+from netferry.converters.hdf5_library import h5py
 from netferry.converters.options import Limits
 from netferry.errors import InputError, LimitExceeded, MalformedFile, UnsafeFile, UnsupportedError, quoted
-from netferry.schemas.ir import ir
-from netferry.schemas.tensors import computed_tensor, file_tensor
 from netferry.schemas.watch import bounded
 
-os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")  # no filter plug-ins: they are code found by path
-import h5py
-from h5py import h5d, h5g, h5l, h5o  # pyright: ignore[reportAttributeAccessIssue]
-
+h5l, h5o = h5py.h5l, h5py.h5o  # pyright: ignore[reportAttributeAccessIssue]
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
-SECONDS, UNPACKED = 0.5, 10_000_000
-"""processor time that one call of the library may take, and bytes that it unpacks in a second at least"""
-
-
-class Window(io.RawIOBase):
-    """A stretch of a file as a read-only file of its own: a stored member of a zip archive."""
-
-    def __init__(self, path: Path, start: int, size: int) -> None:
-        self._file = path.open("rb")
-        self._start, self._size, self._at = start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = max(0, offset + (0, self._at, self._size)[whence])
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = max(0, min(len(buffer), self._size - self._at))
-        self._file.seek(self._start + self._at)
-        got = self._file.readinto(memoryview(buffer)[:wanted])  # pyright: ignore[reportAttributeAccessIssue]
-        self._at += got
-        return got
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where HDF5 content lies: a file, a stretch of one (``start``, ``size``), or memory (``content``)."""
-
-    path: Path
-    start: int = 0
-    size: int | None = None
-    content: bytes | None = field(default=None, repr=False)
-
-    def open(self) -> h5py.File:
-        """Open the content for reading."""
-        if self.content is not None:
-            return h5py.File(io.BytesIO(self.content), "r")
-        if self.size is not None:
-            return h5py.File(Window(self.path, self.start, self.size), "r")
-        return h5py.File(self.path, "r")
-
-
-@dataclass(frozen=True)
-class Array:
-    """One stored array: its shape and how to get at its values."""
-
-    place: Place
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    offset: int | None
-    """place in the file of contiguous little-endian values, else None"""
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.place.path
-
-    def values(self) -> np.ndarray:
-        """Return the values in the stored type."""
-        try:
-            if self.offset is not None:
-                count = int(np.prod(self.shape, dtype=np.int64))
-                stored = np.dtype("V2") if self.dtype == ml_dtypes.bfloat16 else self.dtype
-                flat = np.fromfile(self.path, stored, count, offset=self.offset)
-                return flat.view(self.dtype).reshape(self.shape)
-            size = math.prod(self.shape) * self.dtype.itemsize
-            values = bounded(self._unpacked, SECONDS + size / UNPACKED)
-            return values.view(self.dtype) if values.dtype.kind == "V" else values
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise MalformedFile(f"array {quoted(self.name)} cannot be read: {error}", file=self.path) from None
-
-    def _unpacked(self) -> np.ndarray:
-        with self.place.open() as file:
-            return np.asarray(file[self.name][()])  # pyright: ignore[reportIndexIssue]
-
-    def read(self) -> np.ndarray:
-        """Return the values as float32 (integers and halves are converted)."""
-        with np.errstate(over="ignore", invalid="ignore"):  # doubles beyond float32 become infinite
-            return np.ascontiguousarray(self.values(), np.float32)
-
-    def tensor(self, shape: tuple[int, ...]) -> ir.TensorProtocol:
-        """Return the values as a float32 tensor of ``shape`` (of equal element count), read when asked for."""
-        if self.offset is not None and self.dtype == np.dtype("<f4"):
-            return file_tensor(self.path, self.offset, ir.DataType.FLOAT, shape)
-        return computed_tensor(lambda: self.read().reshape(shape), ir.DataType.FLOAT, shape)
 
 
 class Hdf5File:
@@ -286,7 +182,7 @@ class Hdf5File:
     def _described(self, name: str, data: h5py.Dataset) -> Array:
         created = data.id.get_create_plist()
         layout = created.get_layout()
-        if created.get_external_count() or layout == h5d.VIRTUAL:
+        if created.get_external_count() or layout == h5py.h5d.VIRTUAL:
             raise UnsafeFile(f"array {quoted(name)} keeps its values in other files", file=self.path)
         for i in range(created.get_nfilters()):
             if created.get_filter(i)[0] not in _FILTERS:
@@ -307,7 +203,7 @@ class Hdf5File:
                 f"(limit hdf5_ratio={limits.hdf5_ratio} above ratio_bytes={limits.ratio_bytes})",
                 file=self.path,
             )
-        offset = data.id.get_offset() if layout != h5d.CHUNKED else None
+        offset = data.id.get_offset() if layout != h5py.h5d.CHUNKED else None
         if offset is not None and offset + declared > self._size:
             raise MalformedFile(f"array {quoted(name)} runs past the end of the file", file=self.path)
         if offset is not None:
@@ -318,9 +214,9 @@ class Hdf5File:
 def _opened(group: h5py.Group, name: str) -> Any:
     """An entry of a group; ``group[name]`` takes four times as long, as it opens the file's own object each time."""
     found = h5o.open(group.id, name.encode("utf-8", "surrogateescape"))
-    if isinstance(found, h5g.GroupID):
+    if isinstance(found, h5py.h5g.GroupID):
         return h5py.Group(found)
-    return h5py.Dataset(found, readonly=True) if isinstance(found, h5d.DatasetID) else found
+    return h5py.Dataset(found, readonly=True) if isinstance(found, h5py.h5d.DatasetID) else found
 
 
 def _is_hard(group: h5py.Group, name: str) -> bool | None:

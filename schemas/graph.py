@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from typing import Any, Literal, overload
 
 import numpy as np
-import onnx
 
-from netferry.errors import MalformedFile, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, LAYER_TYPE, ROLE, Role
+from netferry.schemas.node_inference import NodeInference
 from netferry.schemas.tensors import array_tensor
 
 CANONICAL_OPSET = 21
@@ -69,7 +68,9 @@ class Builder:
         self._layer: tuple[str, str] | None = None if parent is None else parent._layer
         self._fresh: list[ir.Node] = []
         self._shared: dict[object, ir.Value] = {} if parent is None else self._root._shared
-        self._protos: dict[int, tuple[ir.Value, Any, onnx.TypeProto]] = {} if parent is None else self._root._protos
+        self.inference: NodeInference = (
+            self._root.inference if parent else NodeInference(self.graph.opset_imports, CANONICAL_IR)
+        )
 
     # names -----------------------------------------------------------------------------------------------------
 
@@ -233,7 +234,7 @@ class Builder:
             for value, (dtype, shape) in zip(node.outputs, types, strict=True):
                 value.type, value.shape = ir.TensorType(dtype), ir.Shape(list(shape))
         else:
-            self._infer(node)
+            self.inference.tell(node, self.layer_name)
         for value in node.outputs:
             value.name = None
         self._append(node)
@@ -251,54 +252,6 @@ class Builder:
             for value in node.outputs:
                 value.name = None
             self._fresh.append(node)
-
-    def _infer(self, node: ir.Node) -> None:
-        """Set types and shapes of the outputs by ONNX's inference of the one operator."""
-        if any(a.is_ref() for a in node.attributes.values()):
-            return  # a function's own setting, known only where it is called
-        opset = self._root.graph.opset_imports.get(node.domain)
-        if opset is None:
-            raise AssertionError(f"{node.domain}.{node.op_type}: give types= for operators of other domains")
-        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
-        types: dict[str, onnx.TypeProto] = {}
-        data: dict[str, onnx.TensorProto] = {}
-        proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
-        for i, value in enumerate(node.inputs):
-            if value is None:
-                proto.input.append("")
-                continue
-            proto.input.append(f"i{i}")
-            types[f"i{i}"] = self._type_proto(value)
-            tensor = value.const_value
-            if tensor is not None and tensor.size <= 64 and isinstance(tensor, (ir.Tensor, ir.TensorProtoTensor)):
-                data[f"i{i}"] = ir.serde.serialize_tensor(tensor)
-        proto.output.extend(f"o{i}" for i in range(len(node.outputs)))
-        for attribute in node.attributes.values():
-            ir.serde.serialize_attribute_into(proto.attribute.add(), attribute)
-        opsets = [onnx.helper.make_opsetid(d, v) for d, v in self._root.graph.opset_imports.items()]
-        try:
-            inferred = onnx.shape_inference.infer_node_outputs(
-                schema, proto, types, data, opset_imports=opsets, ir_version=CANONICAL_IR
-            )
-        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-            shapes = ", ".join(str(v.shape) for v in node.inputs if v is not None)
-            detail = " ".join(str(error).split())
-            raise MalformedFile(
-                f"{node.op_type} does not accept shapes {shapes} ({quoted(detail)[1:-1]})", layer=self.layer_name
-            ) from None
-        for i, value in enumerate(node.outputs):
-            proto_type = inferred.get(f"o{i}")
-            if proto_type is not None:
-                typed = ir.serde.deserialize_type_proto_for_type(proto_type)
-                value.type, value.shape = typed, ir.serde.deserialize_type_proto_for_shape(proto_type)
-                self._protos[id(value)] = value, (value.type, value.shape), proto_type
-
-    def _type_proto(self, value: ir.Value) -> onnx.TypeProto:
-        """Type and shape of a value as inference said them, unless they were changed since."""
-        found = self._protos.get(id(value))
-        if found is not None and found[1][0] is value.type and found[1][1] is value.shape:
-            return found[2]
-        return _type_proto(value)
 
     # short forms -----------------------------------------------------------------------------------------------
 
@@ -334,12 +287,3 @@ def _as_array(value: Operand, dtype: np.dtype[Any] | type | None) -> np.ndarray:
     if isinstance(value, np.ndarray):
         return array
     return array.astype(np.int64 if array.dtype.kind in "iu" or array.size == 0 else np.float32)
-
-
-def _type_proto(value: ir.Value) -> onnx.TypeProto:
-    proto = onnx.TypeProto()
-    if value.type is not None:
-        ir.serde.serialize_type_into(proto, value.type)
-        if value.shape is not None:
-            ir.serde.serialize_shape_into(proto, value.shape)
-    return proto

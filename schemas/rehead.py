@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from netferry.errors import MalformedFile, UnsupportedError, UsageError, quoted
-from netferry.schemas.graph import Builder
+from netferry.schemas.graph import CANONICAL_IR, CANONICAL_OPSET
 from netferry.schemas.head import CLASSIFIERS, Ending, class_axis, ending_of, weight_of
 from netferry.schemas.ir import ir
 from netferry.schemas.labels import check_labels
 from netferry.schemas.layers import ROLE, Role, layer_of, role_of, static_shape
 from netferry.schemas.model import Model, Note
 from netferry.schemas.new_head import TASKS, Values, put_head
+from netferry.schemas.node_inference import NodeInference
 from netferry.schemas.surgery import InsertionBuilder
 from netferry.schemas.tensors import array_of, array_tensor
 
@@ -100,7 +101,7 @@ def _resize(model: Model, ending: Ending, classes: int, values: Values) -> None:
     _set_input(model, node, CLASSIFIERS[node.op_type], values.weight(name, shape, fan_in, classes * kernel))
     if len(node.inputs) > 2 and (bias := node.inputs[2]) is not None:
         _set_input(model, node, 2, _another(bias, old, classes, lambda n, s: values.bias(n, s, fan_in)))
-    typed = _typed(model.graph)
+    typed = _inference(model.graph)
     _infer(typed, node)
     for behind in ending.behind:
         _adapt(model, behind, old, classes, values, fan_in)
@@ -181,16 +182,13 @@ def _set_input(model: Model, node: ir.Node, i: int, array: np.ndarray) -> None:
     node.replace_input_with(i, value)
 
 
-def _typed(graph: ir.Graph) -> Builder:
-    """A builder with the graph's opsets, for shape inference node by node."""
-    typed = Builder("shapes")
-    typed.graph.opset_imports.update(graph.opset_imports)
-    return typed
+def _inference(graph: ir.Graph) -> NodeInference:
+    return NodeInference({"": CANONICAL_OPSET, **graph.opset_imports}, CANONICAL_IR)
 
 
 def tell_shapes(graph: ir.Graph) -> None:
     """Infer the shapes that a file leaves out; those that it gives stay."""
-    typed = _typed(graph)
+    typed = _inference(graph)
     for node in graph:
         if any(v.shape is None or v.type is None for v in node.outputs if v.name):
             known = [(v, v.type, v.shape) for v in node.outputs]
@@ -200,10 +198,10 @@ def tell_shapes(graph: ir.Graph) -> None:
                 value.type, value.shape = kind or value.type, shape or value.shape
 
 
-def _infer(typed: Builder, node: ir.Node) -> None:
+def _infer(typed: NodeInference, node: ir.Node) -> None:
     """Shapes of a node's outputs anew; unknown where ONNX's inference cannot tell."""
     if node.domain in ("", "ai.onnx") and not any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
-        typed._infer(node)
+        typed.tell(node)
     else:
         for value in node.outputs:
             value.shape = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from netferry.schemas.graph import Builder
+from netferry.schemas.graph import CANONICAL_IR, Builder
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import read_by
+from netferry.schemas.node_inference import NodeInference
 from netferry.schemas.walk import bodies_of
 
 
@@ -21,6 +22,7 @@ class InsertionBuilder(Builder):
     def __init__(self, graph: ir.Graph, *, before: ir.Node | None) -> None:
         super().__init__(graph.name or "graph")
         self.graph = graph
+        self.inference = NodeInference(graph.opset_imports, CANONICAL_IR)
         self._before = before
         for value in [*graph.inputs, *graph.initializers.values()]:
             self._taken.add(value.name or "")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from netferry.converters.hdf5 import Hdf5File, Place
+from netferry.converters.hdf5 import Hdf5File
+from netferry.converters.hdf5_data import Place
 from netferry.converters.keras.folder import CONFIG, SHARDS, WEIGHTS, Folder
 from netferry.converters.keras.json_text import parse_json
 from netferry.converters.keras.weights import LegacyStore, PathStore, Store

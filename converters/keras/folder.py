@@ -13,7 +13,7 @@ from netferry.schemas.model_folder import ModelFolder
 from netferry.schemas.opening import read_bounded
 
 if TYPE_CHECKING:
-    from netferry.converters.hdf5 import Place
+    from netferry.converters.hdf5_data import Place
 
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.weights.h5", "model.weights.json"
 
@@ -70,9 +70,7 @@ class Folder:
 
     def place(self, name: str) -> Place:
         """Return where a member's bytes lie."""
-        from netferry.converters.hdf5 import (
-            Place,
-        )  # h5py: the table of formats, which asks what a folder is, needs none
+        from netferry.converters.hdf5_data import Place  # by h5py, which the table of formats does without
 
         return Place(self._member(name))
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from netferry.converters.hdf5 import Array
+from netferry.converters.hdf5_data import Array
 from netferry.converters.keras.config import Config
 from netferry.converters.keras.layout import KT
 from netferry.converters.keras.spec import Spec

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from netferry.converters.hdf5 import Array
+from netferry.converters.hdf5_data import Array
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layout import KT
 from netferry.converters.keras.registry import Slot

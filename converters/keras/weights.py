@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from netferry.converters.hdf5 import Array, Hdf5File
+from netferry.converters.hdf5 import Hdf5File
+from netferry.converters.hdf5_data import Array
 from netferry.converters.keras.registry import Slot, slots_of
 from netferry.converters.keras.spec import Spec
 from netferry.errors import LimitExceeded, MalformedFile, WeightsError, quoted

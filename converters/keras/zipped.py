@@ -6,7 +6,7 @@ import struct
 import zipfile
 from pathlib import Path
 
-from netferry.converters.hdf5 import Place
+from netferry.converters.hdf5_data import Place
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile, UnsafeFile, quoted
 

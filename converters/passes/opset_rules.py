@@ -216,7 +216,7 @@ class Rewriter(Builder):
         if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in self.node.attributes.values()):
             return
         try:
-            self._infer(self.node)
+            self.inference.tell(self.node, self.layer_name)
         except (MalformedFile, onnx.defs.SchemaError):
             return
         for value, kind, shape in known:

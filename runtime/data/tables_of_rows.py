@@ -12,6 +12,7 @@ import numpy as np
 
 from netferry.errors import InputError, LimitExceeded, MalformedFile, MissingExtra, UnsafeFile, quoted
 from netferry.runtime.data.rows import Rows
+from netferry.schemas.opening import keep_hdf5_plugins_out
 
 _BLOCK = 1 << 22
 """bytes that are read at a time"""
@@ -28,6 +29,7 @@ def hdf5_arrays(file: Path) -> Iterator[Mapping[str, Rows]]:
         UnsafeFile: one keeps its values in other files.
         LimitExceeded: one claims far more than the file holds.
     """
+    keep_hdf5_plugins_out()
     import h5py
 
     with h5py.File(file, "r") as opened:
