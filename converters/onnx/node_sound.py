@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import onnx
 import onnx.defs
 
-from netferry.converters.onnx.tree_sound import TREES, check_trees
+from netferry.converters.onnx.learner_sound import check_grams, check_learner
 from netferry.converters.onnx.words import check_words
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.messages import Parts
@@ -25,7 +25,8 @@ def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
         MalformedFile: an attribute twice; one that refers to a function's where there is none; a Constant of no value
             or two; more inputs or outputs than the function has; inputs, outputs or attributes that no version of
             the operator has; branches of an If that do not give what it gives; a convolution whose weights do not fit
-            its settings; a word that the operator does not know; trees with a way back.
+            its settings; a word that the operator does not know; trees that are none, lists of a learner that do
+            not fit together.
     """
     for node in parts.nodes:
         attributes = node.attribute
@@ -70,8 +71,8 @@ def _check_operators(
                 check_words(node)
             if (check := _OPERATORS.get(op)) is not None:
                 check(node, weights)
-        elif node.domain == "ai.onnx.ml" and node.op_type in TREES:
-            check_trees(node)
+        elif node.domain == "ai.onnx.ml":
+            check_learner(node)
 
 
 @functools.lru_cache(4096)
@@ -239,4 +240,5 @@ _OPERATORS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], No
     "If": _check_branches,
     "Conv": _check_convolution,
     "ConvTranspose": _check_convolution,
+    "TfIdfVectorizer": lambda node, _weights: check_grams(node),
 }

@@ -23,6 +23,7 @@ _WORDS: dict[tuple[str, str], frozenset[str]] = {
     ("GridSample", "padding_mode"): frozenset({"zeros", "border", "reflection"}),
     ("Gelu", "approximate"): frozenset({"none", "tanh"}),
     ("BitShift", "direction"): frozenset({"LEFT", "RIGHT"}),
+    ("TfIdfVectorizer", "mode"): frozenset({"TF", "IDF", "TFIDF"}),
 }  # fmt: skip
 _HAVE = frozenset(op for op, _ in _WORDS)
 
