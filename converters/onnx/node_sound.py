@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import onnx
 import onnx.defs
+import onnx.numpy_helper
 
 from netferry.converters.onnx.learner_sound import check_grams, check_learner
 from netferry.converters.onnx.words import check_words
@@ -232,6 +234,28 @@ def _check_convolution(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto
         )
 
 
+def _check_number(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:
+    """Sizes of windows, and orders of norms, that the operators' texts know."""
+    for attribute in node.attribute:
+        low, high = _NUMBERS.get((node.op_type, attribute.name), (attribute.i, attribute.i))
+        if not low <= attribute.i <= high and not attribute.ref_attr_name:
+            reason = f"{attribute.name}={attribute.i} is not between {low} and {high}"
+            raise MalformedFile(reason, layer=node.name or node.op_type)
+
+
+def _check_scales(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> None:
+    """A picture is made no times, or less, as large."""
+    tensor = weights.get(node.input[min(len(node.input), 3) - 1]) if node.input else None
+    if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT or not 1 <= math.prod(tensor.dims) <= 32:
+        return
+    if tensor.external_data or len(tensor.raw_data) not in (0, 4 * math.prod(tensor.dims)):
+        return
+    scales = onnx.numpy_helper.to_array(tensor).ravel().tolist()
+    if not all(scale > 0 for scale in scales):
+        raise MalformedFile(f"scales of {scales}, which must be above 0", layer=node.name or node.op_type)
+
+
+_NUMBERS = {("LpNormalization", "p"): (1, 2), ("LRN", "size"): (1, 2**31 - 1)}
 _VALUES = {
     "value", "sparse_value", "value_float", "value_floats", "value_int", "value_ints", "value_string", "value_strings",
 }  # fmt: skip
@@ -240,5 +264,9 @@ _OPERATORS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], No
     "If": _check_branches,
     "Conv": _check_convolution,
     "ConvTranspose": _check_convolution,
+    "LRN": _check_number,
+    "LpNormalization": _check_number,
+    "Resize": _check_scales,
+    "Upsample": _check_scales,
     "TfIdfVectorizer": lambda node, _weights: check_grams(node),
 }

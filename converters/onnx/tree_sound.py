@@ -83,12 +83,13 @@ def _check_ids(
 ) -> None:
     """Nodes by the numbers that they have in their trees: each once, and there where something leads to it."""
     kind = "class" if "class_nodeids" in lists else "target"
-    ends = (lists.get(f"{kind}_treeids"), lists.get(f"{kind}_nodeids"))
-    asked = [(of, child) for child in children] + ([ends] if ends[0] is not None and ends[1] is not None else [])
+    none = np.zeros(0, np.int64)
+    asked = [(of, child) for child in children]
+    asked.append((lists.get(f"{kind}_treeids", none), lists.get(f"{kind}_nodeids", none)))
     known = np.unique(_pairs(trees, ids))
     if len(known) < len(ids):
         raise MalformedFile("a node of its trees is there twice", layer=layer)
-    if not all(bool(np.isin(_pairs(tree, child), known).all()) for tree, child in asked if tree is not None):
+    if not all(bool(np.isin(_pairs(tree, child), known).all()) for tree, child in asked):
         raise MalformedFile("its trees lead to a node that is not there", layer=layer)
 
 
@@ -102,7 +103,7 @@ def _pairs(trees: np.ndarray, ids: np.ndarray) -> np.ndarray:
 def _check_places(lists: Lists, children: tuple[np.ndarray, ...], ends: list[np.ndarray], layer: str) -> None:
     """Nodes and leaves by their places in the lists."""
     nodes, leaves = len(children[0]), len(lists.get("leaf_targetids", ()))
-    beyond = [lists.get("tree_roots", np.zeros(0, np.int64)) + 0]
+    beyond = [lists.get("tree_roots", np.zeros(0, np.int64))]
     bounds = [nodes]
     for to, end in zip(children, ends, strict=True):
         beyond += [to[end == 0], to[end != 0]]

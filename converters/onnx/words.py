@@ -8,11 +8,16 @@ from netferry.errors import MalformedFile, quoted
 
 _PADS = frozenset({"NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"})
 _WAYS = frozenset({"forward", "reverse", "bidirectional"})
+_ACTIVATIONS = frozenset({
+    "relu", "tanh", "sigmoid", "affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu", "softsign",
+    "softplus",
+})  # fmt: skip
 _WORDS: dict[tuple[str, str], frozenset[str]] = {
     **{(op, "auto_pad"): _PADS for op in (
         "Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "MaxPool", "AveragePool", "LpPool",
     )},
     **{(op, "direction"): _WAYS for op in ("LSTM", "GRU", "RNN")},
+    **{(op, "activations"): _ACTIVATIONS for op in ("LSTM", "GRU", "RNN")},
     **{(op, "reduction"): frozenset({"none", "add", "mul", "max", "min"}) for op in ("ScatterND", "ScatterElements")},
     ("Pad", "mode"): frozenset({"constant", "reflect", "edge", "wrap"}),
     ("Resize", "mode"): frozenset({"nearest", "linear", "cubic"}),
@@ -38,9 +43,10 @@ def check_words(node: onnx.NodeProto) -> None:
         return
     for attribute in node.attribute:
         words = _WORDS.get((node.op_type, attribute.name))
-        if words is None or not attribute.HasField("s"):
+        if words is None:
             continue
-        said = attribute.s.decode("utf-8", "backslashreplace")
-        if said not in words:
-            reason = f"{attribute.name}={quoted(said)} is none of {', '.join(sorted(words))}"
-            raise MalformedFile(reason, layer=node.name or node.op_type)
+        for given in [attribute.s] if attribute.HasField("s") else attribute.strings:
+            said = given.decode("utf-8", "backslashreplace")
+            if (said.lower() if words is _ACTIVATIONS else said) not in words:  # case is left free there
+                reason = f"{attribute.name}={quoted(said)} is none of {', '.join(sorted(words))}"
+                raise MalformedFile(reason, layer=node.name or node.op_type)

@@ -105,6 +105,21 @@ def _padded(mode: str) -> Callable[[onnx.ModelProto], None]:
     return change
 
 
+def _scaled(m: onnx.ModelProto) -> None:
+    m.graph.initializer.append(numpy_helper.from_array(np.array([1, 0], np.float32), "scales"))
+    m.graph.node[2].CopyFrom(helper.make_node("Resize", ["s", "", "scales"], ["y"]))
+    m.graph.output[0].CopyFrom(unusual_onnx.info("y", ["N", "C"]))
+
+
+def _recurrent(m: onnx.ModelProto) -> None:
+    weights = {"axis": np.array([0]), "k": np.ones((1, 2, 4), np.float32), "r": np.ones((1, 2, 2), np.float32)}
+    m.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    del m.graph.node[2:]
+    m.graph.node.append(helper.make_node("Unsqueeze", ["s", "axis"], ["t"]))
+    m.graph.node.append(helper.make_node("RNN", ["t", "k", "r"], ["", "y"], hidden_size=2, activations=["Foo"]))
+    m.graph.output[0].CopyFrom(unusual_onnx.info("y", [1, "N", 2]))
+
+
 CASES |= {
     "onnx-tree-that-leads-to-itself": _tree([0], [0], []),
     "onnx-tree-that-leads-back": _tree([1, 2, 0, 0], [3, 3, 3, 0], [3]),
@@ -136,5 +151,7 @@ CASES |= {
     "onnx-grams-of-a-weight-too-few": _learner("TfIdfVectorizer", **_GRAMS | {"weights": [1.0]}),
     "onnx-half-beyond-16-bits": model(_half(TensorProto.FLOAT16, 70_000)),
     "onnx-bfloat16-below-0": model(_half(TensorProto.BFLOAT16, -1)),
+    "onnx-scale-of-0": model(_scaled),
+    "onnx-recurrence-of-no-kind": model(_recurrent),
     "onnx-padding-of-no-kind": model(_padded("mirror")),
 }  # fmt: skip

@@ -229,6 +229,7 @@ CASES |= {
     "onnx-loop-without-body": instead("Loop", ["", ""], ["y"]),
     "onnx-loop-body-of-too-few": instead("Loop", ["", "", "s"], ["y"], body=_BRANCH),
     "onnx-scan-of-77-inputs": instead("Scan", ["s"], ["y"], body=_BRANCH, num_scan_inputs=77),
+    "onnx-norm-of-order-7": instead("LpNormalization", ["s"], ["y"], p=7),
     "onnx-cast-to-nothing": instead("Cast", ["s"], ["y"]),
     "onnx-operator-without-name": instead("", ["s"], ["y"]),
     "onnx-node-without-outputs": added("Relu", ["y"], []),
