@@ -14,6 +14,8 @@ from typing import NamedTuple
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import FLOATS, ROLE, Role, static_shape
 
+KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+"""on a value: whether it was a parameter or a buffer, or what the exporter made it for"""
 _SIGNATURE, CALL = "pkg.torch.export.ExportedProgram.graph_signature", "pkg.torch.onnx.fx_node"
 _PARAMETER = re.compile(r"^(p_\w+): PARAMETER target='([^'\n]+)'", re.M)
 _READ = re.compile(r"%(p_\w+)")

@@ -13,10 +13,9 @@ import re
 from netferry.schemas.group_norms import group_norms
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import FLOATS, MOVERS, ROLE, Role, role_by_use
-from netferry.schemas.merged import CALL, parameters_of
+from netferry.schemas.merged import CALL, KIND, parameters_of
 from netferry.schemas.model import Model
 
-_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _OWN = re.compile(r"^(?!(?:val|input|output)_\d|\d+$)\w+(\.\w+)*$")
 """names of parameters and buffers: paths of Python names; lists number their items"""
 _BUFFER = re.compile(
@@ -41,7 +40,7 @@ def take_torch_roles(model: Model) -> None:
     if model.ir.producer_name != "pytorch" or "origin" in model.source.details:
         return
     values = list(model.graph.initializers.values())
-    told = any(_KIND in value.metadata_props for value in values)
+    told = any(KIND in value.metadata_props for value in values)
     for norm in group_norms(model.graph):  # the exporter folds their shapes, and with them their names
         learns = not told or "%p_" in norm.norm.metadata_props.get(CALL, "")
         for value in (norm.scale, norm.bias):
@@ -58,7 +57,7 @@ def take_torch_roles(model: Model) -> None:
 
 def _told(value: ir.Value, whole: bool) -> Role | None:
     """The role of a value of a file in which the dynamo exporter noted kinds; ``whole``: no parameter was folded."""
-    kind = value.metadata_props.get(_KIND)
+    kind = value.metadata_props.get(KIND)
     if kind == "PARAMETER" and value.dtype in FLOATS:
         return Role.LEARNABLE
     if kind in ("PARAMETER", "BUFFER"):

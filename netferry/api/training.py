@@ -30,9 +30,9 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
     from netferry.converters.onnx.sparse import make_dense
     from netferry.converters.passes.opset import align_functions, to_opset
     from netferry.converters.passes.opset_types import annotate
-    from netferry.runtime.torch.build import LOWEST_OPSET, build, record_roles
+    from netferry.runtime.torch.build import LOWEST_OPSET, build
     from netferry.runtime.torch.ranks import complete_ranks, ranks_suffice
-    from netferry.runtime.torch.ties import copied_apart
+    from netferry.runtime.torch.ties import copied_apart, record_roles
     from netferry.schemas.collection import collection_paused
     from netferry.schemas.merged import separate_merged
     from netferry.schemas.model import Model as Copy

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
 from netferry.errors import UnsupportedError, UnsupportedLayer
@@ -16,7 +17,7 @@ from netferry.runtime.torch.control import CONTROL, control_node
 from netferry.runtime.torch.facts import used_outputs
 from netferry.runtime.torch.modules import plan
 from netferry.runtime.torch.modules_recurrent import GATES, unfit
-from netferry.runtime.torch.naming import CALL, identifier, is_attribute, says_path, wanted_path
+from netferry.runtime.torch.naming import CALL, identifier, says_path, wanted_path
 from netferry.runtime.torch.network import Network
 from netferry.runtime.torch.ops.shape import Transpose
 from netferry.runtime.torch.packing import PLAIN, TRANSPOSED
@@ -85,13 +86,6 @@ def build(model: Model, *, frozen_statistics: bool = False) -> Network:
     return module
 
 
-def record_roles(graph: ir.Graph) -> None:
-    """Note what learns by what reads it now: at a higher opset something else may stand in between."""
-    for value in graph.initializers.values():
-        if ROLE not in value.metadata_props and (role := role_by_use(value)) is not Role.CONSTANT:
-            value.metadata_props[ROLE] = role.value
-
-
 class GraphBuilder(Placing):
     """Builds one graph; bodies of control flow have builders of their own that share the store."""
 
@@ -132,10 +126,8 @@ class GraphBuilder(Placing):
         nodes = list(nodes_of(self.source))
         for node in nodes:
             found = plan(node, self.frozen_statistics)
-            if found is not None and self.by_torch and node.op_type in ("MatMul", "Gather"):
-                name = found.bindings[0][0].name or ""
-                if is_attribute(name) and not says_path(name):
-                    found = None  # a parameter of the network itself, of no nn.Linear or nn.Embedding
+            if found is not None and self.by_torch:
+                found = self._as_named(node, found)
             bound: list[ir.Value] = []
             if found is not None:
                 self.plans[node] = found
@@ -221,6 +213,11 @@ class GraphBuilder(Placing):
         self.held[value] = Held("constant", array=np.asarray(array), rank=np.ndim(array))
 
     def _module(self, node: ir.Node, found: Plan) -> None:
+        if found.loose:
+            args = (self._input(node, 0), *(self._weight(v) for v, _, _ in found.bindings))
+            made = self.stamp(self.graph.call_function(F.linear, args), node)
+            self.held[node.outputs[0]] = Held("tensor", made)
+            return
         learnt = [v.name or "" for v, _, _ in found.bindings if role_of(v) != Role.CONSTANT]
         weight = next((n for n in learnt if says_path(n)), learnt[0] if learnt else None)
         parts = self._module_parts(node, found, weight)

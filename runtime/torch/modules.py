@@ -13,12 +13,15 @@ from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, role_of
 
 
-def plan(node: ir.Node, frozen_statistics: bool) -> Plan | None:
-    """The module for a node, or None where the operator's function serves it."""
+def plan(node: ir.Node, frozen_statistics: bool, *, alone: bool = False) -> Plan | None:
+    """The module for a node, or None where the operator's function serves it.
+
+    ``alone`` says that an Add behind the node is not its bias.
+    """
     maker = _MAKERS.get(node.op_type)
     if maker is None or node.domain not in ("", "ai.onnx"):
         return None
-    found = maker(node)
+    found = maker(node) if node.op_type not in _ABSORBING else _ABSORBING[node.op_type](node, alone=alone)
     if found is None or not any(role_of(v) == Role.LEARNABLE or role_of(v) == Role.STATE for v, _, _ in found.bindings):
         return None
     if frozen_statistics and node.op_type == "BatchNormalization":
@@ -27,6 +30,7 @@ def plan(node: ir.Node, frozen_statistics: bool) -> Plan | None:
     return found
 
 
+_ABSORBING = {"Conv": conv, "ConvTranspose": conv_transpose, "MatMul": matmul}
 _MAKERS: dict[str, Callable[[ir.Node], Plan | None]] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,

@@ -26,7 +26,7 @@ def same_or_pads(node: ir.Node, kernel: tuple[int, ...], strides: list[int], dil
     return attribute(node, "pads", [0] * (2 * n))
 
 
-def conv(node: ir.Node) -> Plan | None:
+def conv(node: ir.Node, *, alone: bool = False) -> Plan | None:
     weight, bias = initializer(node, 1), initializer(node, 2)
     if weight is None or (bias is None and given(node, 2)):
         return None
@@ -48,13 +48,13 @@ def conv(node: ir.Node) -> Plan | None:
     kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[n - 1]
     sizes = {"in_channels": shape[1] * group, "out_channels": shape[0], "groups": group}
     place = (tuple(kernel), tuple(strides), padding, tuple(dilations))
-    bindings, absorbs = _weights(node, weight, bias, shape[0])
+    bindings, absorbs = _weights(node, weight, bias, None if alone else shape[0])
     settings = dict(zip(_PLACE, place, strict=True), bias=len(bindings) > 1)
     key = ("Conv", *sizes.values(), *place, *bindings_key(bindings))
     return Plan(lambda: bare(kind, settings, **sizes), bindings, key, before, absorbs)
 
 
-def conv_transpose(node: ir.Node) -> Plan | None:
+def conv_transpose(node: ir.Node, *, alone: bool = False) -> Plan | None:
     weight, bias = initializer(node, 1), initializer(node, 2)
     if weight is None or (bias is None and given(node, 2)) or "output_shape" in node.attributes:
         return None
@@ -77,21 +77,20 @@ def conv_transpose(node: ir.Node) -> Plan | None:
     kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[n - 1]
     sizes = {"in_channels": shape[0], "out_channels": shape[1] * group, "groups": group}
     place = (tuple(kernel), tuple(strides), tuple(pads[:n]), tuple(dilations))
-    bindings, absorbs = _weights(node, weight, bias, shape[1] * group)
+    bindings, absorbs = _weights(node, weight, bias, None if alone else shape[1] * group)
     settings = dict(zip(_PLACE, place, strict=True), output_padding=tuple(extra), bias=len(bindings) > 1)
     key = ("ConvTranspose", *sizes.values(), *place, *extra, *bindings_key(bindings))
     return Plan(lambda: bare(kind, settings, **sizes), bindings, key, absorbs=absorbs)
 
 
-def _weights(node: ir.Node, weight: ir.Value, bias: ir.Value | None, outputs: int) -> tuple[Bindings, ir.Node | None]:
+def _weights(
+    node: ir.Node, weight: ir.Value, bias: ir.Value | None, outputs: int | None
+) -> tuple[Bindings, ir.Node | None]:
     """Weight and bias of a module; a bias that an Add of the same layer gives, as tf2onnx writes it, with the Add."""
     absorbs, form = None, PLAIN
-    if bias is None:
+    if bias is None and outputs is not None:
         found = bias_behind(node, outputs, 1 - len(static_shape(weight)))
-        if (
-            found is not None
-            and found[0].dtype == weight.dtype
-            and found[1].metadata_props.get(LAYER) == node.metadata_props.get(LAYER)
-        ):
+        same = found is not None and found[1].metadata_props.get(LAYER) == node.metadata_props.get(LAYER)
+        if found is not None and same and found[0].dtype == weight.dtype:
             (bias, absorbs), form = found, FLAT
     return [(weight, PLAIN, ["weight"]), *([] if bias is None else [(bias, form, ["bias"])])], absorbs

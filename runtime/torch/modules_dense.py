@@ -51,13 +51,13 @@ def turned_weight(node: ir.Node) -> ir.Value | None:
     return initializer(before, 0)
 
 
-def matmul(node: ir.Node) -> Plan | None:
+def matmul(node: ir.Node, *, alone: bool = False) -> Plan | None:
     weight, packing = initializer(node, 1), TRANSPOSED
     if weight is None:
         weight, packing = turned_weight(node), PLAIN
     if weight is None or len(static_shape(weight)) != 2 or role_of(weight) != Role.LEARNABLE:
         return None
-    found = bias_behind(node, static_shape(weight)[1 if packing is TRANSPOSED else 0], -1)
+    found = None if alone else bias_behind(node, static_shape(weight)[1 if packing is TRANSPOSED else 0], -1)
     if found is not None and found[0].dtype == weight.dtype:
         return _linear(weight, packing, *found)
     return _linear(weight, packing, None, None)

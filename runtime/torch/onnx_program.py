@@ -21,6 +21,7 @@ from torch.export.graph_signature import InputKind
 from netferry.errors import UnsupportedError
 from netferry.runtime.torch.weightless import SPATIAL
 from netferry.schemas.layers import ROLE, TRAINING, Role
+from netferry.schemas.merged import KIND
 
 OPSET = 21
 _TRAINING_MODE = 2
@@ -51,7 +52,9 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
             optimizer.remove_unused_nodes(model)
         told = {s.target for s in program.graph_signature.input_specs}
         for name, value in model.graph.initializers.items():
-            if name not in told:  # what the exporter made: norms without weights get ones, states zeros
+            if (
+                name not in told and KIND not in value.metadata_props
+            ):  # what the exporter made: norms without weights get ones, states zeros
                 value.metadata_props[ROLE] = Role.CONSTANT.value
         exported.save(str(path), external_data=_large(program))
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from netferry.runtime.torch.calls import Calls
-from netferry.runtime.torch.naming import identifier, path_parts, wanted_path
+from netferry.runtime.torch.modules import plan
+from netferry.runtime.torch.naming import identifier, is_attribute, path_parts, wanted_path
+from netferry.runtime.torch.packing import PLAIN
 from netferry.runtime.torch.plans import Plan
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER
@@ -33,6 +36,23 @@ class Placing(Calls):
         if not own and alone:
             return parts
         return [*parts, identifier(own) if own and "::" not in whole else str(found.key[0]).lower()]
+
+    def _as_named(self, node: ir.Node, found: Plan) -> Plan | None:
+        """The plan for a node of torch's exporter, which keeps the names of parameters: so do we.
+
+        A weight that is called like none of nn.Linear or nn.Embedding is an attribute of the network itself; a bias
+        that an Add gives is the module's where it has the name of the module.
+        """
+        values = [value for value, _, _ in found.bindings]
+        name = values[0].name or ""
+        if node.op_type in ("MatMul", "Gather", "Gemm") and is_attribute(name) and not name.endswith(".weight"):
+            plain = node.op_type != "Gather" and all(packing is PLAIN for _, packing, _ in found.bindings)
+            return replace(found, loose=True) if plain else None
+        bias = (values[1].name or "") if found.absorbs is not None else ""
+        holders = (path_parts(name)[:-1], wanted_path(node, name))
+        if is_attribute(bias) and path_parts(bias)[:-1] not in holders:
+            return plan(node, self.frozen_statistics, alone=True)
+        return found
 
     def _holds_layers(self, parts: list[str]) -> bool:
         """Whether other layers lie inside the layer of a path, as torch's attention holds ``out_proj``."""

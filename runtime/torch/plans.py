@@ -33,6 +33,8 @@ class Plan:
     """an Add whose bias the module holds"""
     hidden: list[ir.Node] = field(default_factory=list)
     """nodes that only prepare what the module holds"""
+    loose: bool = False
+    """the weights are attributes of their own (``in_proj_weight``), read by a call of ``linear``"""
     recurrent: Recurrent | None = None
     """for recurrent layers: how they are called"""
 

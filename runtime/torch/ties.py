@@ -11,7 +11,7 @@ import numpy as np
 from netferry.runtime.torch.naming import is_attribute
 from netferry.schemas.copying import Stand, copied
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import FLOATS, ROLE, Role, role_of, static_shape
+from netferry.schemas.layers import FLOATS, ROLE, Role, role_by_use, role_of, static_shape
 from netferry.schemas.tensors import array_of, constant_tensor
 from netferry.schemas.ties import shared_parameters
 
@@ -35,6 +35,13 @@ def copied_apart(model: ir.Model) -> ir.Model:
             if tensor is not None:
                 apart[node] = tensor, _CONSTANT
     return copied(model, apart)
+
+
+def record_roles(graph: ir.Graph) -> None:
+    """Note what learns by what reads it now: at a higher opset something else may stand in between."""
+    for value in graph.initializers.values():
+        if ROLE not in value.metadata_props and (role := role_by_use(value)) is not Role.CONSTANT:
+            value.metadata_props[ROLE] = role.value
 
 
 def separate_copies(graph: ir.Graph) -> list[str]:

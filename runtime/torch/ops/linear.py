@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from netferry.runtime.torch.registry import op
+
+_MATRIX = 2
 
 
 @op
@@ -24,6 +27,8 @@ def Gemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Tensor:
+    if transB and not transA and alpha == beta == 1 and (C is None or C.dim() == 1) and A.dim() == B.dim() == _MATRIX:
+        return F.linear(A, B, C)
     a = A.t() if transA else A
     y = torch.matmul(a, B.t() if transB else B)
     if alpha != 1:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import fx
 
 from netferry.errors import UnsupportedError
@@ -62,6 +63,8 @@ class Expressions:
         function: Any = node.target
         if function.__name__ == "getitem":
             return f"{atom(self.text(node.args[0]))}[{self.text(node.args[1])}]"
+        if function is F.linear:
+            return f"F.linear({', '.join(map(self.text, node.args))})"
         if function is torch.movedim:
             return f"torch.movedim({', '.join(map(self.text, node.args))})"
         if function.__module__.startswith("netferry."):

@@ -69,6 +69,21 @@ class Attends(nn.Module):
         return self.norm(self.block["attn"](x, x, x, need_weights=False)[0])
 
 
+class Loose(nn.Module):
+    """A cell, a head tied to the embedding with a bias of the network's own, and a parameter called like an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.cell = nn.Embedding(9, 4), nn.LSTMCell(4, 4)
+        self.head = nn.Linear(4, 9, bias=False)
+        self.head.weight = self.embedding.weight
+        self.bias, self.scale = nn.Parameter(torch.rand(9)), nn.Parameter(torch.rand(4))
+
+    def forward(self, i: Tensor, scale: Tensor) -> Tensor:
+        h, c = self.cell(self.embedding(i).mean(1), (scale, scale * self.scale))
+        return self.head(h * c) + self.bias
+
+
 class Twice(nn.Module):
     """One trunk for two inputs, as siamese networks have it."""
 
@@ -184,18 +199,21 @@ def parameters_of(module: nn.Module) -> dict[str, torch.Size]:
     return {name: p.shape for name, p in module.named_parameters()}
 
 
-def same_gradients(module: nn.Module, native: nn.Module, x: Tensor) -> None:
-    """In float64, within 1e-6 of each tensor's largest."""
+def same_gradients(
+    module: nn.Module, native: nn.Module, *inputs: Tensor, renamed: dict[str, str] | None = None
+) -> None:
+    """In float64, within 1e-6 of each tensor's largest; ``renamed``: names of the module by the native's."""
     sides = []
     for one in (module, native):
         one.double().train()
-        y = one(x.double() if x.is_floating_point() else x)
+        y = one(*(x.double() if x.is_floating_point() else x for x in inputs))
         (y * torch.arange(y.numel(), dtype=torch.float64).reshape(y.shape).sin()).sum().backward()
         sides.append({name: p.grad for name, p in one.named_parameters()})
     for name, wanted in sides[1].items():
         assert wanted is not None
-        assert sides[0][name] is not None, name
-        assert (sides[0][name] - wanted).abs().max() <= 1e-6 * wanted.abs().max() + 1e-9, name
+        found = sides[0][(renamed or {}).get(name, name)]
+        assert found is not None, name
+        assert (found - wanted).abs().max() <= 1e-6 * wanted.abs().max() + 1e-9, name
 
 
 def comes_back(model: Model, module: nn.Module, native: nn.Module, x: Tensor) -> None:

@@ -19,6 +19,7 @@ from tests.runtime.torch.exporters import (
     Grouped,
     Items,
     Layers,
+    Loose,
     Table,
     Tied,
     Tokens,
@@ -70,12 +71,11 @@ def test_a_module_called_twice_is_one_module(tmp_path: Path) -> None:
 
 
 def test_attention_keeps_its_names(tmp_path: Path) -> None:
-    """``in_proj`` and ``out_proj`` lie inside the attention; a norm without a bias has none in the source either."""
+    """So the state of torch's own loads; a norm without a bias has none in the source either."""
     native, x = seeded(Attends), torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
     model = netferry.load(written(native, x, tmp_path / "net.onnx"))
-    names = {"block.attn.in_proj.weight", "block.attn.in_proj.bias", "norm.weight"}
-    names |= {"block.attn.out_proj.weight", "block.attn.out_proj.bias"}
-    assert set(parameters_of(model.to_torch())) == names
+    names = set(native.state_dict())
+    assert set(model.to_torch().state_dict()) == names
     api.export(model, tmp_path / "source", to="torch-source")
     source = read_source(tmp_path / "source")
     assert set(parameters_of(source)) == names
@@ -100,6 +100,18 @@ def test_what_is_zero_or_computed_from_parameters_stays() -> None:
     for one in drops:
         one.p = 0.0
     same_gradients(module, native, i)
+
+
+def test_parameters_that_no_layer_of_torch_holds_keep_their_names() -> None:
+    """Weights of cells, the network's own bias behind a tied head; one that is called like an input learns, too."""
+    native = seeded(Loose)
+    i, x = torch.tensor([[1, 4, 2], [8, 0, 3]]), torch.randn(2, 4, generator=torch.Generator().manual_seed(1))
+    model = netferry.load(native, example_inputs=(i, x))
+    module = model.to_torch()
+    found = parameters_of(module)
+    assert found.pop("scale_1") == (4,)
+    assert found == {name: shape for name, shape in parameters_of(native).items() if name != "scale"}
+    same_gradients(module, native, i, x, renamed={"scale": "scale_1"})
 
 
 def test_dropouts_of_other_kinds_stay() -> None:
