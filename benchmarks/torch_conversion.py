@@ -1,9 +1,11 @@
 """What it costs to turn an ONNX file into a torch module, beside onnx2torch in an environment of its own.
 
-``python -m benchmarks.torch_conversion --peer-python PYTHON [--rounds N] [--only NAME]``: networks of
+``python -m benchmarks.torch_conversion --peer-python PYTHON [--rounds N] [--only NAME] [--trained]``: networks of
 :mod:`benchmarks.torch_natives`, written by torch's TorchScript exporter at opset 17 (onnx2torch reads no newer one of
-some operators). Each round starts one process per side; it converts once to warm up and then several times; the median
-is the round's figure, the median of the rounds' ratios is printed. Seconds of processor time, one thread.
+some operators), as torch draws them: the exporter keeps one tensor for all batch norms of one size. ``--trained`` gives
+each batch norm values of its own, as training does. Each round starts one process per side; it converts once to warm
+up and then several times; the median is the round's figure, the median of the rounds' ratios is printed. Seconds of
+processor time, one thread.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SIDES = ("netferry", "onnx2torch")
 
@@ -50,6 +56,22 @@ def measured(name: str, path: str, times: int) -> float:
     return statistics.median(found)
 
 
+def trained(network: nn.Module) -> nn.Module:
+    """The network with values in its batch norms that no two of them share (seed 0)."""
+    import torch
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+            with torch.no_grad():
+                for positive in (module.weight, module.running_var):
+                    positive.uniform_(0.5, 1.5, generator=generator)
+                for centred in (module.bias, module.running_mean):
+                    centred.normal_(0, 0.1, generator=generator)
+    return network
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -57,6 +79,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--times", type=int, default=5, help="conversions per process")
     parser.add_argument("--only", help="one network")
+    parser.add_argument("--trained", action="store_true", help="batch norms have values of their own")
     parser.add_argument("--side", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
@@ -72,7 +95,7 @@ def main() -> None:
             if given.only not in (None, name):
                 continue
             path = Path(folder) / f"{name}.onnx"
-            path.write_bytes(as_onnx(make()))
+            path.write_bytes(as_onnx(trained(make()) if given.trained else make()))
             rows = [[_in_process(s, path, given) for s in sides] for _ in range(given.rounds)]
             medians = [statistics.median(column) for column in zip(*rows, strict=True)]
             text = f"{name:14}" + "".join(f" {m:11.3f}" for m in medians)
