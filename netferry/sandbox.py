@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ from typing import Any, NoReturn
 
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError, UsageError
 from netferry.schemas import watch
-from netferry.schemas.publish import JOURNAL
+from netferry.schemas.publish import JOURNAL, unfinished
 
 GRACE = 0.8
 """seconds that an interrupted child has to clean up before it is killed"""
+_LAST = 5.0
+"""seconds that a child whose parent is gone has"""
 _GIB = 1 << 30
 _CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP")
 
@@ -185,21 +188,26 @@ def _supervise(
 
 def clean(journal: int) -> None:
     """Remove the files that a killed child had in the making."""
-    import tempfile
-    from shutil import rmtree
-
     told = b""
     with suppress(OSError):
         while piece := os.read(journal, 1 << 16):
             told += piece
-    unfinished: dict[bytes, None] = {}
+    making: dict[bytes, None] = {}
     for entry in told.split(b"\0")[:-1]:
         if entry[:1] == b"+":
-            unfinished[entry[1:]] = None
+            making[entry[1:]] = None
         else:
-            unfinished.pop(entry[1:], None)
+            making.pop(entry[1:], None)
+    _remove(list(making))
+
+
+def _remove(paths: Sequence[bytes]) -> None:
+    """Remove files and folders that were in the making; full folders only where they are our own temporary ones."""
+    import tempfile
+    from shutil import rmtree
+
     temporary = os.fsencode(tempfile.gettempdir())
-    for path in reversed(unfinished):
+    for path in reversed(paths):
         with suppress(OSError):
             if os.path.islink(path) or not os.path.isdir(path):
                 os.unlink(path)
@@ -210,7 +218,10 @@ def clean(journal: int) -> None:
 
 
 def end_with(alive: int) -> None:
-    """Wait until the other end of a pipe is gone, which the parent holds, then ask the main thread to end."""
+    """Wait until the other end of a pipe is gone, which the parent holds, then end: at once where the main thread can.
+
+    It hears of it when the library that it is in comes back; one that does not is not waited for.
+    """
     while True:
         try:
             if os.read(alive, 1) == b"":
@@ -219,6 +230,9 @@ def end_with(alive: int) -> None:
             if error.errno != errno.EINTR:
                 return
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_LAST)
+    _remove([os.fsencode(path) for path in unfinished()])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _leave_network() -> None:

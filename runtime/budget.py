@@ -1,7 +1,8 @@
 """Bounds on what one run of a network may take: bytes that it computes with, and seconds.
 
 A file of one kilobyte may hold a loop without end, or a ConstantOfShape of gigabytes. onnxruntime's arena counts what
-is computed (not the weights) exactly, and a run ends at the next operator once it is told to.
+is computed (not the weights) exactly, and a run ends at the next operator once it is told to. An operator that comes
+to no end itself ends the sandbox's child.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from types import ModuleType
 from typing import Any
 
 from netferry.errors import LimitExceeded, OutOfMemory
+from netferry.schemas.watch import bounded
 
 _LACKS = re.compile(r"smaller than requested bytes of (\d+)")
 _REGISTERING = threading.Lock()
+GRACE = 15.0
+"""seconds that the operator at work has to end once the run is told to"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Budget:
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         with _REGISTERING:  # the arena registered last is taken by sessions made after it, and goes with them
             ort.create_and_register_allocator(info, ort.OrtArenaCfg(self.bytes, -1, -1, -1))
-            return open_()
+            return bounded(open_, self._processor(4))  # constants are computed then, and weights arranged
 
     def run(self, ort: ModuleType, session: Any, outputs: list[str], feeds: dict[str, Any], file: str | None) -> Any:
         """Run a session that was opened within this budget.
@@ -53,7 +57,7 @@ class Budget:
         timer.daemon = True
         timer.start()
         try:
-            return session.run(outputs, feeds, options)
+            return bounded(lambda: session.run(outputs, feeds, options), self._processor(1))
         except Exception as error:
             lacks = _LACKS.search(str(error))
             if late.is_set():
@@ -72,6 +76,10 @@ class Budget:
             raise LimitExceeded(reason, file=file, hint=hint) from None
         finally:
             timer.cancel()
+
+    def _processor(self, times: int) -> float:
+        """Seconds of processor time in which a run, or what takes a few times as long, has ended on all processors."""
+        return times * (self.seconds + GRACE) * (os.cpu_count() or 1)
 
 
 def _memory() -> int:

@@ -15,6 +15,15 @@ JOURNAL = "NETFERRY_JOURNAL"
 """environment variable with the descriptor of a supervisor (netferry/sandbox.py), which cleans up after a crash"""
 
 
+_making: dict[str, None] = {}
+"""what a supervised process has announced, in order"""
+
+
+def unfinished() -> list[str]:
+    """Files and folders that this process, where it is supervised, has in the making, in order."""
+    return list(_making)
+
+
 def replaceable(target: str | os.PathLike[str]) -> Path:
     """Return where a file that is to be written lies; a link is followed.
 
@@ -99,6 +108,12 @@ def temporary_folder() -> Iterator[Path]:
 def announce(path: str | os.PathLike[str], *, done: bool = False) -> None:
     """Tell the supervisor, if there is one, of a file or folder in the making, or that it is here to stay."""
     descriptor = os.environ.get(JOURNAL)
-    if descriptor:
-        with suppress(OSError, ValueError):  # a full journal only means less cleaning up after a crash
-            os.write(int(descriptor), b"+-"[done : done + 1] + os.fsencode(os.path.abspath(path)) + b"\0")
+    if not descriptor:
+        return
+    place = os.path.abspath(path)
+    if done:
+        _making.pop(place, None)
+    else:
+        _making[place] = None
+    with suppress(OSError, ValueError):  # a full journal only means less cleaning up after a crash
+        os.write(int(descriptor), b"+-"[done : done + 1] + os.fsencode(place) + b"\0")

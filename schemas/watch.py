@@ -1,4 +1,4 @@
-"""An end for libraries of C that a damaged file sends round in circles (HDF5 does, in one of ten thousand bit flips).
+"""An end for libraries of C that a file sends round in circles (HDF5 does, in one of ten thousand bit flips).
 
 No handler of Python runs while such a library loops, so the system ends the process: that is only done in the confined
 child of netferry/sandbox.py, whose parent makes a typed error of it. Elsewhere nothing is watched.

@@ -97,6 +97,49 @@ def test_the_killed_child_of_a_system_without_memory(tmp_path: Path) -> None:
     assert done.returncode == LimitExceeded.exit_code, done.stderr
 
 
+def test_an_operator_without_an_end(tmp_path: Path) -> None:
+    """onnxruntime asks between operators whether to stop; one that goes on ends the child. No file is known to do so."""
+    code = (
+        "import sys, time\nfrom netferry import sandbox\nfrom netferry.cli import main\n"
+        "from netferry.runtime import budget, session\n"
+        "budget.GRACE = 0.1\nbudget.Budget.__init__.__defaults__ = (1 << 30, 1)\n"
+        "class Endless:\n    def run(self, *_):\n        n = 0\n        while True: n += 1\n"
+        "plain = session.Session.__init__\n"
+        "def made(self, *args, **options):\n    plain(self, *args, **options)\n    self._session = Endless()\n"
+        "session.Session.__init__ = made\n"
+        f"sys.argv = ['netferry', 'convert', *{NET!r}, '-o', {str(tmp_path / 'o.onnx')!r}, '--limit', 'run_seconds=1']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == MalformedFile.exit_code, done.stderr
+    assert "no end" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_orphan_that_hears_nothing(tmp_path: Path) -> None:
+    """A library of C that never comes back when the parent is killed: its process ends, and leaves nothing."""
+    made = tmp_path / "made.tmp"
+    body = (
+        f"import ctypes, pathlib\n    pathlib.Path({str(made)!r}).touch()\n"
+        f"    from netferry.schemas.publish import announce\n    announce({str(made)!r})\n"
+        "    c, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(128)\n"
+        "    c.pthread_mutex_lock(mutex), c.pthread_mutex_lock(mutex)"  # no signal ends this
+    )
+    process = subprocess.Popen(command("convert", *evil(tmp_path, body)), cwd=ROOT, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 20
+    while not (child := children(process.pid)) and time.monotonic() < until:
+        time.sleep(0.05)
+    while not made.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.kill()
+    process.wait(20)
+    until = time.monotonic() + 20
+    while Path(f"/proc/{child[0]}/exe").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child[0]}/exe").exists()
+    assert not made.exists()
+
+
 @pytest.mark.parametrize("text", ["memory", "speed=3", "cpu=-1", "cpu=1e3"])
 def test_limits_are_checked(text: str) -> None:
     done = run("--sandbox-limit", text, "inspect", NET[0])
