@@ -11,7 +11,7 @@ from netferry.runtime.torch.build import PLACES
 from netferry.runtime.torch.store import Place
 from netferry.runtime.torch.ties import separate
 from netferry.schemas.ir import ir
-from netferry.schemas.layers import Role
+from netferry.schemas.layers import Role, static_shape
 from netferry.schemas.merged import merged_parameters, separate_merged
 from netferry.schemas.model import Model
 from netferry.schemas.tensors import array_of
@@ -42,15 +42,22 @@ def update_from(model: Model, module: nn.Module) -> list[str]:
         value = model.graph.initializers.get(name) or _separated(model, name)
         if value is None:
             raise WeightsError("the model has no such parameter; was the module built from another one?", layer=name)
+        if name in model.graph.initializers and static_shape(value) != place.shape:
+            shapes = f"{list(static_shape(value))}, it was {list(place.shape)} where the module comes from"
+            raise WeightsError(f"has shape {shapes}", layer=name)
         missing = [path for path in place.paths if path not in tensors]
         if missing:
             raise WeightsError(f"the module has no {quoted(missing[0])} any more", layer=name)
+        wanted = place.packing.unpack(torch.empty(place.shape, device="meta"))
+        for path, whole in zip(place.paths, wanted, strict=True):
+            found = tensors[path]
+            if found.shape != whole.shape:
+                shapes = f"{list(found.shape)} in the module, {list(whole.shape)} in the model"
+                raise WeightsError(f"{quoted(path)} has shape {shapes}", layer=name)
+            if found.is_meta:
+                raise WeightsError(f"{quoted(path)} is on torch's meta device and has no values", layer=name)
         with torch.no_grad():
             packed = place.packing.pack([tensors[path].detach().cpu() for path in place.paths])
-        if packed.numel() != int(np.prod(place.shape, dtype=np.int64)):
-            raise WeightsError(
-                f"has {packed.numel()} values in the module, shape {place.shape} in the model", layer=name
-            )
         if packed.is_floating_point() and not bool(torch.isfinite(packed).all()):
             raise WeightsError("holds values that are not finite", layer=name)
         new[name] = _as_stored(packed.reshape(place.shape), value)

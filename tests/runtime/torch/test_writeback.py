@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -110,6 +111,34 @@ def test_deep_copies_and_wrappers_find_the_way_back() -> None:
     with torch.no_grad():
         module.get_parameter("dense.bias").add_(1.0)
     assert update_from(model, torch.nn.parallel.DataParallel(module)) == ["dense_b"]
+
+
+def _turned() -> torch.nn.Module:
+    module = to_torch(_square((3, 4)))
+    module.get_submodule("dense").weight = torch.nn.Parameter(torch.ones(3, 4))
+    return module
+
+
+def _square(shape: tuple[int, int]) -> Model:
+    text = f"g (float[N, {shape[0]}] x) => (float[N, {shape[1]}] y) {{ y = MatMul (x, w) }}"
+    return model_of(text, {"w": shape}, {"y": "dense"})
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        pytest.param(_turned, r"'dense.weight' has shape \[3, 4\] in the module, \[4, 3\]", id="as-many-values"),
+        pytest.param(lambda: to_torch(_square((4, 3))), r"has shape \[3, 4\], it was \[4, 3\]", id="another-network"),
+        pytest.param(lambda: to_torch(_square((3, 4))).to("meta"), "no values", id="meta-device"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(make: Callable[[], torch.nn.Module], why: str) -> None:
+    """Also where the number of values is right."""
+    model = _square((3, 4))
+    before = ir.to_proto(model.ir).SerializeToString()
+    with pytest.raises(WeightsError, match=why):
+        update_from(model, make())
+    assert ir.to_proto(model.ir).SerializeToString() == before
 
 
 def test_refusals_write_nothing() -> None:
