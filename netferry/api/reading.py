@@ -54,8 +54,8 @@ def load(
     Args:
         source: the file with the architecture (and weights, where the format keeps both in one).
         weights: the second file, for formats that have one; or a ``.safetensors`` file whose weights fill the network.
-        example_inputs: for a torch module in the place of ``source``: a tensor for each input (the first axis is the
-            batch).
+        example_inputs: for a torch module in the place of ``source``: a tensor for each input, in order or in
+            a dict by name (the first axis is the batch).
         format: the format's name; by default the content decides.
         batch: fix the batch size; None keeps it dynamic.
         input_shapes: shapes of inputs that the file does not give, batch first.

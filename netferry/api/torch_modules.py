@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,9 @@ def read_module(source: Any, example_inputs: Any, options: ReadOptions) -> Model
 
     Args:
         source: the module; it is traced in eval mode and left in the mode that it had.
-        example_inputs: a tensor, or one per parameter of ``forward``; their first axis becomes the dynamic batch
-            (examples of a batch of 1 become 2 for the tracing).
+        example_inputs: a tensor, or one per parameter of ``forward``, in order or as a dict by their names; a parameter
+            may take a tuple or dict of tensors. Their first axis becomes the dynamic batch (examples of a batch of 1
+            become 2 for the tracing).
         options: limits of the reader.
 
     Raises:
@@ -36,23 +37,26 @@ def read_module(source: Any, example_inputs: Any, options: ReadOptions) -> Model
         UnsupportedError: torch.export cannot follow the module.
     """
     import torch
+    from torch.utils._pytree import tree_leaves
 
     from netferry.converters.formats import by_name
     from netferry.converters.through_onnx import keep_weights
     from netferry.runtime.torch.onnx_program import write_onnx
-    from netferry.runtime.torch.program import program_of
+    from netferry.runtime.torch.program import program_by_example
     from netferry.schemas.publish import temporary_folder
 
     if example_inputs is None:
         raise UsageError("a torch module needs example_inputs: a tensor for each input")
-    given: Sequence[Any] = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    kwargs: dict[str, Any] = dict(example_inputs) if isinstance(example_inputs, Mapping) else {}
+    args: tuple[Any, ...] = ()
+    if not kwargs:
+        args = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    given = tree_leaves((args, kwargs))
     if not given or not all(isinstance(x, torch.Tensor) for x in given):
-        raise UsageError("example_inputs are tensors, one for each input of the module")
-    # torch.export takes a size of 1 for a constant
-    examples = [torch.cat([x, x]) if x.dim() and x.shape[0] == 1 else x for x in given]
+        raise UsageError("example_inputs are tensors, one for each input of the module (or tuples and dicts of them)")
     trains = source.training
     try:
-        program = program_of(source, examples, [("batch", *x.shape[1:]) if x.dim() else () for x in examples])
+        program = program_by_example(source, args, kwargs)
     finally:
         source.train(trains)
     with temporary_folder() as folder:

@@ -44,6 +44,33 @@ def _net() -> Net:
     return Net().train()
 
 
+class Named(nn.Module):
+    """Inputs by name, one of them a dict, as models of language take them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 5)
+
+    def forward(
+        self, x: torch.Tensor, more: dict[str, torch.Tensor], scale: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        y = self.head(x + more["a"]) * more["b"]
+        return {"y": y if scale is None else y * scale}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("by_name", [True, False], ids=["by-name", "in-order"])
+def test_inputs_by_name_and_in_dicts(by_name: bool) -> None:
+    net, generator = Named(), torch.Generator().manual_seed(0)
+    x, a, b, scale = (torch.randn(1, n, generator=generator) for n in (4, 4, 5, 5))
+    more = {"a": a, "b": b}
+    example = {"x": x, "more": more, "scale": scale} if by_name else (x, more, scale)
+    model = netferry.load(net, example_inputs=example)
+    given = [torch.cat([t, t, t]) for t in (x, a, b, scale)]
+    wanted = net(given[0], {"a": given[1], "b": given[2]}, given[3])["y"]
+    torch.testing.assert_close(model.to_torch()(*given), wanted)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_module_becomes_a_model_and_a_module_again() -> None:
     """Names and values of parameters stay, the batch norm is not folded, the batch is dynamic."""
