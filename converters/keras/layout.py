@@ -159,6 +159,19 @@ class KT:
         return KT(value, self.order, mask, flat)
 
 
+def explicit_mask(given: KT) -> Mask:
+    """A tensor of the model as mask: one for all its readers, so that they share what is derived from it."""
+    if given.as_mask is not None:
+        return given.as_mask
+
+    def make(b: Builder) -> ir.Value:
+        value = given.logical(b)
+        return value if value.dtype == ir.DataType.BOOL else b.op("Cast", value, to=int(ir.DataType.BOOL))
+
+    given.as_mask = Mask(make)
+    return given.as_mask
+
+
 def _transpose(b: Builder, value: ir.Value, perm: list[int]) -> ir.Value:
     """Transpose, or Reshape where only axes of size 1 move."""
     dims = shape_of(value)

@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from netferry.converters.keras.arguments import as_told, draws, flattened, masked, matched
 from netferry.converters.keras.layer import Facts, Layer
 from netferry.converters.keras.layout import KT
 from netferry.converters.keras.ordering import filled, first_nodes, in_order, shapes_of, uses_of
 from netferry.converters.keras.quantized import refuse_unread
 from netferry.converters.keras.registry import Unreadable, mask_policy, registry
-from netferry.converters.keras.spec import Ref, Spec, parse_layer, refs_in
+from netferry.converters.keras.spec import Ref, Spec, parse_layer
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError, UnsupportedLayer, quoted
 from netferry.schemas.graph import Builder, Dim
 from netferry.schemas.ir import ir
@@ -48,6 +49,7 @@ class Network:
         self._done: set[str] = set()
         self._channels = "channels_last"
         self._depth = 0
+        self._training = False
 
     def inner_spec(self, prefix: str, raw: Any, where: str, generation: int) -> Spec:
         """Parse a wrapped layer once, so that its weights stay tied over calls."""
@@ -80,9 +82,13 @@ class Network:
         if self._depth > self.facts.options.limits.nesting:
             raise LimitExceeded(f"models nested deeper than {self.facts.options.limits.nesting} (limit nesting)")
         self._depth += 1
+        before, told = self._training, kwargs.get("training")
+        if told is not None and self.facts.generation <= 2:  # Keras 3 lets the outermost call have its way
+            self._training = told is True or told == 1
         try:
             if spec.layers is not None:
-                return self._model(b, spec, args, path, prefix)
+                return self._model(b, spec, masked(args, kwargs), path, prefix)
+            kwargs = {**kwargs, "training": True} if self._training else kwargs
             layer = Layer(spec, path, prefix, self.facts, self, args, kwargs)
             if stamped:
                 return self._read(b, layer, wanted, shapes)
@@ -95,6 +101,7 @@ class Network:
             raise UnsupportedLayer(list(dict.fromkeys([*self.facts.unknown, *_unread(spec)]))) from None
         finally:
             self._depth -= 1
+            self._training = before
 
     # models ----------------------------------------------------------------------------------------------------
 
@@ -116,7 +123,7 @@ class Network:
         if len(layers) != len(spec.layers or ()):
             raise MalformedFile("two layers of one name", layer=spec.name)
         tensors: dict[Ref, Any] = {}
-        for ref, given in _matched(spec, args, outermost=not path):
+        for ref, given in matched(spec, args, outermost=not path):
             if ref.layer not in layers:
                 raise MalformedFile(f"input layer {quoted(ref.layer)} is not in the model", layer=spec.name)
             tensors[ref] = given
@@ -138,7 +145,7 @@ class Network:
             outputs = flattened(made)
             for i, value in enumerate(outputs):
                 tensors[Ref(name, index, i)] = value
-        outputs = filled(spec.outputs if path else _as_told(spec.outputs), tensors, first, spec.name)
+        outputs = filled(spec.outputs if path else as_told(spec.outputs), tensors, first, spec.name)
         if isinstance(outputs, KT):
             return outputs
         found = tuple(flattened(outputs))
@@ -152,8 +159,9 @@ class Network:
             return self._placeholder(b, l, _why_unread(l.type), wanted, shapes)
         refuse_unread(l.spec)
         inputs = [x for x in flattened(l.args[:1]) if isinstance(x, KT)]
+        given = masked(inputs, l.kwargs)
         try:
-            made = reader(b, l, *inputs)
+            made = reader(b, l, *given)
         except Unreadable as why:
             return self._placeholder(b, l, str(why), wanted, shapes)
         except TypeError as error:
@@ -165,10 +173,14 @@ class Network:
             raise _impossible(l, error) from error
         if len(b.graph) > self.facts.options.limits.nodes:
             raise LimitExceeded(f"more than {self.facts.options.limits.nodes} nodes (limit nodes)")
-        self._masks(l, inputs, made)
+        self._masks(l, inputs if l.generation == 3 else given, made)
         self._say_order(l, inputs, made)
         if l.path not in self._done:
             self._done.add(l.path)
+            if self._training and draws(l):
+                l.note(
+                    "warning", "called with training=True: Keras draws at random in every run, nothing is drawn here"
+                )
             unread = l.config.leftovers()
             if unread:
                 shown = ", ".join(f"{k}={quoted(l.config.raw[k], 40)}" for k in unread)
@@ -242,15 +254,6 @@ def _impossible(l: Layer, error: Exception) -> MalformedFile:
     )
 
 
-def flattened(value: Any) -> list[Any]:
-    """Leaves of nested lists, tuples and objects, in order; an object's by its keys in theirs, as Keras counts them."""
-    if isinstance(value, (list, tuple)):
-        return [leaf for item in value for leaf in flattened(item)]
-    if isinstance(value, dict):
-        return [leaf for key in sorted(value) for leaf in flattened(value[key])]
-    return [value]
-
-
 def _is_plain(value: Any) -> bool:
     return all(v is None or isinstance(v, (str, int, float, bool)) for v in flattened(value))
 
@@ -259,23 +262,3 @@ def _dims(shape: Any, like: tuple[Dim, ...]) -> tuple[Dim, ...]:
     if shape is None:
         return like
     return tuple(like[0] if i == 0 and d is None and like else d for i, d in enumerate(shape))
-
-
-def _as_told(structure: Any) -> Any:
-    """References of the outermost model in the order of the file, which is that of its inputs and outputs here."""
-    return structure if isinstance(structure, Ref) else list(refs_in(structure))
-
-
-def _matched(spec: Spec, args: list[Any], *, outermost: bool) -> list[tuple[Ref, Any]]:
-    """The inputs of a model with the tensors of a call: by key where the call has keys, else by place."""
-    told = _as_told(spec.inputs) if outermost else spec.inputs
-    refs = [ref for ref in flattened(told) if isinstance(ref, Ref)]
-    given: Any = args[0] if len(args) == 1 else args
-    if isinstance(given, dict) and isinstance(told, dict) and set(given) >= set(told):
-        given = {k: given[k] for k in told}
-    elif isinstance(given, dict) and set(given) >= {ref.layer for ref in refs}:
-        given = [given[ref.layer] for ref in refs]
-    found = flattened(given)
-    if len(found) != len(refs):
-        raise MalformedFile(f"the model takes {len(refs)} inputs, {len(found)} are given", layer=spec.name)
-    return list(zip(refs, found, strict=True))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from netferry.converters.keras.layer import Layer
-from netferry.converters.keras.layout import KT
+from netferry.converters.keras.layout import KT, explicit_mask
 from netferry.converters.keras.registry import Slot, layer, registry
 from netferry.converters.keras.spec import Spec
 from netferry.errors import MalformedFile, UnsupportedOption, quoted
@@ -252,10 +252,21 @@ def thresholded_relu(b: Builder, l: Layer, x: KT) -> KT:
 
 @layer("Softmax", mask="keep")
 def softmax(b: Builder, l: Layer, x: KT) -> KT:
-    """Softmax along an axis, or over several together."""
+    """Softmax along an axis, or over several together; of what a mask leaves, where a call gives one."""
     axes = l.config.whole_numbers("axis", -1)
     if any(not -x.rank <= a < x.rank for a in axes):
         raise l.config.bad("axis", axes, f"an axis of a tensor of rank {x.rank}")
+    mask = l.kwargs.get("mask", l.args[1] if len(l.args) > 1 else None)
+    if isinstance(mask, KT):
+        kept = explicit_mask(mask).value(b)
+        left = KT.of(b.op("Where", kept, x.logical(b), b.const(-1e9, "masked")))
+        made = _softmax(b, left, axes).logical(b)
+        # Keras 2 leaves equal shares where everything is masked, Keras 3 nothing
+        return KT.of(b.op("Where", kept, made, b.const(0.0, "nothing")) if l.generation == 3 else made)
+    return _softmax(b, x, axes)
+
+
+def _softmax(b: Builder, x: KT, axes: Sequence[int]) -> KT:
     if len(axes) == 1:
         return softmax_like(b, x, "Softmax", axes[0])
     v = x.logical(b)

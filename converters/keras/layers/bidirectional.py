@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from netferry.converters.keras.arguments import flattened
 from netferry.converters.keras.config import Config
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layers.recurrent import BACKWARDS_IN_PLACE, flipped, same_cells, starts, steps_of
@@ -13,7 +14,6 @@ from netferry.converters.keras.layers.recurrent_masks import Steps, mask_of
 from netferry.converters.keras.layers.recurrent_native import node, sayable
 from netferry.converters.keras.layers.scaling import as_float
 from netferry.converters.keras.layout import KT, Mask
-from netferry.converters.keras.network import flattened
 from netferry.converters.keras.registry import Slot, Unreadable, below, layer, slots_of
 from netferry.converters.keras.spec import Spec
 from netferry.errors import MalformedFile, quoted

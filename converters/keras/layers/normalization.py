@@ -34,6 +34,8 @@ def batch_normalization(b: Builder, l: Layer, x: KT) -> KT:
     if l.config.take("mode", 0) == 1:
         raise UnsupportedOption("mode=1 (statistics per sample) is not supported", layer=l.path)
     epsilon = l.config.number("epsilon", 1e-3)
+    if l.kwargs.get("training") is True and l.generation <= 2 and l.spec.trainable:
+        return _by_batch(b, l, x, axes, epsilon)
     if len(axes) != 1:
         return _over_axes(b, l, x, axes, epsilon)
     size = l.dim(x, axes[0])
@@ -87,6 +89,30 @@ def _over_axes(b: Builder, l: Layer, x: KT, axes: Sequence[int], epsilon: float)
         made = b.op("Mul", made, part("gamma", "weight", Role.LEARNABLE))
     if l.config.flag("center", True):
         made = b.op("Add", made, part("beta", "bias", Role.LEARNABLE))
+    return KT(made, order)
+
+
+def _by_batch(b: Builder, l: Layer, x: KT, axes: Sequence[int], epsilon: float) -> KT:
+    """Statistics of the batch at hand, where a call says ``training=True``: generators of pictures are used so."""
+    value, order = (x.logical(b), (0, 1)) if x.flat is not None else (x.value, x.order)
+    kept = {a % x.rank for a in axes}
+    others = b.const([i for i, axis in enumerate(order) if axis not in kept], "axes")
+    far = b.op("Sub", value, b.op("ReduceMean", value, others, keepdims=1))
+    variance = b.op("ReduceMean", b.op("Mul", far, far), others, keepdims=1)
+    made = b.op("Div", far, b.op("Sqrt", b.op("Add", variance, b.const(epsilon, "epsilon"))))
+    sizes = [l.dim(x, a) for a in axes]
+    whole = [l.dim(x, axis) if axis in kept else 1 for axis in range(x.rank)]
+    stored = sizes if len(axes) == 1 else whole
+    for slot, name in (("moving_mean", "running_mean"), ("moving_variance", "running_var")):
+        l.weight(b, slot, name, stored, role=Role.STATE)  # nobody reads them, but they are the layer's
+    for slot, name, setting, op in (("gamma", "weight", "scale", "Mul"), ("beta", "bias", "center", "Add")):
+        if l.config.flag(setting, True):
+            lying = [whole[axis] for axis in order]
+            part = l.weight(
+                b, slot, name, stored, to=lying, variant=("batch", order),
+                transform=lambda a: a.reshape(whole).transpose(order),
+            )  # fmt: skip
+            made = b.op(op, made, part)
     return KT(made, order)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from netferry.converters.keras.arguments import flattened
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layers.scaling import as_float
 from netferry.converters.keras.layout import KT
-from netferry.converters.keras.network import flattened
 from netferry.converters.keras.registry import Slot, layer, slots_of
 from netferry.converters.keras.spec import Spec, snake_case
 from netferry.converters.keras.training import acts_in_training, bounds, picture_axes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from netferry.converters.keras.arguments import flattened
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layers.recurrent_cells import Cell, cells_of, layer_slots
 from netferry.converters.keras.layers.recurrent_masks import Steps, mask_of
@@ -12,7 +13,6 @@ from netferry.converters.keras.layers.recurrent_native import Ran, run_native, s
 from netferry.converters.keras.layers.recurrent_scan import run_scan
 from netferry.converters.keras.layers.scaling import as_float
 from netferry.converters.keras.layout import KT, Mask, Order
-from netferry.converters.keras.network import flattened
 from netferry.converters.keras.registry import layer
 from netferry.errors import MalformedFile, UnsupportedOption
 from netferry.schemas.graph import Builder, Dim

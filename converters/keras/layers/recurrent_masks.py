@@ -8,9 +8,9 @@ caller says so with ``right_padded_masks``) nothing has to move.
 
 from __future__ import annotations
 
+from netferry.converters.keras.arguments import flattened
 from netferry.converters.keras.layer import Layer
-from netferry.converters.keras.layout import KT, Mask
-from netferry.converters.keras.network import flattened
+from netferry.converters.keras.layout import KT, Mask, explicit_mask
 from netferry.schemas.graph import Builder, shape_of
 from netferry.schemas.ir import ir
 
@@ -32,19 +32,6 @@ def mask_of(l: Layer, x: KT) -> Mask | None:
     if l.generation == 3 and any(isinstance(v, KT) for v in flattened(l.kwargs.get("initial_state"))):
         return None
     return x.mask
-
-
-def explicit_mask(given: KT) -> Mask:
-    """A tensor of the model as mask: one for all its readers, so that they share what is derived from it."""
-    if given.as_mask is not None:
-        return given.as_mask
-
-    def make(b: Builder) -> ir.Value:
-        value = given.logical(b)
-        return value if value.dtype == ir.DataType.BOOL else b.op("Cast", value, to=int(ir.DataType.BOOL))
-
-    given.as_mask = Mask(make)
-    return given.as_mask
 
 
 class Steps:

@@ -30,7 +30,8 @@ def time_distributed(b: Builder, l: Layer, *inputs: KT) -> KT | tuple[KT, ...]:
         raise MalformedFile(f"TimeDistributed takes tensors of rank 3 or more, not {ranks}", layer=l.path)
     x = inputs[0]
     mask = x.mask
-    nested = mask is not None and l.generation <= 2 and len(shape_of(mask.value(b))) > 2
+    told = isinstance(l.kwargs.get("mask"), KT)
+    nested = mask is not None and (told or l.generation <= 2) and len(shape_of(mask.value(b))) > 2
     if kind in _STEPWISE and len(inputs) == 1 and not nested:
         out = only(l.inner(b, raw, "layer", x), l)
         return out if out is x else KT(out.value, out.order, mask, out.flat)

@@ -7,9 +7,9 @@ import binascii
 from dataclasses import replace
 from typing import Any
 
+from netferry.converters.keras.arguments import flattened
 from netferry.converters.keras.layer import Layer
 from netferry.converters.keras.layout import KT
-from netferry.converters.keras.network import flattened
 from netferry.converters.keras.operations.selection import strided_key
 from netferry.converters.keras.raw import node_def
 from netferry.converters.keras.registry import layer, registry
