@@ -20,14 +20,33 @@ def flattened(value: Any) -> list[Any]:
     return [value]
 
 
-def masked(inputs: list[Any], kwargs: dict[str, Any]) -> list[Any]:
-    """The one tensor of a call with the mask that the call gives it, in the place of its own."""
-    mask = kwargs.get("mask")
-    if isinstance(mask, list) and len(mask) == 1:
-        mask = mask[0]
-    if len(inputs) != 1 or not isinstance(inputs[0], KT) or not isinstance(mask, KT):
+def first_named(spec: Spec, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a call with the tensors in front, where Keras 3 was given them by name: ``dense(inputs=x)``."""
+    name = next((n for n in _FIRST if n in kwargs), None)
+    if args or name is None or spec.type.startswith(("ops:", "tf.", "raw.")):
+        return args, kwargs
+    return [kwargs[name]], {k: v for k, v in kwargs.items() if k != name}
+
+
+_FIRST = ("inputs", "sequences", "sequence", "xs", "x")
+_SECOND_IS_MASK = ("GlobalAveragePooling1D", "GlobalAvgPool1D")
+
+
+def masked(inputs: list[Any], kwargs: dict[str, Any], mask: Any = None) -> list[Any]:
+    """The tensors of a call with the masks that the call gives them, in the place of their own."""
+    masks = flattened(kwargs.get("mask", mask))
+    given = [item for value in inputs for item in (value if isinstance(value, list) else [value])]
+    if len(given) != len(masks) or not any(isinstance(m, KT) for m in masks):
         return inputs
-    return [replace(inputs[0], mask=explicit_mask(mask))]
+    return [
+        replace(x, mask=explicit_mask(m)) if isinstance(x, KT) and isinstance(m, KT) else x
+        for x, m in zip(given, masks, strict=True)
+    ]
+
+
+def mask_behind(l: Layer) -> Any:
+    """The mask that a call gives by its place."""
+    return l.args[1] if l.type in _SECOND_IS_MASK and len(l.args) > 1 else None
 
 
 def draws(l: Layer) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from netferry.converters.keras.arguments import as_told, draws, flattened, masked, matched
+from netferry.converters.keras.arguments import as_told, draws, first_named, flattened, mask_behind, masked, matched
 from netferry.converters.keras.layer import Facts, Layer
 from netferry.converters.keras.layout import KT
 from netferry.converters.keras.ordering import filled, first_nodes, in_order, shapes_of, uses_of
@@ -82,6 +82,7 @@ class Network:
         if self._depth > self.facts.options.limits.nesting:
             raise LimitExceeded(f"models nested deeper than {self.facts.options.limits.nesting} (limit nesting)")
         self._depth += 1
+        args, kwargs = first_named(spec, args, kwargs)
         before, told = self._training, kwargs.get("training")
         if told is not None and self.facts.generation <= 2:  # Keras 3 lets the outermost call have its way
             self._training = told is True or told == 1
@@ -159,7 +160,7 @@ class Network:
             return self._placeholder(b, l, _why_unread(l.type), wanted, shapes)
         refuse_unread(l.spec)
         inputs = [x for x in flattened(l.args[:1]) if isinstance(x, KT)]
-        given = masked(inputs, l.kwargs)
+        given = masked(inputs, l.kwargs, mask_behind(l))
         try:
             made = reader(b, l, *given)
         except Unreadable as why:

@@ -146,6 +146,12 @@ def test_keras2(case2: Case, model: str, shapes: list[tuple[int | None, ...]], m
 @pytest.mark.parametrize(
     ("model", "shapes", "more"),
     [
+        pytest.param("L.Dense(3)(inputs=x)", [V], {}, id="inputs-by-name"),
+        pytest.param("L.LSTM(3)(sequences=L.Masking()(x))", [S], MASKED, id="sequences-by-name"),
+        pytest.param("(lambda i: keras.Model(i, L.Dense(3)(i)))(keras.Input((4,)))(inputs=x)", [V], {}, id="inputs-of-a-model-by-name"),
+        pytest.param(
+            "L.GlobalAveragePooling1D()(xs[0], xs[1])", [(5, 4), (5,)], {"dtypes": ("float32", "bool")}, id="mask-by-place",
+        ),
         pytest.param("L.LSTM(3)(L.Concatenate(axis=1)([L.Masking()(x), x]))", [S], MASKED, id="concat-masks-time"),
         pytest.param(
             "L.MultiHeadAttention(2, 3)(xs[0], xs[0], value_mask=xs[1])",

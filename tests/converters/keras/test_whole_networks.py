@@ -42,6 +42,7 @@ from tests.converters.keras.oracle import Case
         pytest.param("L.Softmax(axis=(1, 2))(xs[0], mask=xs[1])", ((5, 4), (5, 4)), ("float32", "bool"), id="mask-told-to-a-softmax"),
         pytest.param("L.TimeDistributed(L.LSTM(3))(xs[0], mask=xs[1])", ((5, 6, 4), (5, 6)), ("float32", "bool"), id="mask-told-to-each-step"),
         pytest.param("(lambda i: keras.Model(i, L.LSTM(3)(i)))(keras.Input((5, 4)))(xs[0], mask=xs[1])", ((5, 4), (5,)), ("float32", "bool"), id="mask-told-to-a-nested-model"),
+        pytest.param("(lambda i, j: keras.Model([i, j], L.Add()([L.LSTM(3)(i), L.LSTM(3)(j)])))(keras.Input((5, 4)), keras.Input((5, 4)))(xs[:2], mask=xs[2:])", ((5, 4), (5, 4), (5,), (5,)), ("float32", "float32", "bool", "bool"), id="masks-told-to-a-nested-model"),
         pytest.param("L.Conv2D(2, 2)(L.BatchNormalization(scale=False)(L.Conv2D(4, 3)(x), training=True))", ((6, 6, 3),), None, id="training-told-to-a-batch-norm"),
         pytest.param("keras.Sequential([keras.Input((4,)), L.Dense(3), L.BatchNormalization()])(x, training=True)", ((4,),), None, id="training-told-to-a-nested-model"),
         pytest.param("(lambda e: L.Concatenate()([L.LSTM(3)(e(xs[0])), L.GRU(2)(e(xs[1]))]))(L.Embedding(9, 4, mask_zero=True))", ((6,), (5,)), ("int32", "int32"), id="shared-embedding-two-masks"),
