@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from netferry.errors import CheckFailed, MissingExtra, UsageError, quoted
+from netferry.runtime.budget import Budget
 from netferry.runtime.session import Port, Session
 from netferry.runtime.values import beyond_numpy, element_of, shown
 from netferry.runtime.verify import plain
@@ -42,6 +43,7 @@ class OnnxSide:
         weights_folder: where the external weights of a model given as bytes lie.
         taps: names of values that a tapped run gives as well; needs bytes.
         reference: let onnx's reference stand in.
+        budget: what one run of onnxruntime may take; any amount by default.
 
     Raises:
         InputError, MalformedFile: as :class:`netferry.runtime.session.Session`.
@@ -59,13 +61,14 @@ class OnnxSide:
         taps: Sequence[str] = (),
         *,
         reference: bool = True,
+        budget: Budget | None = None,
     ) -> None:
         self.why: str | None = None
         self._taps = list(taps)
         source = with_outputs(model, taps) if taps and isinstance(model, bytes) else model
         self._runner: Session | Reference
         try:
-            self._runner = Session(source, "cpu", weights_folder=weights_folder, once=True)
+            self._runner = Session(source, "cpu", weights_folder=weights_folder, once=True, budget=budget)
             self.name = f"onnxruntime {_version('onnxruntime')}"
             if strange := [p for p in (*self._runner.inputs, *self._runner.outputs) if beyond_numpy(p.dtype)]:
                 raise CheckFailed(f"onnxruntime's Python passes no {element_of(strange[0].dtype)} ({strange[0]})")

@@ -7,6 +7,7 @@ import onnx.helper
 import onnx.shape_inference
 
 from netferry.schemas.messages import all_proto_graphs
+from netferry.schemas.watch import bounded_by_size
 
 _CRASHING = ("EyeLike", "RegexFullMatch")
 """operators whose inference in onnx 1.23 ends the process where the type of their input is not known"""
@@ -28,7 +29,7 @@ def safe_to_infer(proto: onnx.ModelProto) -> onnx.ModelProto:
             if node.op_type in _CRASHING and node.domain in ("", "ai.onnx"):
                 node.domain = _ELSEWHERE
     try:
-        graph = onnx.shape_inference.infer_shapes(out).graph
+        graph = bounded_by_size(lambda: onnx.shape_inference.infer_shapes(out), out.ByteSize()).graph
     except Exception:
         return out
     typed = {v.name for v in (*graph.input, *graph.output, *graph.value_info) if v.type.WhichOneof("value")}
@@ -44,7 +45,9 @@ def infer_shapes(proto: onnx.ModelProto, *, data_prop: bool = False) -> onnx.Mod
         InferenceError, ValueError, RuntimeError: it does not understand the graph.
     """
     safe = safe_to_infer(proto)
-    out = onnx.shape_inference.infer_shapes(safe, strict_mode=False, data_prop=data_prop)
+    out = bounded_by_size(
+        lambda: onnx.shape_inference.infer_shapes(safe, strict_mode=False, data_prop=data_prop), safe.ByteSize()
+    )
     if safe is not proto:
         for holder in (*all_proto_graphs(out), *out.functions):
             for node in holder.node:

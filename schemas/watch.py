@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+SECONDS, BYTES = 5.0, 20_000
+"""processor time of what goes over a message once, for any, and bytes in a second beside it: far more than it takes"""
 _process = {"confined": False}
 
 
@@ -28,3 +30,8 @@ def bounded(function: Callable[[], T], seconds: float) -> T:
         return function()
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def bounded_by_size(function: Callable[[], T], nbytes: int) -> T:
+    """Call a function that goes over a message of ``nbytes`` bytes, in time that is in proportion."""
+    return bounded(function, SECONDS + nbytes / BYTES)

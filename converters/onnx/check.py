@@ -19,6 +19,7 @@ from netferry.schemas.ir import ir
 from netferry.schemas.layers import layer_of
 from netferry.schemas.metadata import proto_nodes
 from netferry.schemas.model import PLACEHOLDER_DOMAIN, Model
+from netferry.schemas.watch import bounded_by_size
 
 SOURCE_FAULT = "shape inference, which fails on the source file too"
 REASON = "netferry.reason"
@@ -101,7 +102,7 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
     file = folder / structure.token
     try:
         file.write_bytes(_seen_by_check(structure.proto, structure.token).SerializeToString())
-        onnx.checker.check_model(str(file), full_check=True)
+        _check(file)
     except onnx.checker.ValidationError as error:
         why = _short(error)
         # an output without shape or type, as inference gave none: that is where the reason lies
@@ -115,7 +116,7 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
             raise CheckFailed(f"shapes or types do not fit: {told}") from None
         try:
             file.write_bytes(_seen_by_check(structure.proto, structure.token).SerializeToString())
-            onnx.checker.check_model(str(file))
+            _check(file, full=False)
         except onnx.checker.ValidationError as other:
             raise CheckFailed(f"not valid ONNX: {_short(other)}") from None
         if needs_weight:
@@ -157,7 +158,7 @@ def _inference_says(structure: bytes | None, file: Path) -> str | None:
         return None
     try:
         file.write_bytes(_seen_by_check(onnx.ModelProto.FromString(structure), file.name).SerializeToString())
-        onnx.checker.check_model(str(file), full_check=True)
+        _check(file)
     except onnx.shape_inference.InferenceError as error:
         return _short(error)
     except (onnx.checker.ValidationError, ValueError, RuntimeError):
@@ -168,10 +169,16 @@ def _inference_says(structure: bytes | None, file: Path) -> str | None:
 def _inference_fails(file: Path) -> str | None:
     """Why strict shape inference fails on a file, None where it does not."""
     try:
-        onnx.shape_inference.infer_shapes_path(str(file), str(file), strict_mode=True)
+        path, size = str(file), file.stat().st_size
+        bounded_by_size(lambda: onnx.shape_inference.infer_shapes_path(path, path, strict_mode=True), size)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         return _short(error)
     return None
+
+
+def _check(file: Path, *, full: bool = True) -> None:
+    """onnx's check, by default with strict inference; a file that it comes to no end with ends the sandbox's child."""
+    bounded_by_size(lambda: onnx.checker.check_model(str(file), full_check=full), file.stat().st_size)
 
 
 def _short(error: Exception) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from netferry.api.rerun import Rerun, rerun_of
+from netferry.converters.options import Limits
 from netferry.errors import UsageError
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Note
@@ -28,6 +29,7 @@ def change(
     disable: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
     check: bool = True,
+    limits: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Optimize a model and turn its precision, in place.
 
@@ -43,6 +45,7 @@ def change(
         progress: see :func:`netferry.api.convert`.
         check: run the model before and after, where an onnxruntime is installed; a small one that it does not run runs
             in onnx.reference.
+        limits: of these runs (``run_bytes``, ``run_seconds``), where not the defaults.
 
     Returns:
         ``optimize`` and ``precision`` reports, for the conversion report.
@@ -50,6 +53,7 @@ def change(
     Raises:
         CheckFailed: the result differs by more than :data:`TOLERANCE` or ``max_error`` allows, or nothing runs the
             model.
+        LimitExceeded: a run takes more than the limits.
     """
     report: dict[str, Any] = {}
     if optimize == "none" and precision is None:
@@ -58,7 +62,13 @@ def change(
         raise UsageError(f"optimize is none, safe or full, not {optimize!r}")
     with temporary_folder() as folder:
         kind = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}.get(precision or "") if half_io else None
-        rerun = rerun_of(model, save, Path(folder), kind=kind, progress=progress) if check else None
+        rerun = None
+        if check:
+            from netferry.runtime.budget import Budget
+
+            bounds = Limits.of(limits)
+            budget = Budget(bounds.run_bytes, bounds.run_seconds)
+            rerun = rerun_of(model, save, Path(folder), kind=kind, progress=progress, budget=budget)
         if optimize in ("safe", "full"):
             from netferry.converters.passes.optimize import optimize as run_passes
 

@@ -153,6 +153,7 @@ def converted(
         disable=disable,
         progress=progress,
         check=check != "structure",
+        limits=reading.get("limits"),
     )
     if embed_preprocessing:
         from netferry.converters.passes.embed import embed_preprocessing as embed

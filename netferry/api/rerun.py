@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netferry.api.made_pictures import pictures_of, scale_of_pixels
-from netferry.errors import CheckFailed, UsageError
+from netferry.errors import CheckFailed, LimitExceeded, UsageError
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Note
 
 if TYPE_CHECKING:
+    from netferry.runtime.budget import Budget
     from netferry.runtime.session import Port
     from netferry.runtime.sides import OnnxSide
 
@@ -34,15 +35,20 @@ class Rerun:
     """
 
     def __init__(
-        self, model: Model, save: Callable[[Model, Path], Any], folder: Path, kind: ir.DataType | None
+        self,
+        model: Model,
+        save: Callable[[Model, Path], Any],
+        folder: Path,
+        kind: ir.DataType | None,
+        budget: Budget | None = None,
     ) -> None:
         from netferry.runtime.sides import OnnxSide
         from netferry.runtime.vocabulary import declared
 
-        self._save, self._folder, self._kind = save, folder, kind
+        self._save, self._folder, self._kind, self._budget = save, folder, kind, budget
         self.progress: Callable[[int], None] | None = None
         save(model, folder / "before.onnx")
-        side = self._before = OnnxSide(folder / "before.onnx")
+        side = self._before = OnnxSide(folder / "before.onnx", budget=budget)
         if side.why is not None and (work := multiply_adds_of(model)) > _REFERENCE_WORK:
             why = f"onnxruntime does not run it ({side.why})"
             raise CheckFailed(f"{why}, and {work:.2g} multiply-adds are too many for onnx.reference")
@@ -77,7 +83,7 @@ class Rerun:
         from netferry.runtime.sides import OnnxSide
 
         self._save(changed, self._folder / "after.onnx")
-        side = OnnxSide(self._folder / "after.onnx")
+        side = OnnxSide(self._folder / "after.onnx", budget=self._budget)
         return _worst((self._outputs(side, feed), want) for feed, want in zip(self.feeds, self.wanted, strict=False))
 
     # half precision ----------------------------------------------------------------------------------------------
@@ -98,7 +104,7 @@ class Rerun:
         path = self._folder / "after.onnx"
         self._save(changed, path)
         ways = [rounding(onnx.load(path), by_reference=self.by_reference)]
-        if processor and not self.by_reference and (side := OnnxSide(path)).why is None:
+        if processor and not self.by_reference and (side := OnnxSide(path, budget=self._budget)).why is None:
             ways.append(lambda feed: self._outputs(side, _of_types(feed, side.inputs)))
         self._all_wanted()
         rows = _worst((run(feed), want) for run in ways for feed, want in zip(self.feeds, self.wanted, strict=True))
@@ -181,6 +187,7 @@ def rerun_of(
     *,
     kind: ir.DataType | None = None,
     progress: Callable[[int], None] | None = None,
+    budget: Budget | None = None,
 ) -> Rerun | None:
     """Run a model; None where nothing can be: no onnxruntime, no weights, or no values for its inputs (with a note).
 
@@ -189,18 +196,22 @@ def rerun_of(
     Args:
         kind: float32 inputs get values that this type holds exactly: the inputs of what the model becomes.
         progress: called with the number of mixes of precisions that have been measured.
+        budget: what one run may take.
 
     Raises:
         CheckFailed: neither runs it.
+        LimitExceeded: a run takes more than the budget.
     """
     from importlib.util import find_spec
 
     if find_spec("onnxruntime") is None or model.placeholders() or model.uninitialised:
         return None
     try:
-        rerun = Rerun(model, save, folder, kind)
+        rerun = Rerun(model, save, folder, kind, budget)
         rerun.progress = progress
         return rerun
+    except LimitExceeded as error:
+        raise LimitExceeded(error.reason, file=_file(model), hint=error.hint) from None
     except UsageError as error:  # a type that no values are known for
         model.notes.append(Note("warning", f"not compared by runs before and after: {error.reason}"))
         return None

@@ -165,8 +165,10 @@ def test_a_run_that_takes_more_is_told_and_where_it_was_asked_for_refused(tmp_pa
     (run,) = [c["detail"] for c in done["checks"] if c["name"] == "run"]
     assert run["runs"] == []
     assert f"limit {limit}={little}" in run["warnings"][0]
-    with pytest.raises(LimitExceeded, match=f"limit {limit}={little}"):
-        netferry.convert(source, tmp_path / "second.onnx", limits={limit: little}, check="run")
+    for asked in ({"check": "run"}, {"optimize": "safe"}, {"precision": "fp16"}):
+        with pytest.raises(LimitExceeded, match=f"limit {limit}={little}") as error:
+            netferry.convert(source, tmp_path / "second.onnx", limits={limit: little}, **asked)
+        assert error.value.file in (str(source), str(tmp_path / "second.onnx"))
     assert not (tmp_path / "second.onnx").exists()
     if enough is not None:
         netferry.convert(source, tmp_path / "second.onnx", limits={limit: enough}, check="run")

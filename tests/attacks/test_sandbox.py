@@ -97,18 +97,25 @@ def test_the_killed_child_of_a_system_without_memory(tmp_path: Path) -> None:
     assert done.returncode == LimitExceeded.exit_code, done.stderr
 
 
-def test_an_operator_without_an_end(tmp_path: Path) -> None:
-    """onnxruntime asks between operators whether to stop; one that goes on ends the child. No file is known to do so."""
+ENDLESS = {
+    "operator": "from netferry.runtime import budget, session\nbudget.GRACE = 0.1\n"
+    "class Kernel:\n    run = endless\n"
+    "plain = session.Session.__init__\n"
+    "def made(self, *args, **options):\n    plain(self, *args, **options)\n    self._session = Kernel()\n"
+    "session.Session.__init__ = made\n",
+    "check": "import onnx.checker\nonnx.checker.check_model = endless\n",
+    "inference": "import onnx.shape_inference\nonnx.shape_inference.infer_shapes = endless\n",
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_a_library_without_an_end(tmp_path: Path, what: str) -> None:
+    """onnxruntime asks between operators whether to stop, onnx never does. No file is known that either hangs on."""
     code = (
-        "import sys, time\nfrom netferry import sandbox\nfrom netferry.cli import main\n"
-        "from netferry.runtime import budget, session\n"
-        "budget.GRACE = 0.1\nbudget.Budget.__init__.__defaults__ = (1 << 30, 1)\n"
-        "class Endless:\n    def run(self, *_):\n        n = 0\n        while True: n += 1\n"
-        "plain = session.Session.__init__\n"
-        "def made(self, *args, **options):\n    plain(self, *args, **options)\n    self._session = Endless()\n"
-        "session.Session.__init__ = made\n"
-        f"sys.argv = ['netferry', 'convert', *{NET!r}, '-o', {str(tmp_path / 'o.onnx')!r}, '--limit', 'run_seconds=1']\n"
-        "main()"
+        "import sys\nfrom netferry.cli import main\nfrom netferry.schemas import watch\nwatch.SECONDS = 0.5\n"
+        f"def endless(*_, **__):\n    while True: pass\n{ENDLESS[what]}"
+        f"sys.argv = ['netferry', 'convert', *{NET!r}, '-o', {str(tmp_path / 'o.onnx')!r}, "
+        "'--limit', 'run_seconds=1', '--optimize', 'full']\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == MalformedFile.exit_code, done.stderr
