@@ -165,7 +165,8 @@ def test_a_run_that_takes_more_is_told_and_where_it_was_asked_for_refused(tmp_pa
     (run,) = [c["detail"] for c in done["checks"] if c["name"] == "run"]
     assert run["runs"] == []
     assert f"limit {limit}={little}" in run["warnings"][0]
-    for asked in ({"check": "run"}, {"optimize": "safe"}, {"precision": "fp16"}):
+    stricter: list[dict[str, Any]] = [{"check": "run"}, {"optimize": "safe"}, {"precision": "fp16"}]
+    for asked in stricter:
         with pytest.raises(LimitExceeded, match=f"limit {limit}={little}") as error:
             netferry.convert(source, tmp_path / "second.onnx", limits={limit: little}, **asked)
         assert error.value.file in (str(source), str(tmp_path / "second.onnx"))
