@@ -40,6 +40,8 @@ class Facts:
     options: ReadOptions
     notes: list[Note] = field(default_factory=list)
     unknown: list[tuple[str, str, str]] = field(default_factory=list)
+    frozen: dict[ir.Value, str] = field(default_factory=dict)
+    """weights that do not learn (``trainable=False``), with their layers"""
     assets: Callable[[str], bytes | None] = lambda _: None
     """content of a .keras archive's ``assets/`` by path"""
 
@@ -49,6 +51,8 @@ class Caller(Protocol):
 
     carried: list[tuple[ir.Value, str]]
     """states that stateful layers leave for the next call, and the names of the outputs that hold them"""
+    frozen: bool
+    """whether the layer that is read, or one around it, does not learn"""
 
     def inner_spec(self, prefix: str, raw: Any, where: str, generation: int) -> Spec: ...
 
@@ -197,7 +201,13 @@ class Layer:
                 if array.offset is not None and inner is None:
                     transform = None
             tensor = _tensor(array, transform, target)
-        return b.param(name, tensor, role=role, key=(self.prefix, id(self.spec), slot, variant))
+        return self.held(b.param(name, tensor, role=role, key=(self.prefix, id(self.spec), slot, variant)))
+
+    def held(self, value: ir.Value) -> ir.Value:
+        """A parameter of the layer, which learns unless the file says otherwise."""
+        if self.network.frozen:
+            self.facts.frozen[value] = self.path
+        return value
 
     def constant(self, slot: str) -> np.ndarray:
         """Return a variable's values as float32; zeros are never made up.

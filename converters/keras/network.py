@@ -50,6 +50,7 @@ class Network:
         self._channels = "channels_last"
         self._depth = 0
         self._training = False
+        self.frozen = False
 
     def inner_spec(self, prefix: str, raw: Any, where: str, generation: int) -> Spec:
         """Parse a wrapped layer once, so that its weights stay tied over calls."""
@@ -83,7 +84,8 @@ class Network:
             raise LimitExceeded(f"models nested deeper than {self.facts.options.limits.nesting} (limit nesting)")
         self._depth += 1
         args, kwargs = first_named(spec, args, kwargs)
-        before, told = self._training, kwargs.get("training")
+        before, told = (self._training, self.frozen), kwargs.get("training")
+        self.frozen = self.frozen or not spec.trainable
         if told is not None and self.facts.generation <= 2:  # Keras 3 lets the outermost call have its way
             self._training = told is True or told == 1
         try:
@@ -102,7 +104,7 @@ class Network:
             raise UnsupportedLayer(list(dict.fromkeys([*self.facts.unknown, *_unread(spec)]))) from None
         finally:
             self._depth -= 1
-            self._training = before
+            self._training, self.frozen = before
 
     # models ----------------------------------------------------------------------------------------------------
 

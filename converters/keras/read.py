@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -88,12 +89,25 @@ def _convert(content: Content, other: Content | None, options: ReadOptions) -> M
     details = dict(content.details) | {"backend": backend, "generation": generation}
     details["layers"] = dict(sorted(Counter(_types(spec)).items()))
     files = tuple(str(p.resolve()) for p in [*content.files, *(other.files if other else [])])
-    return Model(
+    model = Model(
         built[0],
         source=Source("keras", files, version, {k: v for k, v in details.items() if v is not None}),
         preprocessing=built[1],
         notes=[replace(n) for n in dict.fromkeys(notes)],
     )
+    _freeze(model, facts.frozen)
+    return model
+
+
+def _freeze(model: Model, frozen: Mapping[ir.Value, str]) -> None:
+    """What does not learn in the file (``trainable=False``) does not learn here, until it is freed."""
+    there = {value.name: layer for value, layer in frozen.items() if value.is_initializer()}
+    model.frozen.update(name for name in there if name)
+    if there:
+        layers = list(dict.fromkeys(there.values()))
+        more = f" and {len(layers) - 1} others" if len(layers) > 1 else ""
+        told = f"{quoted(layers[0])}{more} {'do' if more else 'does'} not learn, as in the source (trainable=False)"
+        model.notes.append(Note("assumed", told))
 
 
 def generation_of(version: str | None, raw: Any) -> int:

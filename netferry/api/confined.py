@@ -100,6 +100,7 @@ def load(options: Mapping[str, Any], bounds: sandbox.Bounds | None = None) -> Mo
     source = facts["source"]
     model.source = Source(source["format"], tuple(source["files"]), source["version"], source["details"])
     model.notes = [Note(n["kind"], n["message"], n.get("layer")) for n in facts["notes"]]
+    model.frozen = set(facts["frozen"])
     weakref.finalize(model.ir, rmtree, folder, ignore_errors=True)
     return model
 
@@ -141,6 +142,7 @@ def _hand_over(options: dict[str, Any]) -> dict[str, Any]:
     facts = {
         "source": {"format": source.format, "files": source.files, "version": source.version, "details": details},
         "notes": [note.as_dict() for note in model.notes],
+        "frozen": sorted(model.frozen),
     }
     save(model, Path(folder) / "model.onnx", check="structure", allow_placeholders=True)
     return facts

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
     """Return the network as a trainable torch module; the model itself stays as it is.
 
+    What is frozen in the model (``freeze()``, or ``trainable=False`` in a Keras file) takes no gradients, and frozen
+    batch norms keep their running statistics.
+
     Args:
         model: the model.
         frozen_statistics: batch norms keep their running statistics in training.
@@ -31,6 +34,7 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
     from netferry.converters.passes.opset import align_functions, to_opset
     from netferry.converters.passes.opset_types import annotate
     from netferry.runtime.torch.build import LOWEST_OPSET, build
+    from netferry.runtime.torch.frozen import hold
     from netferry.runtime.torch.ranks import complete_ranks, ranks_suffice
     from netferry.runtime.torch.ties import copied_apart, record_roles
     from netferry.schemas.collection import collection_paused
@@ -50,7 +54,9 @@ def to_torch(model: Model, *, frozen_statistics: bool = False) -> GraphModule:
             align_functions(raised)
         if not complete_ranks(raised.graph):
             annotate(raised.ir)
-        return build(raised, frozen_statistics=frozen_statistics)
+        module = build(raised, frozen_statistics=frozen_statistics)
+    hold(module, model.frozen)
+    return module
 
 
 def update_from(model: Model, module: Module) -> list[str]:

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from netferry.errors import UsageError
 from netferry.runtime.torch.build import PLACES
-from netferry.runtime.torch.modules_norm import FrozenStatistics
+from netferry.runtime.torch.frozen import BATCH_NORMS
 from netferry.runtime.training.dropout import with_quick_dropouts
 from netferry.schemas.layers import Role
 from netferry.schemas.model import Model
@@ -22,7 +22,6 @@ ToTorch = Callable[[Model], Any]
 """netferry.api.to_torch: a copy of the model, raised to the opset that torch modules are made of"""
 State = dict[str, list[Tensor]]
 """Parameters and statistics by initializer: the tensors in which the module holds each"""
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass
@@ -87,7 +86,7 @@ class Learner:
 
     def _fixed(self, path: str) -> bool:
         module = self.network.get_submodule(path.rpartition(".")[0])
-        return isinstance(module, _BATCH_NORMS) and not module.training
+        return isinstance(module, BATCH_NORMS) and not module.training
 
 
 def learner(model: Model, to_torch: ToTorch, factors: Mapping[str, float]) -> Learner:
@@ -113,10 +112,6 @@ def learner(model: Model, to_torch: ToTorch, factors: Mapping[str, float]) -> Le
             learns[name] = factor
             for path in place.paths:
                 tensors[path].requires_grad_(True)
-        elif place.role == Role.STATE and name in model.frozen:
-            module = network.get_submodule(place.paths[0].rpartition(".")[0])
-            if type(module) in _BATCH_NORMS:
-                FrozenStatistics.of(module)
     if not learns:
         raise UsageError("nothing learns: every layer is frozen", hint="model.unfreeze(), or --train head")
     if sum(isinstance(m, nn.Conv2d) for m in network.modules()) > 1:  # half as long on a processor, less on a GPU
@@ -140,7 +135,7 @@ def folded(module: Any) -> fx.GraphModule:
             continue
         norm, conv = modules[node.target], modules[before.target]
         once = sum(n.op == "call_module" and n.target in (node.target, before.target) for n in module.graph.nodes) == 2
-        if isinstance(norm, _BATCH_NORMS) and isinstance(conv, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and once:
+        if isinstance(norm, BATCH_NORMS) and isinstance(conv, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and once:
             fused = fuse_conv_bn_eval(conv, norm)
             parent, _, leaf = str(before.target).rpartition(".")
             setattr(module.get_submodule(parent), leaf, fused)

@@ -48,7 +48,7 @@ def parameter(
         )
     else:
         tensor = uninitialised_tensor(shape, filler=_filler(name, wanted[0][1]))
-    return b.param(name, tensor, key=(l.prefix, id(l.spec), name, tuple(slot for slot, _ in wanted)))
+    return l.held(b.param(name, tensor, key=(l.prefix, id(l.spec), name, tuple(slot for slot, _ in wanted))))
 
 
 def _filler(name: str, shape: tuple[int, ...]) -> dict[str, object]:

@@ -117,6 +117,14 @@ def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+def counted(model: Model) -> tuple[int, int]:
+    """Numbers that learn and numbers that do not: running statistics, and all that is frozen."""
+    both = {**model.parameters(Role.LEARNABLE), **model.parameters(Role.STATE)}
+    sizes = {name: int(np.prod(value.shape)) for name, value in both.items()}  # pyright: ignore
+    fixed = {*model.parameters(Role.STATE), *model.frozen}
+    return sum(n for k, n in sizes.items() if k not in fixed), sum(n for k, n in sizes.items() if k in fixed)
+
+
 class Case:
     """Makes, converts and compares one row."""
 
@@ -161,11 +169,8 @@ class Case:
         for kind, other in models.items():
             assert in_memory(other).SerializeToString(deterministic=True) == plain, f"{kind} gives another graph"
         if counts:
-            counted = {
-                r: sum(int(np.prod(v.shape)) for v in first.parameters(r).values())
-                for r in (Role.LEARNABLE, Role.STATE)
-            }  # pyright: ignore
-            assert counted == {Role.LEARNABLE: facts["learnable"], Role.STATE: facts["state"]}
+            got, wanted = counted(first), (facts["learnable"], facts["state"])
+            assert got == wanted, f"learnable and fixed numbers: {got}, Keras counts {wanted}"
         error = self.compare(proto, tolerance)
         return Result(first, proto, error)
 
