@@ -29,7 +29,8 @@ def hold(network: Any, frozen: Collection[str]) -> None:
             continue
         if place.role == Role.LEARNABLE:
             for path in place.paths:
-                parameters[path].requires_grad_(False)
+                if path in parameters:  # whole numbers are none
+                    parameters[path].requires_grad_(False)
         elif place.role == Role.STATE:
             module = network.get_submodule(place.paths[0].rpartition(".")[0])
             if type(module) in BATCH_NORMS:
