@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from netferry.api.rerun import Rerun, rerun_of
-from netferry.converters.options import Limits
+from netferry.api.run_budget import run_budget
 from netferry.errors import UsageError
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model, Note
@@ -64,11 +64,7 @@ def change(
         kind = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}.get(precision or "") if half_io else None
         rerun = None
         if check:
-            from netferry.runtime.budget import Budget
-
-            bounds = Limits.of(limits)
-            budget = Budget(bounds.run_bytes, bounds.run_seconds)
-            rerun = rerun_of(model, save, Path(folder), kind=kind, progress=progress, budget=budget)
+            rerun = rerun_of(model, save, Path(folder), kind=kind, progress=progress, budget=run_budget(limits))
         if optimize in ("safe", "full"):
             from netferry.converters.passes.optimize import optimize as run_passes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from netferry.api.run_budget import run_budget
 from netferry.errors import NetferryError
 
 if TYPE_CHECKING:
@@ -49,14 +50,12 @@ def see_outputs(model: Model, limits: Mapping[str, int] | None = None) -> list[s
 def _see(model: Model, bare: Sequence[ir.Value], limits: Mapping[str, int] | None) -> list[str]:
     import numpy as np
 
-    from netferry.converters.options import Limits
-    from netferry.runtime.budget import Budget
     from netferry.runtime.session import Session
     from netferry.runtime.verify import seeded_inputs
     from netferry.runtime.vocabulary import declared
     from netferry.schemas.ir import ir, own_errors
 
-    bounds = Limits.of(limits)
+    budget = run_budget(limits)
     tensors = [v.const_value for v in model.graph.initializers.values()]
     if any(t is None for t in tensors) or sum(t.nbytes for t in tensors if t is not None) > _BYTES:
         return []
@@ -69,7 +68,6 @@ def _see(model: Model, bare: Sequence[ir.Value], limits: Mapping[str, int] | Non
                 tensor.ClearField("external_data")
                 tensor.ClearField("data_location")
                 tensor.raw_data = held.tobytes()
-        budget = Budget(bounds.run_bytes, bounds.run_seconds)
         session = Session(proto.SerializeToString(), "cpu", once=True, budget=budget)
         made = session.run(seeded_inputs(declared(session.inputs, model), 1, 0))
     except NetferryError:

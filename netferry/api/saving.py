@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from netferry.api.opsets import at_opset
 from netferry.api.reading import StrPath
+from netferry.api.run_budget import run_budget
 from netferry.errors import UsageError, quoted
 
 if TYPE_CHECKING:
@@ -87,14 +88,11 @@ def _run_check(model: Model, check: str, allow_placeholders: bool, limits: Mappi
         return None
     from threading import Thread
 
-    from netferry.converters.options import Limits
-    from netferry.runtime.budget import Budget
     from netferry.runtime.verify import run_check
     from netferry.runtime.vocabulary import declared
 
-    bounds = Limits.of(limits)
+    budget = run_budget(limits)
     Thread(target=_import_runtime).start()  # while the weights are written
-    budget = Budget(bounds.run_bytes, bounds.run_seconds)
     return partial(run_check, budget=budget, insist=check == "run", declare=partial(declared, model=model))
 
 
