@@ -20,6 +20,8 @@ _WORDS: dict[str, frozenset[str]] = {
 }  # fmt: skip
 _NUMBERED = {"aggregate_function": 3, "post_transform": 4}
 """the same of TreeEnsemble, where numbers stand for words"""
+_LONGEST_SKIP = 1 << 24
+"""words between those of an n-gram; onnxruntime counts up to it for every row, whatever the row's length"""
 
 
 def check_learner(node: onnx.NodeProto) -> None:
@@ -45,7 +47,7 @@ def check_learner(node: onnx.NodeProto) -> None:
 
 
 def check_grams(node: onnx.NodeProto) -> None:
-    """Raise where a TfIdfVectorizer has no pool of n-grams, or one of another size than it says."""
+    """Raise where a TfIdfVectorizer has no pool of n-grams, one of another size than it says, or skips without end."""
     pool = _size(node, "pool_int64s") + _size(node, "pool_strings")
     starts = _ints(node, "ngram_counts")
     if any(a.ref_attr_name for a in node.attribute) or not starts:
@@ -58,6 +60,10 @@ def check_grams(node: onnx.NodeProto) -> None:
     weights, indices = _size(node, "weights"), _size(node, "ngram_indexes")
     if weights and weights != indices:
         raise _failed(node, f"{weights} weights for {indices} n-grams")
+    if any(place < 0 for place in _ints(node, "ngram_indexes")):
+        raise _failed(node, "ngram_indexes has a place below 0")
+    if (skipped := _number(node, "max_skip_count", 0)) > _LONGEST_SKIP:
+        raise _failed(node, f"max_skip_count={skipped}, no more than {_LONGEST_SKIP} words are skipped")
 
 
 def _failed(node: onnx.NodeProto, reason: str) -> MalformedFile:

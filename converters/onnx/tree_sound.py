@@ -60,7 +60,7 @@ def _check_leaves(node: onnx.NodeProto, lists: Lists, layer: str) -> None:
     """What leaves give: lists of one length, targets that are there."""
     kind = {"TreeEnsembleClassifier": "class", "TreeEnsemble": "leaf"}.get(node.op_type, "target")
     names = ("leaf_targetids",) if kind == "leaf" else (f"{kind}_ids", f"{kind}_nodeids", f"{kind}_treeids")
-    told = [len(lists[name]) for name in names if name in lists]
+    told = [len(lists.get(name, ())) for name in names]  # a list without numbers is a list: onnxruntime reads it
     told += [len(a.floats) for a in node.attribute if a.name == f"{kind}_weights" and a.floats]
     told += [int(np.prod(a.t.dims)) for a in node.attribute if a.name == "leaf_weights" and a.HasField("t")]
     if len(set(told)) > 1:
