@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netferry.converters.passes.opset_journey import Journey, only_wider
-from netferry.converters.passes.opset_levels import RUNS_FROM, level_of, unreadable
+from netferry.converters.passes.opset_levels import RUNS_FROM, born_deprecated, level_of, unreadable
 from netferry.converters.passes.opset_schema import changed
 from netferry.converters.passes.opset_types import annotate
 from netferry.errors import UnsupportedError, UnsupportedOpset, UsageError, quoted
@@ -139,6 +139,8 @@ def _holds(nodes: Sequence[ir.Node], source: int, target: int) -> bool:
     """Whether nodes that are valid at ``source`` are valid at a higher ``target`` as they stand, and say the same."""
     nodes = [n for n in nodes if n.domain in ("", "ai.onnx")]
     if not RUNS_FROM <= source <= target or any(level_of(node, source) != source for node in nodes):
+        return False
+    if any(born_deprecated(node, target) for node in nodes):
         return False
     steps = range(source + 1, target + 1)
     return not any(changed(op, v) and not only_wider(op, v) for op in {n.op_type for n in nodes} for v in steps)

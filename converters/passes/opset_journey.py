@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from netferry.converters.passes.opset_function import body_version, write_out
-from netferry.converters.passes.opset_levels import RUNS_FROM, level_of
+from netferry.converters.passes.opset_levels import RUNS_FROM, born_deprecated, level_of
 from netferry.converters.passes.opset_rules import LIFT, LOWER, REMOVED, Cannot, Names, Rewriter, discard
 from netferry.converters.passes.opset_schema import (
     bad_form,
@@ -42,7 +42,7 @@ class Journey:
         for node in nodes:
             self.origin.setdefault(node, (layer_of(node)[0], node.op_type))
         if source >= RUNS_FROM and all(level_of(node, source) == source for node in nodes):
-            return self._across(nodes, source, target)
+            return self._without_deprecated(self._across(nodes, source, target), target)
         # Old operators: inference knows little of them. Node by node the graph becomes one whose types are known.
         first, ahead, rewritten = max(source, RUNS_FROM), [], []
         for node in nodes:
@@ -52,7 +52,17 @@ class Journey:
             for one in made:
                 Rewriter(self.root, one, REMOVED_BECOMES if level is None else first, self.names).infer()
             (rewritten if level is None else ahead).extend(made)
-        return [*self._across(ahead, first, target), *self._across(rewritten, REMOVED_BECOMES, target)]
+        made = [*self._across(ahead, first, target), *self._across(rewritten, REMOVED_BECOMES, target)]
+        return self._without_deprecated(made, target)
+
+    def _without_deprecated(self, nodes: list[ir.Node], opset: int) -> list[ir.Node]:
+        """Say nodes that an opset has only in a form it deprecates as the opset before that form would."""
+        standing: list[ir.Node] = []
+        for node in nodes:
+            since = born_deprecated(node, opset)
+            below = [node] if since is None else self._across([node], opset, since - 1)
+            standing += below if since is None else self._across(below, since - 1, opset)
+        return standing
 
     def _from_removed(self, node: ir.Node) -> list[ir.Node]:
         try:

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 
 from netferry.converters import passes
-from netferry.converters.passes.opset_rules import REMOVED
+from netferry.converters.passes.opset_rules import LOWER, REMOVED
 from netferry.converters.passes.opset_schema import raw_schema
 from netferry.schemas.ir import ir
 from netferry.schemas.model import Model
@@ -49,6 +49,16 @@ def _level(op: str, attributes: frozenset[str], inputs: int, opset: int) -> int 
     return opset
 
 
+def born_deprecated(node: ir.Node, opset: int) -> int | None:
+    """The opset that brought a node's form where that form is deprecated and can be said without it, else None.
+
+    ONNX's check refuses such a node, GroupNormalization of 18 to 20.
+    """
+    schema = raw_schema(node.op_type, opset) if node.domain in ("", "ai.onnx") else None
+    known = schema is not None and schema.deprecated and (node.op_type, schema.since_version) in LOWER
+    return schema.since_version if schema is not None and known else None
+
+
 def unreadable(model: Model) -> str | None:
     """Why runtimes of today do not read the model at its own opset, or None where they do."""
     opset = model.opset
@@ -62,6 +72,8 @@ def unreadable(model: Model) -> str | None:
             return f"the operator {node.op_type}, which is gone"
         if level != opset or "consumed_inputs" in node.attributes:
             return f"{node.op_type} in the form of opset {min(level, opset - 1)}"
+        if (since := born_deprecated(node, opset)) is not None:
+            return f"{node.op_type} in the form of opset {since}"
         mode = node.attributes.get("mode")
         if node.op_type == "Upsample" and mode is not None and mode.value == "bilinear":
             return "Upsample with mode=bilinear"

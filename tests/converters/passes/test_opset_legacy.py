@@ -350,3 +350,18 @@ def test_training_outputs_are_refused() -> None:
 @pytest.mark.parametrize("text", ["y = Identity(x)", "y = Softmax<axis=1>(x)", "y = Clip<min=0.0>(x)"])
 def test_what_runtimes_read_stays(text: str) -> None:
     assert unreadable(as_model(_parse(8, f"(float[N,4] x) => (float[N,4] y) {{ {text} }}"))) is None
+
+
+@pytest.mark.parametrize(("opset", "written"), [(None, 21), (18, 18), (20, 20), (17, 17)])
+def test_a_form_that_onnx_deprecates_is_written_in_others(opset: int | None, written: int, tmp_path: Path) -> None:
+    proto = _parse(18, "(float[2,4,3,5] x, float[2] s, float[2] b) => (float[2,4,3,5] y) "
+                   "{ y = GroupNormalization<num_groups=2>(x, s, b) }")  # fmt: skip
+    inputs = [np.random.default_rng(3).standard_normal(n).astype(np.float32) for n in ((2, 4, 3, 5), 2, 2)]
+    onnx.save(proto, tmp_path / "a.onnx")
+    netferry.convert(tmp_path / "a.onnx", tmp_path / "b.onnx", opset=opset)
+    made = onnx.load(tmp_path / "b.onnx")
+    assert made.opset_import[0].version == written
+    expected, got = (run(p, inputs)[0] for p in (proto, made))
+    assert expected is not None
+    assert got is not None
+    assert differs(got, expected, 1e-5, 1e-5) is None
