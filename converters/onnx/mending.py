@@ -41,7 +41,10 @@ def mend_message(proto: onnx.ModelProto, parts: Parts) -> list[Note]:
         notes += _distinct(graph.node)
         for tensor in graph.initializer:
             _only_known(tensor)
-        opened += _open_dims([*graph.input, *graph.output, *graph.value_info])
+        values = [*graph.input, *graph.output, *graph.value_info]
+        opened += _open_dims(values)
+        if proto.producer_name == "pytorch":
+            _number_dims(values)
     for function in proto.functions:
         notes += _distinct(function.node)
         opened += _open_dims(function.value_info)
@@ -97,6 +100,15 @@ def _open_dims(values: Iterable[onnx.ValueInfoProto]) -> int:
                 dim.ClearField("value")
                 count += 1
     return count
+
+
+def _number_dims(values: Iterable[onnx.ValueInfoProto]) -> None:
+    """Let dimensions *named* 6 be of size 6: torch's exporter names those so that tracing fixed though asked not to."""
+    for value in values:
+        if value.type.WhichOneof("value") == "tensor_type":
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_param.isascii() and dim.dim_param.isdecimal() and len(dim.dim_param) < 18:
+                    dim.dim_value = int(dim.dim_param)
 
 
 def _distinct(nodes: Iterable[onnx.NodeProto]) -> list[Note]:

@@ -23,6 +23,7 @@ def load(
     weights: StrPath | None = None,
     *,
     example_inputs: Any = None,
+    dynamic_shapes: Any = None,
     format: str | None = None,
     batch: int | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -55,7 +56,10 @@ def load(
         source: the file with the architecture (and weights, where the format keeps both in one).
         weights: the second file, for formats that have one; or a ``.safetensors`` file whose weights fill the network.
         example_inputs: for a torch module in the place of ``source``: a tensor for each input, in order or in
-            a dict by name (the first axis is the batch).
+            a dict by name.
+        dynamic_shapes: for a torch module: for each input, nested as they are, names of its dynamic axes
+            (``{0: "batch", 2: "height", 3: "width"}``; dimensions of one name have one size); by default the first axis
+            of each is the batch, or the second where the module's tracing fixes the first.
         format: the format's name; by default the content decides.
         batch: fix the batch size; None keeps it dynamic.
         input_shapes: shapes of inputs that the file does not give, batch first.
@@ -121,7 +125,7 @@ def load(
     from netferry.schemas.collection import collection_paused
 
     if is_module(source):
-        model = read_module(source, example_inputs, options)
+        model = read_module(source, example_inputs, options, dynamic_shapes)
     else:
         path = Path(source)  # pyright: ignore[reportArgumentType]
         chosen = formats.by_name(format) if format else formats.detect(path)

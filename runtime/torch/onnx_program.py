@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch.export.graph_signature import InputKind
 
-from netferry.errors import UnsupportedError
+from netferry.errors import NetferryError, UnsupportedError, quoted
 from netferry.runtime.torch.weightless import SPATIAL
 from netferry.schemas.layers import ROLE, TRAINING, Role
 from netferry.schemas.merged import KIND
@@ -28,8 +29,17 @@ _TRAINING_MODE = 2
 """the input of Dropout that makes it act"""
 
 
-def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write a program as ONNX: constants folded, but no weights folded into each other."""
+def write_onnx(program: torch.export.ExportedProgram, path: Path, sizes: Mapping[str, str] | None = None) -> None:
+    """Write a program as ONNX: constants folded, but no weights folded into each other.
+
+    Args:
+        program: what torch.export made.
+        path: the file.
+        sizes: what the program's symbols of sizes (``s77``) are called.
+
+    Raises:
+        UnsupportedError: torch's exporter has no counterpart for what the program computes.
+    """
     from onnxscript import optimizer, rewriter
     from onnxscript.rewriter.rules.common import _remove_optional_bias as biases
 
@@ -38,7 +48,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exported: Any = torch.onnx.export(program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False)
+        exported = _exported(program)
         model = exported.model
         parameters = {s.target for s in program.graph_signature.input_specs if s.kind is InputKind.PARAMETER}
         with _values_hidden(model.graph, parameters):
@@ -56,7 +66,30 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
                 name not in told and KIND not in value.metadata_props
             ):  # what the exporter made: norms without weights get ones, states zeros
                 value.metadata_props[ROLE] = Role.CONSTANT.value
+        if sizes:
+            _name_sizes(model, sizes)
         exported.save(str(path), external_data=_large(program))
+
+
+def _exported(program: torch.export.ExportedProgram) -> Any:
+    try:
+        return torch.onnx.export(program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False)
+    except Exception as error:  # its own kinds are private; the cause says what it could not do
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        words = " ".join(str(cause).split())
+        raise UnsupportedError(f"torch's ONNX exporter cannot take this network: {quoted(words, 300)[1:-1]}") from error
+
+
+def _name_sizes(model: Any, names: Mapping[str, str]) -> None:
+    """Rename the symbols of dynamic dimensions, in expressions (``2*s77``) too."""
+    symbols = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+    values = [*model.graph.inputs, *(v for node in model.graph.all_nodes() for v in node.outputs)]
+    for value in values:
+        for axis, size in enumerate(value.shape or ()):
+            if not isinstance(size, int) and size.value:
+                value.shape[axis] = symbols.sub(lambda found: names[found[1]], size.value)
 
 
 @contextmanager
@@ -132,7 +165,8 @@ def main() -> None:
     try:
         write_onnx(read_program(source), target)
     except Exception as error:  # torch raises many kinds
-        said["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:2000]
+        told = str(error) if isinstance(error, NetferryError) else f"{type(error).__name__}: {error}"
+        said["error"] = " ".join(told.split())[:2000]
         target.unlink(missing_ok=True)
     target.with_name("said.json").write_text(json.dumps(said))
 

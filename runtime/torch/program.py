@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from netferry.errors import UnsupportedError, quoted
+from netferry.errors import UnsupportedError, UsageError, quoted
 
 
 def program_of(
@@ -35,26 +35,133 @@ def program_of(
 
 
 def program_by_example(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any = None
 ) -> torch.export.ExportedProgram:
-    """Trace a module in eval mode, the first axis of every tensor dynamic.
+    """Trace a module in eval mode; by default one axis of every tensor stays dynamic, the batch.
+
+    That is the first, or the second where the module's tracing fixes the first (recurrent modules of torch take time
+    first).
 
     Args:
         module: the module.
         args: what it is called with: tensors, or tuples, lists and dicts of them.
         kwargs: the same by names of parameters; there is nothing in ``args`` then.
+        dynamic_shapes: for each tensor, nested as they are, names of its dynamic axes (``{0: "batch", 1: "time"}``;
+            dimensions of one name have one size) or None, in the place of the default.
 
     Raises:
-        UnsupportedError: as :func:`program_of`.
+        UsageError: ``dynamic_shapes`` has another structure than the inputs, or names axes that are not there.
+        UnsupportedError: as :func:`program_of`; a dimension of ``dynamic_shapes`` cannot be dynamic.
     """
+    given = kwargs or args
+    if dynamic_shapes is not None:
+        dims = {name: torch.export.Dim(name) for name in _names(given, dynamic_shapes)}
+        axes = _matched(given, dynamic_shapes, lambda _, said: {i: dims[n] for i, n in (said or {}).items()})
+        return _traced(module, args, kwargs, axes)
+    try:
+        first = _traced(module, args, kwargs, _axis(given, 0))
+    except UnsupportedError as error:
+        second = _batch_second(module, args, kwargs)
+        if second is None:
+            error.hint = "dynamic_shapes says which axes of the inputs are dynamic"
+            raise
+        return second
+    if any(not _fixed(x.shape[0]) for x in _inputs(first) if x.dim()):
+        return first
+    return _batch_second(module, args, kwargs) or first
+
+
+def _batch_second(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> torch.export.ExportedProgram | None:
+    """Trace with the second axis of every tensor dynamic; None where that is fixed too."""
+    try:
+        program = _traced(module, args, kwargs, _axis(kwargs or args, 1))
+    except UnsupportedError:
+        return None
+    return None if any(_fixed(x.shape[1]) for x in _inputs(program) if x.dim() > 1) else program
+
+
+def names_of_sizes(program: torch.export.ExportedProgram, args: Any, dynamic_shapes: Any = None) -> dict[str, str]:
+    """Return what symbols of the program's inputs (``s77``) are called: as ``dynamic_shapes`` says, or ``batch``.
+
+    Args:
+        program: of :func:`program_by_example`.
+        args: the inputs that it was made by: a tuple, or a dict by names.
+        dynamic_shapes: as there.
+    """
+    wanted: list[dict[int, str]] = []
+    if dynamic_shapes is not None:
+        _matched(args, dynamic_shapes, lambda _, said: wanted.append(said or {}))
+    names: dict[str, str] = {}
+    for i, x in enumerate(_inputs(program)):
+        for axis, size in enumerate(x.shape):
+            symbol = str(size)
+            if _fixed(size) or not symbol.isidentifier() or symbol in names:
+                continue
+            name = wanted[i].get(axis) if i < len(wanted) else "batch"
+            if name is not None:
+                names[symbol] = name if name not in names.values() else f"{name}_{len(names)}"
+    return names
+
+
+def _inputs(program: torch.export.ExportedProgram) -> list[Tensor]:
+    """Stand-ins of what the program is called with; sizes that were fixed are numbers."""
+    user = set(program.graph_signature.user_inputs)
+    found = [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in user]
+    return [x for x in found if isinstance(x, Tensor)]
+
+
+def _fixed(size: int | torch.SymInt) -> bool:
+    """Whether a size is a number, or a symbol of one value: what was to be dynamic, and tracing fixed."""
+    return isinstance(size, int) or str(size).isdecimal()
+
+
+def _axis(given: Any, axis: int) -> Any:
     auto = torch.export.Dim.AUTO
-    given, named = tree_map(_several, args), tree_map(_several, kwargs)  # torch.export takes a size of 1 for a constant
-    dynamic = tree_map(lambda x: {0: auto} if x.dim() else {}, kwargs or args)
-    return _program(module, given, named, dynamic)
+    return tree_map(lambda x: {axis: auto} if x.dim() > axis else {}, given)
 
 
-def _several(x: Tensor) -> Tensor:
-    return torch.cat([x, x]) if x.dim() and x.shape[0] == 1 else x
+def _names(given: Any, dynamic_shapes: Any) -> list[str]:
+    """The names that ``dynamic_shapes`` gives, each once."""
+    names: dict[str, None] = {}
+
+    def noted(x: Tensor, said: Any) -> None:
+        if said is not None and not isinstance(said, Mapping):
+            raise UsageError("dynamic_shapes gives for each tensor a dict of names by axis, or None")
+        for axis, name in (said or {}).items():
+            if not isinstance(axis, int) or not 0 <= axis < x.dim():
+                raise UsageError(f"dynamic_shapes names axis {axis!r} of a tensor of {x.dim()} dimensions")
+            if not isinstance(name, str) or not name.isidentifier():
+                raise UsageError(f"dynamic_shapes names dimensions by identifiers, not by {name!r}")
+            names[name] = None
+
+    _matched(given, dynamic_shapes, noted)
+    return list(names)
+
+
+def _matched(given: Any, said: Any, apply: Callable[[Tensor, Any], Any]) -> Any:
+    """Apply a function to each tensor and what is said of it, where both are nested alike."""
+    if isinstance(given, dict) and isinstance(said, Mapping) and set(said) <= set(given):
+        said = {name: said.get(name) for name in given}
+    try:
+        return tree_map(apply, given, tuple(said) if isinstance(given, tuple) else said)
+    except (TypeError, ValueError):
+        raise UsageError("dynamic_shapes has not an entry for each input, nested as they are") from None
+
+
+def _traced(module: nn.Module, args: tuple[Any, ...], kwargs: Any, axes: Any) -> torch.export.ExportedProgram:
+    """Trace with dynamic axes, of each tensor its own; examples of a size of 1 there, a constant to torch, become 2."""
+    given = iter(tree_leaves(axes, is_leaf=lambda x: isinstance(x, dict) and all(isinstance(k, int) for k in x)))
+    many_args, many_kwargs = tree_map(lambda x: _several(x, next(given)), (args, kwargs))
+    return _program(module, many_args, many_kwargs, axes)
+
+
+def _several(x: Tensor, axes: Iterable[int]) -> Tensor:
+    for axis in axes:
+        if x.shape[axis] == 1:
+            x = torch.cat([x, x], axis)
+    return x
 
 
 def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
