@@ -15,6 +15,7 @@ from netferry.converters.tensorflow.export import export
 from netferry.converters.tensorflow.files import files_of
 from netferry.errors import NetferryError
 from netferry.schemas.ir import ir
+from netferry.schemas.learning import freeze_as_source
 from netferry.schemas.metadata import all_graphs, all_nodes
 from netferry.schemas.model import Model, Source
 from netferry.schemas.publish import temporary_folder
@@ -54,14 +55,15 @@ def read_program(path: Path, options: ReadOptions) -> Model:
     path = Path(path)
     with temporary_folder() as folder:
         try:
-            made, version = export_program(path, options, Path(folder))
-            model = read_onnx(made, options)
+            made = export_program(path, options, Path(folder))
+            model = read_onnx(made.file, options)
         except NetferryError as error:
             if error.file is not None and Path(error.file).is_relative_to(folder):
                 error.file = str(path)
             raise error.at(file=path) from None
         keep_weights(model)
-    model.source = Source("pytorch", (str(path.resolve()),), version, {"kind": "torch.export program"})
+    model.source = Source("pytorch", (str(path.resolve()),), made.torch, {"kind": "torch.export program"})
+    freeze_as_source(model, made.frozen, "requires_grad=False")
     return model
 
 

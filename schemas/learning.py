@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from netferry.errors import UsageError, quoted
 from netferry.schemas.head import find_row, head_of, parameter_names
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LayerRow
-from netferry.schemas.model import Model
+from netferry.schemas.model import Model, Note
 
 
 def freeze(model: Model, except_: Sequence[str] | None = None) -> list[str]:
@@ -26,6 +26,23 @@ def freeze(model: Model, except_: Sequence[str] | None = None) -> list[str]:
     for row in frozen:
         model.frozen.update(v.name or "" for v in _held(row) if v.name not in kept)  # a tied weight stays with the free
     return [row.name for row in frozen]
+
+
+def freeze_as_source(model: Model, frozen: Mapping[str, str], said: str) -> None:
+    """Freeze what does not learn in the source, until it is freed, and note it.
+
+    Args:
+        model: the model that a reader made.
+        frozen: names of initializers, each with that of its layer; what is no initializer of the model is left out.
+        said: the source's words for it (``trainable=False``).
+    """
+    there = {name: layer for name, layer in frozen.items() if name in model.graph.initializers}
+    model.frozen.update(there)
+    if there:
+        layers = list(dict.fromkeys(there.values()))
+        more = f" and {len(layers) - 1} others" if len(layers) > 1 else ""
+        told = f"{quoted(layers[0])}{more} {'do' if more else 'does'} not learn, as in the source ({said})"
+        model.notes.append(Note("assumed", told))
 
 
 def unfreeze(model: Model, from_: str | None = None) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from netferry.errors import MalformedFile, NetferryError, UnsupportedLayer, Usag
 from netferry.schemas.graph import CANONICAL_IR, Builder
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, layer_of, role_of
+from netferry.schemas.learning import freeze_as_source
 from netferry.schemas.model import PLACEHOLDER_DOMAIN, Model, Note, Source
 
 
@@ -95,19 +95,9 @@ def _convert(content: Content, other: Content | None, options: ReadOptions) -> M
         preprocessing=built[1],
         notes=[replace(n) for n in dict.fromkeys(notes)],
     )
-    _freeze(model, facts.frozen)
+    frozen = {value.name or "": layer for value, layer in facts.frozen.items() if value.is_initializer()}
+    freeze_as_source(model, frozen, "trainable=False")
     return model
-
-
-def _freeze(model: Model, frozen: Mapping[ir.Value, str]) -> None:
-    """What does not learn in the file (``trainable=False``) does not learn here, until it is freed."""
-    there = {value.name: layer for value, layer in frozen.items() if value.is_initializer()}
-    model.frozen.update(name for name in there if name)
-    if there:
-        layers = list(dict.fromkeys(there.values()))
-        more = f" and {len(layers) - 1} others" if len(layers) > 1 else ""
-        told = f"{quoted(layers[0])}{more} {'do' if more else 'does'} not learn, as in the source (trainable=False)"
-        model.notes.append(Note("assumed", told))
 
 
 def generation_of(version: str | None, raw: Any) -> int:

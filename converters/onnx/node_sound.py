@@ -40,12 +40,13 @@ def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
         _check_references(proto)
     bodies = {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
     weights = {t.name: t for t in proto.graph.initializer}
-    if not bodies:
-        _check_operators(parts.nodes, {}, weights, _opset(proto))
-        return
-    _check_operators(_nodes(proto.graph), bodies, weights, _opset(proto))
+    opset = _opset(proto) if proto.opset_import else 1  # the first files told none
+    nodes = list(_nodes(proto.graph)) if bodies else parts.nodes
+    if opset < 1 and any(node.domain in ("", "ai.onnx") for node in nodes):
+        raise MalformedFile("it imports no version of ONNX's operators, and has some")
+    _check_operators(nodes, bodies, weights, opset)
     for function in proto.functions:  # where names are the function's own
-        _check_operators(_nodes(function), bodies, {}, _opset(function) or _opset(proto))
+        _check_operators(_nodes(function), bodies, {}, _opset(function) or opset)
 
 
 def _opset(holder: onnx.ModelProto | onnx.FunctionProto) -> int:

@@ -125,7 +125,7 @@ def _convert(model: ir.Model, target: int) -> list[tuple[str, str, str, int]]:
     for root in roots:
         if root in journeys:
             journey = Journey(root)
-            journey.carry(list(nodes_of(root)), _version(root), target)
+            journey.without_deprecated(journey.carry(list(nodes_of(root)), _version(root), target), target)
             failures += journey.failures
         root.opset_imports.pop("ai.onnx", None)
         root.opset_imports[""] = target

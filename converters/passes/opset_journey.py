@@ -42,7 +42,7 @@ class Journey:
         for node in nodes:
             self.origin.setdefault(node, (layer_of(node)[0], node.op_type))
         if source >= RUNS_FROM and all(level_of(node, source) == source for node in nodes):
-            return self._without_deprecated(self._across(nodes, source, target), target)
+            return self._across(nodes, source, target)
         # Old operators: inference knows little of them. Node by node the graph becomes one whose types are known.
         first, ahead, rewritten = max(source, RUNS_FROM), [], []
         for node in nodes:
@@ -52,10 +52,9 @@ class Journey:
             for one in made:
                 Rewriter(self.root, one, REMOVED_BECOMES if level is None else first, self.names).infer()
             (rewritten if level is None else ahead).extend(made)
-        made = [*self._across(ahead, first, target), *self._across(rewritten, REMOVED_BECOMES, target)]
-        return self._without_deprecated(made, target)
+        return [*self._across(ahead, first, target), *self._across(rewritten, REMOVED_BECOMES, target)]
 
-    def _without_deprecated(self, nodes: list[ir.Node], opset: int) -> list[ir.Node]:
+    def without_deprecated(self, nodes: list[ir.Node], opset: int) -> list[ir.Node]:
         """Say nodes that an opset has only in a form it deprecates as the opset before that form would."""
         standing: list[ir.Node] = []
         for node in nodes:

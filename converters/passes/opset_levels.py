@@ -54,14 +54,24 @@ def born_deprecated(node: ir.Node, opset: int) -> int | None:
 
     ONNX's check refuses such a node, GroupNormalization of 18 to 20.
     """
-    schema = raw_schema(node.op_type, opset) if node.domain in ("", "ai.onnx") else None
-    known = schema is not None and schema.deprecated and (node.op_type, schema.since_version) in LOWER
+    return _deprecated(node.op_type, opset) if node.domain in ("", "ai.onnx") else None
+
+
+@functools.lru_cache(4096)
+def _deprecated(op: str, opset: int) -> int | None:
+    schema = raw_schema(op, opset)
+    known = schema is not None and schema.deprecated and (op, schema.since_version) in LOWER
     return schema.since_version if schema is not None and known else None
 
 
 def unreadable(model: Model) -> str | None:
     """Why runtimes of today do not read the model at its own opset, or None where they do."""
     opset = model.opset
+    for root in (model.graph, *model.ir.functions.values()):
+        own = root.opset_imports.get("", opset)
+        for node in nodes_of(root):
+            if (since := born_deprecated(node, own)) is not None:
+                return f"{node.op_type} in the form of opset {since}"
     if not any(node.domain in ("", "ai.onnx") for node in nodes_of(model.graph)):
         return None
     if opset < RUNS_FROM:
@@ -72,8 +82,6 @@ def unreadable(model: Model) -> str | None:
             return f"the operator {node.op_type}, which is gone"
         if level != opset or "consumed_inputs" in node.attributes:
             return f"{node.op_type} in the form of opset {min(level, opset - 1)}"
-        if (since := born_deprecated(node, opset)) is not None:
-            return f"{node.op_type} in the form of opset {since}"
         mode = node.attributes.get("mode")
         if node.op_type == "Upsample" and mode is not None and mode.value == "bilinear":
             return "Upsample with mode=bilinear"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import util
 from pathlib import Path
+from typing import NamedTuple
 
 from netferry.converters.options import ReadOptions
 from netferry.converters.pytorch.files import kind_of, refuse
@@ -20,8 +21,18 @@ _CHILD = "netferry.runtime.torch.onnx_program"
 _HEAD = 1 << 16
 
 
-def export(path: Path, options: ReadOptions, folder: Path) -> tuple[Path, str]:
-    """Convert a program of torch.export into an ONNX file in ``folder``; returns it and torch's version.
+class Exported(NamedTuple):
+    """The ONNX file that torch's exporter made of a program."""
+
+    file: Path
+    torch: str
+    """torch's version"""
+    frozen: dict[str, str]
+    """parameters that take no gradients, each with its module's name"""
+
+
+def export(path: Path, options: ReadOptions, folder: Path) -> Exported:
+    """Convert a program of torch.export into an ONNX file in ``folder``.
 
     Raises:
         UnsafeFile, MalformedFile, LimitExceeded, UnsupportedLayer: see :func:`netferry.converters.pytorch.gate.check`.
@@ -53,4 +64,4 @@ def export(path: Path, options: ReadOptions, folder: Path) -> tuple[Path, str]:
         lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
         words = answer.get("error") or (lines[-1] if lines else "it says nothing")
         raise UnsupportedError(f"torch cannot export this program: {quoted(words, 600)[1:-1]}", file=path)
-    return target, str(answer["torch"])
+    return Exported(target, str(answer["torch"]), answer["frozen"])

@@ -44,7 +44,8 @@ def read_module(source: Any, example_inputs: Any, options: ReadOptions, dynamic_
     from netferry.converters.formats import by_name
     from netferry.converters.through_onnx import keep_weights
     from netferry.runtime.torch.onnx_program import write_onnx
-    from netferry.runtime.torch.program import names_of_sizes, program_by_example
+    from netferry.runtime.torch.program import frozen_in, names_of_sizes, program_by_example
+    from netferry.schemas.learning import freeze_as_source
     from netferry.schemas.publish import temporary_folder
 
     if example_inputs is None:
@@ -71,6 +72,7 @@ def read_module(source: Any, example_inputs: Any, options: ReadOptions, dynamic_
     model.graph.name = type(source).__name__
     model.source = Source("pytorch", (), str(torch.__version__), {"kind": "module"})
     model.notes = [replace(note) for note in model.notes]
+    freeze_as_source(model, frozen_in(program), "requires_grad=False")
     fixed = [i.name for i in model.inputs if i.shape and all(isinstance(d, int) for d in i.shape)]
     if fixed and dynamic_shapes is None:
         names = ", ".join(fixed)

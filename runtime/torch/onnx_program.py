@@ -20,6 +20,7 @@ import torch
 from torch.export.graph_signature import InputKind
 
 from netferry.errors import NetferryError, UnsupportedError, quoted
+from netferry.runtime.torch.program import frozen_in
 from netferry.runtime.torch.weightless import SPATIAL
 from netferry.schemas.layers import ROLE, TRAINING, Role
 from netferry.schemas.merged import KIND
@@ -161,9 +162,11 @@ def read_program(path: Path) -> torch.export.ExportedProgram:
 def main() -> None:
     """Read a program, write an ONNX file and ``said.json`` beside it."""
     source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    said: dict[str, str] = {"torch": torch.__version__}
+    said: dict[str, Any] = {"torch": torch.__version__}
     try:
-        write_onnx(read_program(source), target)
+        program = read_program(source)
+        write_onnx(program, target)
+        said["frozen"] = frozen_in(program)
     except Exception as error:  # torch raises many kinds
         told = str(error) if isinstance(error, NetferryError) else f"{type(error).__name__}: {error}"
         said["error"] = " ".join(told.split())[:2000]

@@ -175,6 +175,12 @@ def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Any, dynamic: Any
         raise UnsupportedError(f"torch.export cannot take this network: {quoted(words, 300)[1:-1]}") from error
 
 
+def frozen_in(program: torch.export.ExportedProgram) -> dict[str, str]:
+    """Parameters that take no gradients (``requires_grad=False``), each with the name of its module."""
+    held = {name: value for name, value in program.state_dict.items() if isinstance(value, nn.Parameter)}
+    return {name: name.rpartition(".")[0] or name for name, value in held.items() if not value.requires_grad}
+
+
 def write_program(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write a program as a .pt2 file."""
     with warnings.catch_warnings():

@@ -291,3 +291,25 @@ def test_recurrent_modules_come_back_as_they_were(kind: Any, bidirectional: bool
     assert model.update_from(module)
     with torch.no_grad():
         torch.testing.assert_close(model.to_torch().eval()(x), wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("program", [False, True], ids=["module", "program"])
+def test_what_takes_no_gradients_in_torch_takes_none_here(program: bool, tmp_path: Path) -> None:
+    """A frozen batch norm of torch goes on counting, unlike Keras's."""
+    torch.manual_seed(0)
+    net = _net()
+    for parameter in net.features.parameters():
+        parameter.requires_grad_(False)
+    source: Any = net
+    if program:
+        source = tmp_path / "net.pt2"
+        torch.export.save(torch.export.export(net.eval(), (torch.zeros(2, 3, 8, 8),)), source)
+    model = netferry.load(source, example_inputs=None if program else torch.zeros(2, 3, 8, 8))
+    assert model.frozen == {"features.0.weight", "features.1.weight", "features.1.bias"}
+    assert any("requires_grad=False" in note.message for note in model.notes)
+    module = model.to_torch()
+    assert {n for n, p in module.named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}
+    before = module.get_buffer("features.1.running_mean").clone()
+    module.train()(torch.randn(2, 3, 8, 8))
+    assert not torch.equal(module.get_buffer("features.1.running_mean"), before)
