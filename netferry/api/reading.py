@@ -58,8 +58,9 @@ def load(
         example_inputs: for a torch module in the place of ``source``: a tensor for each input, in order or in
             a dict by name.
         dynamic_shapes: for a torch module: for each input, nested as they are, names of its dynamic axes
-            (``{0: "batch", 2: "height", 3: "width"}``; dimensions of one name have one size); by default the first axis
-            of each is the batch, or the second where the module's tracing fixes the first.
+            (``{0: "batch", 2: "height", 3: "width"}``; dimensions of one name have one size; a
+            ``torch.export.Dim`` gives bounds too); by default the first axis of each is the batch, or the second where
+            the module's tracing fixes the first.
         format: the format's name; by default the content decides.
         batch: fix the batch size; None keeps it dynamic.
         input_shapes: shapes of inputs that the file does not give, batch first.

@@ -47,7 +47,8 @@ def program_by_example(
         args: what it is called with: tensors, or tuples, lists and dicts of them.
         kwargs: the same by names of parameters; there is nothing in ``args`` then.
         dynamic_shapes: for each tensor, nested as they are, names of its dynamic axes (``{0: "batch", 1: "time"}``;
-            dimensions of one name have one size) or None, in the place of the default.
+            dimensions of one name have one size; a ``torch.export.Dim`` gives bounds too) or None, in the place of the
+            default.
 
     Raises:
         UsageError: ``dynamic_shapes`` has another structure than the inputs, or names axes that are not there.
@@ -55,8 +56,8 @@ def program_by_example(
     """
     given = kwargs or args
     if dynamic_shapes is not None:
-        dims = {name: torch.export.Dim(name) for name in _names(given, dynamic_shapes)}
-        axes = _matched(given, dynamic_shapes, lambda _, said: {i: dims[n] for i, n in (said or {}).items()})
+        dims = _dims(given, dynamic_shapes)
+        axes = _matched(given, dynamic_shapes, lambda _, said: {i: dims[_name(n)] for i, n in (said or {}).items()})
         return _traced(module, args, kwargs, axes)
     try:
         first = _traced(module, args, kwargs, _axis(given, 0))
@@ -99,7 +100,7 @@ def names_of_sizes(program: torch.export.ExportedProgram, args: Any, dynamic_sha
             symbol = str(size)
             if _fixed(size) or not symbol.isidentifier() or symbol in names:
                 continue
-            name = wanted[i].get(axis) if i < len(wanted) else "batch"
+            name = _name(wanted[i].get(axis)) if i < len(wanted) else "batch"
             if name is not None:
                 names[symbol] = name if name not in names.values() else f"{name}_{len(names)}"
     return names
@@ -122,22 +123,27 @@ def _axis(given: Any, axis: int) -> Any:
     return tree_map(lambda x: {axis: auto} if x.dim() > axis else {}, given)
 
 
-def _names(given: Any, dynamic_shapes: Any) -> list[str]:
-    """The names that ``dynamic_shapes`` gives, each once."""
-    names: dict[str, None] = {}
+def _name(said: Any) -> Any:
+    return said.__name__ if isinstance(said, torch.export.Dim) else said
+
+
+def _dims(given: Any, dynamic_shapes: Any) -> dict[str, torch.export.Dim]:
+    """The dimensions that ``dynamic_shapes`` names."""
+    dims: dict[str, torch.export.Dim] = {}
 
     def noted(x: Tensor, said: Any) -> None:
         if said is not None and not isinstance(said, Mapping):
             raise UsageError("dynamic_shapes gives for each tensor a dict of names by axis, or None")
-        for axis, name in (said or {}).items():
+        for axis, dim in (said or {}).items():
+            name = _name(dim)
             if not isinstance(axis, int) or not 0 <= axis < x.dim():
                 raise UsageError(f"dynamic_shapes names axis {axis!r} of a tensor of {x.dim()} dimensions")
             if not isinstance(name, str) or not name.isidentifier():
                 raise UsageError(f"dynamic_shapes names dimensions by identifiers, not by {name!r}")
-            names[name] = None
+            dims.setdefault(name, dim if isinstance(dim, torch.export.Dim) else torch.export.Dim(name))
 
     _matched(given, dynamic_shapes, noted)
-    return list(names)
+    return dims
 
 
 def _matched(given: Any, said: Any, apply: Callable[[Tensor, Any], Any]) -> Any:

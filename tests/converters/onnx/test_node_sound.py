@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 from onnx.parser import parse_model
@@ -97,3 +98,12 @@ def test_an_input_without_a_rank_gets_the_shape_that_is_given(tmp_path: Path) ->
     assert load(path, input_shapes={"x": (5, 4)}).inputs[0].shape == (5, 4)
     with pytest.raises(NetferryError):
         load(path, input_shapes={"nobody": (5, 4)})
+
+
+def test_operators_of_no_version_are_refused_at_reading(tmp_path: Path) -> None:
+    """Nothing says what their attributes are: a Transpose with a perm of floats ended ``inspect`` in a TypeError."""
+    proto = parse_model(f"{HEAD} g (float[N,4] x) => (float[4,N] y) {{ y = Transpose<perm=[1,0]>(x) }}")
+    proto.opset_import[0].ClearField("version")
+    proto.graph.node[0].attribute[0].type = onnx.AttributeProto.FLOATS
+    with pytest.raises(MalformedFile, match="no version of ONNX's operators"):
+        load(stored(tmp_path / "net.onnx", proto))

@@ -142,6 +142,25 @@ def test_texts_of_any_length(by_name: bool) -> None:
     np.testing.assert_allclose(got, want.numpy(), rtol=1e-5, atol=1e-6)
 
 
+class Positions(nn.Module):
+    """Texts of no more words than there are positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Embedding(12, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.positions.weight[: x.shape[1]]
+
+
+def test_sizes_with_bounds() -> None:
+    torch.manual_seed(0)
+    native, time = Positions().eval(), torch.export.Dim("time", max=11)
+    model = netferry.load(native, example_inputs=_random(2, 5, 8), dynamic_shapes={0: "batch", 1: time})
+    assert model.inputs[0].shape == ("batch", "time", 8)
+    _agree(native, model, _random(3, 7, 8))
+
+
 @pytest.mark.parametrize(
     ("axes", "error", "words"),
     [
