@@ -186,7 +186,11 @@ class Hdf5File:
             raise UnsafeFile(f"array {quoted(name)} keeps its values in other files", file=self.path)
         for i in range(created.get_nfilters()):
             if created.get_filter(i)[0] not in _FILTERS:
-                raise UnsafeFile(f"array {quoted(name)} needs an HDF5 filter plug-in", file=self.path)
+                raise UnsafeFile(
+                    f"array {quoted(name)} is packed by a filter other than gzip, shuffle and fletcher32",
+                    file=self.path,
+                    hint="h5repack -f GZIP=4 IN.h5 OUT.h5 packs it anew",
+                )
         if data.id.shape is None:  # a null dataspace
             raise MalformedFile(f"array {quoted(name)} has no values", file=self.path)
         dtype, shape = data.id.dtype, tuple(int(d) for d in data.id.shape)

@@ -188,6 +188,9 @@ class Layer:
         else:
             if array.dtype.kind in "iu" and array.dtype.itemsize == 1:
                 raise UnsupportedOption(f"{slot} is kept as whole numbers: quantized to int8", layer=self.path)
+            if array.dtype.kind == "f" and array.dtype.itemsize == 8:  # told once for the whole file
+                told = "weights of 64 bits are rounded to 32, with which all is computed"
+                self.facts.notes.append(Note("warning", told))
             if array.shape != shape:
                 if not regrouped(array.shape, shape):
                     raise WeightsError(

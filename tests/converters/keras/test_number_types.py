@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import netferry
 from netferry.errors import UnsupportedOption
+from tests.attacks.unusual_keras import CASES
 from tests.converters.keras.oracle import Case
 
 NET = (
@@ -65,3 +69,10 @@ def test_int8_embedding(case3: Case) -> None:
 def test_others_are_refused(case3: Case, model: str, way: str) -> None:
     with pytest.raises(UnsupportedOption, match=f"quantized to {way}"):
         case3(quantized(model, way), (4, 6), counts=False, kinds=("keras",))
+
+
+@pytest.mark.parametrize(("name", "told"), [("double", 1), ("plain", 0)])
+def test_weights_of_64_bits_are_rounded_in_words(name: str, told: int, tmp_path: Path) -> None:
+    files, _ = CASES[name](tmp_path)
+    notes = [note.message for note in netferry.load(*files).notes]
+    assert sum("64 bits are rounded to 32" in note for note in notes) == told
