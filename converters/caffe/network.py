@@ -33,6 +33,8 @@ class Built:
     notes: list[Note]
     unknown: list[tuple[str, str, str]]
     layers: Counter[str]
+    frozen: dict[ir.Value, str]
+    """parameters that do not learn, with their layers"""
 
 
 def build(net: Net, stored: dict[str, StoredLayer] | None, options: ReadOptions) -> Built:
@@ -63,6 +65,14 @@ def _shortened(settings: dict[str, object]) -> str:
     return quoted(json.dumps(settings, sort_keys=True, ensure_ascii=False), 160)[1:-1]
 
 
+def _is_zero(text: str) -> bool:
+    """Whether a number of a prototxt is zero: ``0``, ``0.``, ``0f``."""
+    try:
+        return float(text.rstrip("fF")) == 0
+    except ValueError:
+        return False
+
+
 def _why_unread(kind: str) -> str:
     return "runs Python code; not read by design" if kind == "Python" else "no reader for this type"
 
@@ -82,6 +92,7 @@ class _Assembly:
         self.given = {i.name for i in net.inputs}
         self.shared_values: dict[str, tuple[ir.Value, str]] = {}
         self.shared_blobs = self._named_blobs()
+        self.frozen: dict[ir.Value, str] = {}
         self.names: Counter[str] = Counter()
         self.batch = next((i.shape[i.dims.index("batch")] for i in net.inputs if "batch" in i.dims), None)
         self.memory: dict[str, set[str]] = {}
@@ -134,7 +145,7 @@ class _Assembly:
         if self.unknown:
             b.graph.opset_imports[PLACEHOLDER_DOMAIN] = 1
         recipes = {i.name: i.preprocessing for i in self.net.inputs if i.preprocessing is not None}
-        return Built(model, recipes, self.notes, self.unknown, self.kinds)
+        return Built(model, recipes, self.notes, self.unknown, self.kinds, self.frozen)
 
     def _last_writers(self) -> dict[str, int]:
         """For each blob the last layer that writes it: that one's value gets the blob's name."""
@@ -170,6 +181,8 @@ class _Assembly:
             notes=self.notes,
             shared_blobs=self.shared_blobs,
             shared_values=self.shared_values,
+            still={j for j, spec in enumerate(specs) if _is_zero(spec.text("lr_mult"))},
+            frozen=self.frozen,
         )
         values = [self.blobs[b] for b in bottoms]
         with self.builder.layer(name, kind):

@@ -15,6 +15,7 @@ from netferry.converters.caffe.wire import StoredLayer, WireFile, read_weights
 from netferry.converters.options import Limits, ReadOptions
 from netferry.converters.signatures import HEAD, is_hdf5
 from netferry.errors import LimitExceeded, MalformedFile, NetferryError
+from netferry.schemas.learning import freeze_as_source
 from netferry.schemas.model import Model, Note, Source
 from netferry.schemas.model_folder import ModelFolder
 
@@ -55,12 +56,15 @@ def read(path: Path, options: ReadOptions) -> Model:
     except NetferryError as error:
         raise error.at(file=current) from None
     files = tuple(str(p.resolve()) for p in (architecture, weights) if p is not None)
-    return Model(
+    model = Model(
         built.model,
         source=Source("caffe", files, details={"layers": dict(sorted(built.layers.items()))}),
         preprocessing=built.preprocessing,
         notes=list(dict.fromkeys(built.notes)),
     )
+    frozen = {value.name or "": layer for value, layer in built.frozen.items()}
+    freeze_as_source(model, frozen, "lr_mult: 0")
+    return model
 
 
 def _by_name(layers: list[StoredLayer]) -> tuple[dict[str, StoredLayer], list[Note]]:

@@ -81,6 +81,10 @@ class Layer:
     """blobs of named parameters that another layer brought"""
     shared_values: dict[str, tuple[ir.Value, str]] = field(default_factory=dict)
     """parameters already in the graph by shared name, with the layer that owns them"""
+    still: set[int] = field(default_factory=set)
+    """places of the blobs that do not learn (``lr_mult: 0``)"""
+    frozen: dict[ir.Value, str] = field(default_factory=dict)
+    """parameters that do not learn, with their layers"""
     params: list[Params] = field(default_factory=list)
     asked: set[int] = field(default_factory=set)
     """places of the blobs that the reader asked for"""
@@ -148,6 +152,7 @@ class Layer:
         shared = self.shared[index] if index < len(self.shared) else None
         if shared and shared in self.shared_values:
             value, owner = self.shared_values[shared]
+            self._hold(index, value, role)
             if tuple(shape_of(value)) != shape:
                 permissive = index < len(self.share_modes) and self.share_modes[index] in ("PERMISSIVE", "1")
                 if not permissive or np.prod(shape_of(value)) != np.prod(shape):  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -160,9 +165,14 @@ class Layer:
         blob = self._blob(index)
         tensor = self._unstored(name, shape, filler, default) if blob is None else blob.tensor(shape, self.name)
         value = b.param(name, tensor, role=role)
+        self._hold(index, value, role)
         if shared:
             self.shared_values[shared] = (value, self.name)
         return value
+
+    def _hold(self, index: int, value: ir.Value, role: Role) -> None:
+        if index in self.still and role is Role.LEARNABLE:  # batch norms say so of their statistics, which move
+            self.frozen[value] = self.name
 
     def _unstored(
         self, name: str, shape: tuple[int, ...], filler: dict[str, object] | None, default: float | None
