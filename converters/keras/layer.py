@@ -206,9 +206,9 @@ class Layer:
             tensor = _tensor(array, transform, target)
         return self.held(b.param(name, tensor, role=role, key=(self.prefix, id(self.spec), slot, variant)))
 
-    def held(self, value: ir.Value) -> ir.Value:
-        """A parameter of the layer, which learns unless the file says otherwise."""
-        if self.network.frozen:
+    def held(self, value: ir.Value, *, learns: bool = True) -> ir.Value:
+        """A parameter of the layer, which learns unless the file says otherwise of the layer, or ``learns`` of it."""
+        if self.network.frozen or not learns:
             self.facts.frozen[value] = self.path
         return value
 

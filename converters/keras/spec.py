@@ -13,8 +13,8 @@ from netferry.errors import LimitExceeded, MalformedFile, quoted
 
 _RENAMED = {"GroupQueryAttention": "GroupedQueryAttention"}
 """Exported names of classes that are called otherwise in the source, which is what weight files and .h5 spell."""
-
-
+_AROUND_OTHERS = frozenset({"Bidirectional", "RNN", "SpectralNormalization", "TimeDistributed"})
+"""layers whose variables are those of layers within, which have settings of their own"""
 _MOST_OUTPUTS = 65_536
 
 
@@ -76,8 +76,12 @@ class Spec:
 
     @property
     def trainable(self) -> bool:
-        """Whether the layer's weights were trained; decides their place in old files."""
-        return self.config.get("trainable", True) is not False
+        """Whether the layer's weights were trained; decides their place in old files.
+
+        Layers of Keras 3 that are made around others do not hand their own setting down: those within have theirs.
+        """
+        around = self.generation == 3 and self.type in _AROUND_OTHERS
+        return around or self.config.get("trainable", True) is not False
 
     @property
     def variable_type(self) -> str:

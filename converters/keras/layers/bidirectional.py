@@ -62,8 +62,8 @@ def _slots(spec: Spec) -> list[Slot]:
 def bidirectional(b: Builder, l: Layer, x: KT, *given: KT) -> KT | tuple[KT, ...]:
     """Both directions over one input, merged; with a mask, masked steps are zero in the sequences (Keras's rule)."""
     first, second = _halves(l.spec)
-    if not l.spec.inner(first).trainable:
-        l.network.frozen = True  # what this layer adds is the inner layer's
+    if l.generation <= 2 and not l.spec.inner(first).trainable:
+        l.network.frozen = True  # Keras 2 gives the layer, and so both, what the forward one says
     l.config.ignore("layer", "backward_layer")
     mode = l.config.take("merge_mode", "concat")
     if mode not in ("concat", "sum", "ave", "mul", None):

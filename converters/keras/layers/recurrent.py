@@ -161,6 +161,6 @@ def same_cells(first: Sequence[Cell], second: Sequence[Cell]) -> bool:
     if len(first) != 1 or len(second) != 1:
         return False
     p, q = first[0], second[0]
-    return (p.kind, p.units, p.biased, p.reset_after, p.double_bias) == (
-        q.kind, q.units, q.biased, q.reset_after, q.double_bias
+    return (p.kind, p.units, p.biased, p.reset_after, p.double_bias, p.trainable) == (
+        q.kind, q.units, q.biased, q.reset_after, q.double_bias, q.trainable
     )  # fmt: skip

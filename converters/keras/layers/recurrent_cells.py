@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from netferry.converters.keras.config import Config
@@ -36,6 +36,7 @@ class Cell:
         reset_after: GRU: whether the reset gate acts on the product with the recurrent kernel.
         form: ``plain`` (gates side by side), ``cudnn`` (each gate's matrix as cuDNN reads it), ``split`` (Keras 1).
         path: where its variables lie below the layer (``cell/``).
+        trainable: whether it learns, whatever the layer around it does.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Cell:
     reset_after: bool
     form: str
     path: str
+    trainable: bool = True
 
     @property
     def states(self) -> int:
@@ -64,16 +66,20 @@ class Cell:
         return self.bias_size == 2 * GATES[self.kind] * self.units
 
 
-def cells_of(kind: str, config: Config, generation: int, path: str) -> list[Cell]:
+def cells_of(kind: str, config: Config, generation: int, path: str, trainable: bool = True) -> list[Cell]:
     """Return the cells of a recurrent layer or cell of class ``kind`` whose variables lie at ``path``.
+
+    What does not learn (``trainable``) is handed down to the cells within, but not by Keras 3.
 
     Raises:
         Unreadable: a cell is of a class that netferry does not know.
     """
+    around = kind in ("RNN", "StackedRNNCells")
+    trainable = trainable and ((around and generation == 3) or config.raw.get("trainable", True) is not False)
     if kind == "RNN":
         raw = config.take("cell")
         inner, settings = _object(raw, config.layer)
-        return cells_of(inner, Config(settings, config.layer), generation, f"{path}cell/")
+        return cells_of(inner, Config(settings, config.layer), generation, f"{path}cell/", trainable)
     if kind == "StackedRNNCells":
         raws = config.take("cells")
         if not isinstance(raws, list) or not raws:
@@ -85,11 +91,11 @@ def cells_of(kind: str, config: Config, generation: int, path: str) -> list[Cell
             base = snake_case(inner)
             used[base] = used.get(base, -1) + 1
             key = base if used[base] == 0 else f"{base}_{used[base]}"
-            cells += cells_of(inner, Config(settings, config.layer), generation, f"{path}cells/{key}/")
+            cells += cells_of(inner, Config(settings, config.layer), generation, f"{path}cells/{key}/", trainable)
         return cells
     if kind not in KINDS:
         raise Unreadable(f"a recurrent network around a cell of class {quoted(kind)}")
-    return [_cell(kind, config, generation, path)]
+    return [replace(_cell(kind, config, generation, path), trainable=trainable)]
 
 
 def _object(raw: Any, where: str) -> tuple[str, dict[str, Any]]:
@@ -131,10 +137,10 @@ def cell_slots(cells: Sequence[Cell]) -> list[Slot]:
     found: list[Slot] = []
     for cell in cells:
         if cell.form == "split":
-            found += [Slot(f"{cell.path}{what}_{gate}") for gate in _SPLIT[cell.kind] for what in "WUb"]
+            found += [Slot(f"{cell.path}{what}_{gate}", cell.trainable) for gate in _SPLIT[cell.kind] for what in "WUb"]
         else:
             names = ("kernel", "recurrent_kernel", "bias")[: 3 if cell.biased else 2]
-            found += [Slot(cell.path + name) for name in names]
+            found += [Slot(cell.path + name, cell.trainable) for name in names]
     return found
 
 

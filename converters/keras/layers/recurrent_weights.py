@@ -28,8 +28,9 @@ def parameter(
     wanted: Sequence[Wanted],
     shape: tuple[int, ...],
     make: Callable[[list[np.ndarray]], np.ndarray],
+    cell: Cell | None = None,
 ) -> ir.Value:
-    """Add the learnable ``<layer>.<name>`` that ``make`` computes from variables (slot, shape in the file).
+    """Add ``<layer>.<name>``, of a cell or its own, which ``make`` computes from variables (slot, shape in the file).
 
     Raises:
         WeightsError: a stored shape does not fit.
@@ -48,7 +49,8 @@ def parameter(
         )
     else:
         tensor = uninitialised_tensor(shape, filler=_filler(name, wanted[0][1]))
-    return l.held(b.param(name, tensor, key=(l.prefix, id(l.spec), name, tuple(slot for slot, _ in wanted))))
+    value = b.param(name, tensor, key=(l.prefix, id(l.spec), name, tuple(slot for slot, _ in wanted)))
+    return l.held(value, learns=cell is None or cell.trainable)
 
 
 def _filler(name: str, shape: tuple[int, ...]) -> dict[str, object]:
@@ -104,7 +106,8 @@ def onnx_matrix(b: Builder, l: Layer, cells: Sequence[Cell], recurrent: bool, ro
         return np.stack(directions)
 
     shape = (len(cells), GATES[cells[0].kind] * cells[0].units, rows)
-    return parameter(b, l, "R" if recurrent else "W", [w for direction in wanted for w in direction], shape, make)
+    name, both = "R" if recurrent else "W", [w for direction in wanted for w in direction]
+    return parameter(b, l, name, both, shape, make, cells[0])
 
 
 def onnx_bias(b: Builder, l: Layer, cells: Sequence[Cell]) -> ir.Value | None:
@@ -130,7 +133,7 @@ def onnx_bias(b: Builder, l: Layer, cells: Sequence[Cell]) -> ir.Value | None:
         return np.stack(directions)
 
     shape = (len(cells), cell.bias_size)
-    bias = parameter(b, l, "B", [w for direction in wanted for w in direction], shape, make)
+    bias = parameter(b, l, "B", [w for direction in wanted for w in direction], shape, make, cell)
     if cell.double_bias:
         return bias
     return b.op("Concat", bias, b.const(np.zeros(shape, np.float32), "recurrent_bias"), axis=1)
@@ -140,11 +143,11 @@ def keras_matrix(b: Builder, l: Layer, cell: Cell, recurrent: bool, rows: int) -
     """The kernel or recurrent kernel as Keras 2 and 3 keep it: (rows, gates * units)."""
     name = "recurrent_kernel" if recurrent else "kernel"
     shape = (rows, GATES[cell.kind] * cell.units)
-    return parameter(
-        b, l, name, matrix_slots(cell, recurrent, rows), shape, lambda a: np.concatenate(gate_matrices(cell, a), axis=1)
-    )
+    wanted = matrix_slots(cell, recurrent, rows)
+    return parameter(b, l, name, wanted, shape, lambda a: np.concatenate(gate_matrices(cell, a), axis=1), cell)
 
 
 def keras_bias(b: Builder, l: Layer, cell: Cell) -> ir.Value:
     """The biases as one vector, gates in Keras's order."""
-    return parameter(b, l, "bias", bias_slots(cell), (cell.bias_size,), lambda a: np.concatenate(gate_biases(cell, a)))
+    size = (cell.bias_size,)
+    return parameter(b, l, "bias", bias_slots(cell), size, lambda a: np.concatenate(gate_biases(cell, a)), cell)

@@ -16,6 +16,8 @@ ROWS = {
     "recurrent": ("L.Dense(2)(L.GRU(4, trainable=False)(x))", (5, 3), 3),
     "both-ways": ("L.Dense(2)(L.Bidirectional(L.LSTM(4, trainable=False))(x))", (5, 3), 3),
     "steps": ("L.Dense(2)(L.TimeDistributed(L.Dense(4, trainable=False))(x))", (5, 3), 2),
+    "a-cell": ("L.Dense(2)(L.RNN(L.LSTMCell(4, trainable=False))(x))", (5, 3), 3),
+    "one-cell-of-two": ("L.Dense(2)(L.RNN([L.GRUCell(4, trainable=False), L.LSTMCell(3)])(x))", (5, 3), 3),
     "all-learns": ("L.Dense(2)(L.Dense(4)(x))", (3,), 0),
 }
 
@@ -28,6 +30,29 @@ def test_what_learns(case: Case, row: str) -> None:
     assert len(found.frozen) == frozen
     told = [n.message for n in found.notes if "trainable=False" in n.message]
     assert len(told) == (frozen > 0)
+
+
+AROUND = {
+    "both-ways": ("L.Dense(2)(L.Bidirectional(L.LSTM(4), trainable=False)(x))", 3),
+    "steps": ("L.Dense(2)(L.TimeDistributed(L.Dense(4), trainable=False)(x))", 2),
+    "cell": ("L.Dense(2)(L.RNN(L.LSTMCell(4), trainable=False)(x))", 3),
+    "cells": ("L.Dense(2)(L.RNN([L.GRUCell(4), L.LSTMCell(3)], trainable=False)(x))", 6),
+}
+
+
+@pytest.mark.parametrize("row", AROUND)
+def test_what_is_around_others(case2: Case, case3: Case, row: str) -> None:
+    """Keras 2 hands down what the layer around is made with, Keras 3 does not."""
+    model, frozen = AROUND[row]
+    assert len(case3(model, (5, 3)).model.frozen) == 0
+    assert len(case2(model, (5, 3)).model.frozen) == frozen
+
+
+def test_one_way_of_two(case2: Case, case3: Case) -> None:
+    """Keras 2 gives both what the forward layer says."""
+    model = "L.Bidirectional(L.LSTM(4, trainable=False), backward_layer=L.LSTM(4, go_backwards=True))(x)"
+    assert len(case3(f"L.Dense(2)({model})", (5, 3)).model.frozen) == 3
+    assert len(case2(f"L.Dense(2)({model})", (5, 3)).model.frozen) == 6
 
 
 def chain(kind: str, name: str, *layers: dict[str, object], **settings: object) -> dict[str, object]:
