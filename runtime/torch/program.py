@@ -37,10 +37,10 @@ def program_of(
 def program_by_example(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any = None
 ) -> torch.export.ExportedProgram:
-    """Trace a module in eval mode; by default one axis of every tensor stays dynamic, the batch.
+    """Trace a module in eval mode; by default the first axis of every tensor stays dynamic, the batch.
 
-    That is the first, or the second where the module's tracing fixes the first (recurrent modules of torch take time
-    first).
+    Or the second where tracing fixes the first. Where parts of the module take time first (``batch_first=False``), as
+    recurrent modules and attention do unless told otherwise, both stay dynamic where both can.
 
     Args:
         module: the module.
@@ -59,32 +59,32 @@ def program_by_example(
         dims = _dims(given, dynamic_shapes)
         axes = _matched(given, dynamic_shapes, lambda _, said: {i: dims[_name(n)] for i, n in (said or {}).items()})
         return _traced(module, args, kwargs, axes)
-    try:
-        first = _traced(module, args, kwargs, _axis(given, 0))
-    except UnsupportedError as error:
-        second = _batch_second(module, args, kwargs)
-        if second is None:
-            error.hint = "dynamic_shapes says which axes of the inputs are dynamic"
-            raise
-        return second
-    if any(not _fixed(x.shape[0]) for x in _inputs(first) if x.dim()):
-        return first
-    return _batch_second(module, args, kwargs) or first
-
-
-def _batch_second(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> torch.export.ExportedProgram | None:
-    """Trace with the second axis of every tensor dynamic; None where that is fixed too."""
-    try:
-        program = _traced(module, args, kwargs, _axis(kwargs or args, 1))
-    except UnsupportedError:
-        return None
-    return None if any(_fixed(x.shape[1]) for x in _inputs(program) if x.dim() > 1) else program
+    choices: list[tuple[int, ...]] = [(0,), (1,)]
+    if any(getattr(part, "batch_first", True) is False for part in module.modules()):
+        choices.insert(0, (0, 1))
+    by_first: torch.export.ExportedProgram | UnsupportedError | None = None
+    for axes in choices:
+        try:
+            program = _traced(module, args, kwargs, _axes(given, axes))
+        except UnsupportedError as error:
+            by_first = error if axes == (0,) else by_first
+            continue
+        free = [any(not _fixed(x.shape[i]) for i in axes if i < x.dim()) for x in _inputs(program) if x.dim()]
+        if all(free) or (any(free) and axes == (0,)):
+            return program
+        by_first = program if axes == (0,) else by_first
+    if isinstance(by_first, UnsupportedError):
+        by_first.hint = "dynamic_shapes says which axes of the inputs are dynamic"
+        raise by_first
+    assert by_first is not None
+    return by_first
 
 
 def names_of_sizes(program: torch.export.ExportedProgram, args: Any, dynamic_shapes: Any = None) -> dict[str, str]:
-    """Return what symbols of the program's inputs (``s77``) are called: as ``dynamic_shapes`` says, or ``batch``.
+    """Return what symbols of the program's inputs (``s77``) are called.
+
+    As ``dynamic_shapes`` says; else ``batch``, or ``dim_0`` and ``dim_1`` where an input has two and nothing tells
+    which is the batch.
 
     Args:
         program: of :func:`program_by_example`.
@@ -95,12 +95,13 @@ def names_of_sizes(program: torch.export.ExportedProgram, args: Any, dynamic_sha
     if dynamic_shapes is not None:
         _matched(args, dynamic_shapes, lambda _, said: wanted.append(said or {}))
     names: dict[str, str] = {}
+    several = any(sum(not _fixed(size) for size in x.shape) > 1 for x in _inputs(program))
     for i, x in enumerate(_inputs(program)):
         for axis, size in enumerate(x.shape):
             symbol = str(size)
             if _fixed(size) or not symbol.isidentifier() or symbol in names:
                 continue
-            name = _name(wanted[i].get(axis)) if i < len(wanted) else "batch"
+            name = _name(wanted[i].get(axis)) if i < len(wanted) else f"dim_{axis}" if several else "batch"
             if name is not None:
                 names[symbol] = name if name not in names.values() else f"{name}_{len(names)}"
     return names
@@ -118,9 +119,9 @@ def _fixed(size: int | torch.SymInt) -> bool:
     return isinstance(size, int) or str(size).isdecimal()
 
 
-def _axis(given: Any, axis: int) -> Any:
+def _axes(given: Any, axes: Iterable[int]) -> Any:
     auto = torch.export.Dim.AUTO
-    return tree_map(lambda x: {axis: auto} if x.dim() > axis else {}, given)
+    return tree_map(lambda x: {i: auto for i in axes if i < x.dim()}, given)
 
 
 def _name(said: Any) -> Any:

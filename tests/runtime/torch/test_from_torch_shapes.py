@@ -75,6 +75,27 @@ def test_recurrent_modules_take_time_first_and_any_batch(kind: Any) -> None:
     _agree(native, model, _random(6, 3, 4))
 
 
+class Attention(nn.Module):
+    """Attention that takes time first, which the module does or does not."""
+
+    def __init__(self, inside: bool) -> None:
+        super().__init__()
+        self.inside, self.layer = inside, nn.TransformerEncoderLayer(6, 2, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.transpose(0, 1)).mean(0) if self.inside else self.layer(x)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
+def test_attention_that_takes_time_first(inside: bool) -> None:
+    """Nothing tells which axis is the batch: both are dynamic."""
+    torch.manual_seed(0)
+    native = Attention(inside).eval()
+    model = netferry.load(native, example_inputs=_random(5, 2, 6))
+    assert model.inputs[0].shape == ("dim_0", "dim_1", 6)
+    _agree(native, model, _random(3, 4, 6))
+
+
 def test_a_state_has_its_batch_second_too() -> None:
     torch.manual_seed(0)
     native = Recurrent(nn.GRU).eval()
