@@ -62,6 +62,7 @@ def _check_operators(
 ) -> None:
     for node in nodes:
         body = bodies.get((node.domain, node.op_type, getattr(node, "overload", ""))) if bodies else None
+        _check_values(node)
         if body is not None:
             _check_call(node, body)
         elif node.domain in ("", "ai.onnx"):
@@ -109,14 +110,20 @@ def _check_count(node: onnx.NodeProto, opset: int) -> None:
         raise MalformedFile(reason, layer=node.name or node.op_type)
 
 
+def _check_values(node: onnx.NodeProto) -> None:
+    """Raise where an attribute, of whatever operator, says that it holds a message and holds none."""
+    for attribute in node.attribute:
+        field = _MESSAGES.get(attribute.type)
+        if field is not None and not attribute.HasField(field) and not attribute.ref_attr_name:
+            raise MalformedFile(f"attribute {quoted(attribute.name)} has no value", layer=node.name or node.op_type)
+
+
 def _check_attributes(
     node: onnx.NodeProto, needed: frozenset[str], types: dict[str, set[int]], given_up: frozenset[str]
 ) -> None:
     """Raise where an attribute has another type than in the operator, or one that is needed lacks."""
     for attribute in node.attribute:
         kind, name = attribute.type, attribute.name
-        if kind in _MESSAGES and not attribute.HasField(_MESSAGES[kind]) and not attribute.ref_attr_name:
-            raise MalformedFile(f"attribute {quoted(name)} has no value", layer=node.name or node.op_type)
         if kind and name in types and kind not in types[name]:
             reason = f"{node.op_type} has no attribute {name} of type {_KINDS.AttributeType.Name(kind)}"
             raise MalformedFile(reason, layer=node.name or node.op_type)

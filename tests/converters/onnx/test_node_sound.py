@@ -107,3 +107,13 @@ def test_operators_of_no_version_are_refused_at_reading(tmp_path: Path) -> None:
     proto.graph.node[0].attribute[0].type = onnx.AttributeProto.FLOATS
     with pytest.raises(MalformedFile, match="no version of ONNX's operators"):
         load(stored(tmp_path / "net.onnx", proto))
+
+
+@pytest.mark.parametrize("domain", ["", "ai.onnx.ml", "own"])
+def test_a_tensor_that_is_not_there(domain: str, tmp_path: Path) -> None:
+    """Of an operator that nobody knows it ended ``save`` in a TypeError."""
+    proto = parse_model(f"{HEAD} g (float[N,4] x) => (float[N,4] y) {{ y = Foo(x) }}")
+    proto.graph.node[0].domain = domain
+    proto.graph.node[0].attribute.add(name="weights", type=onnx.AttributeProto.TENSOR)
+    with pytest.raises(MalformedFile, match="'weights' has no value"):
+        load(stored(tmp_path / "net.onnx", proto))
