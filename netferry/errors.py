@@ -31,6 +31,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+NONSENSE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What code that follows an operator raises where a node contradicts it (a rank, a text for a number): for such code
+alone, which turns it into ``the node cannot be followed``."""
+
 
 def quoted(text: object, limit: int = 200) -> str:
     """Return a name that came from a file, safe to print: escaped, quoted, cut to ``limit``.

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from netferry.errors import NONSENSE
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import graphs_of, read_by
 from netferry.schemas.tensors import array_of
@@ -32,7 +33,7 @@ def multiply_adds(node: ir.Node, shape_of: ShapeOf) -> int | None:
     """
     try:
         return _count(node, shape_of)
-    except Unknown:
+    except (Unknown, *NONSENSE):
         return None
 
 

@@ -45,9 +45,12 @@ def infer_shapes(proto: onnx.ModelProto, *, data_prop: bool = False) -> onnx.Mod
         InferenceError, ValueError, RuntimeError: it does not understand the graph.
     """
     safe = safe_to_infer(proto)
-    out = bounded_by_size(
-        lambda: onnx.shape_inference.infer_shapes(safe, strict_mode=False, data_prop=data_prop), safe.ByteSize()
-    )
+    try:
+        out = bounded_by_size(
+            lambda: onnx.shape_inference.infer_shapes(safe, strict_mode=False, data_prop=data_prop), safe.ByteSize()
+        )
+    except LookupError as error:  # of C++: a rank that an operator's rule takes for given
+        raise RuntimeError(f"onnx's inference failed: {error}") from error
     if safe is not proto:
         for holder in (*all_proto_graphs(out), *out.functions):
             for node in holder.node:

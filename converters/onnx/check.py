@@ -122,7 +122,7 @@ def check_structure(structure: Structure, folder: Path, source: Callable[[], byt
         if needs_weight:
             return "shape inference, which needs the values of a weight"
         return f"{SOURCE_FAULT}: {told}"
-    except (ValueError, RuntimeError) as error:
+    except (LookupError, ValueError, RuntimeError) as error:
         raise CheckFailed(f"not valid ONNX: {_short(error)}") from None
     return None
 
@@ -171,7 +171,7 @@ def _inference_fails(file: Path) -> str | None:
     try:
         path, size = str(file), file.stat().st_size
         bounded_by_size(lambda: onnx.shape_inference.infer_shapes_path(path, path, strict_mode=True), size)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+    except (onnx.shape_inference.InferenceError, LookupError, ValueError, RuntimeError) as error:
         return _short(error)
     return None
 

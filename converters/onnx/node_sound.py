@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 import onnx
@@ -11,7 +11,7 @@ import onnx.defs
 import onnx.numpy_helper
 
 from netferry.converters.onnx.learner_sound import check_grams, check_learner
-from netferry.converters.onnx.words import check_words
+from netferry.converters.onnx.node_schema import check_schema, check_values
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.messages import Parts
 
@@ -62,104 +62,16 @@ def _check_operators(
 ) -> None:
     for node in nodes:
         body = bodies.get((node.domain, node.op_type, getattr(node, "overload", ""))) if bodies else None
-        _check_values(node)
+        check_values(node)
         if body is not None:
             _check_call(node, body)
         elif node.domain in ("", "ai.onnx"):
-            op = node.op_type
-            if not _takes(op, opset, len(node.input), len(node.output)):
-                _check_count(node, opset)
-            needed, types, given_up = _attributes(op, opset)
-            if needed or node.attribute:
-                _check_attributes(node, needed, types, given_up)
-                check_words(node)
-            if (check := _OPERATORS.get(op)) is not None:
+            check_schema(node, opset)
+            if (check := _OPERATORS.get(node.op_type)) is not None:
                 check(node, weights)
         elif node.domain == "ai.onnx.ml":
+            check_schema(node, opset)
             check_learner(node)
-
-
-@functools.lru_cache(4096)
-def _takes(op: str, opset: int, inputs: int, outputs: int) -> bool:
-    """Whether the operator has so many inputs and outputs, at the opset or (old files are behind theirs) before."""
-    known = False
-    while opset > 0:
-        try:
-            schema = onnx.defs.get_schema(op, opset, "")
-        except onnx.defs.SchemaError:
-            return not known  # not ONNX's, or not yet: told elsewhere
-        known = True
-        takes = schema.min_input <= inputs <= schema.max_input
-        if takes and schema.min_output <= outputs <= schema.max_output:
-            return True
-        opset = schema.since_version - 1
-        if opset == 0:
-            return False
-    return True
-
-
-def _check_count(node: onnx.NodeProto, opset: int) -> None:
-    """Raise where a node has too many or too few inputs or outputs, those at the end left out that have no name."""
-    counts = []
-    for names in (list(node.input), list(node.output)):
-        while names and not names[-1]:
-            names.pop()
-        counts.append(len(names))
-    if not _takes(node.op_type, opset, *counts):
-        reason = f"{node.op_type} with {counts[0]} inputs and {counts[1]} outputs, which no version of it has"
-        raise MalformedFile(reason, layer=node.name or node.op_type)
-
-
-def _check_values(node: onnx.NodeProto) -> None:
-    """Raise where an attribute, of whatever operator, says that it holds a message and holds none."""
-    for attribute in node.attribute:
-        field = _MESSAGES.get(attribute.type)
-        if field is not None and not attribute.HasField(field) and not attribute.ref_attr_name:
-            raise MalformedFile(f"attribute {quoted(attribute.name)} has no value", layer=node.name or node.op_type)
-
-
-def _check_attributes(
-    node: onnx.NodeProto, needed: frozenset[str], types: dict[str, set[int]], given_up: frozenset[str]
-) -> None:
-    """Raise where an attribute has another type than in the operator, or one that is needed lacks."""
-    for attribute in node.attribute:
-        kind, name = attribute.type, attribute.name
-        if kind and name in types and kind not in types[name]:
-            reason = f"{node.op_type} has no attribute {name} of type {_KINDS.AttributeType.Name(kind)}"
-            raise MalformedFile(reason, layer=node.name or node.op_type)
-    if needed:
-        names = {a.name for a in node.attribute}
-        missing = needed - names
-        if missing and not names & given_up:  # else it is written as an older opset has it, which needs others
-            raise MalformedFile(f"{node.op_type} needs {', '.join(sorted(missing))}", layer=node.name or node.op_type)
-
-
-_KINDS = onnx.AttributeProto
-_MESSAGES = {
-    _KINDS.TENSOR: "t", _KINDS.GRAPH: "g", _KINDS.SPARSE_TENSOR: "sparse_tensor", _KINDS.TYPE_PROTO: "tp",
-}  # fmt: skip
-"""types of attributes whose value is a message, and the field that it lies in"""
-
-
-@functools.lru_cache(1024)
-def _attributes(op: str, opset: int) -> tuple[frozenset[str], dict[str, set[int]], frozenset[str]]:
-    """What an operator needs at an opset, the types of the attributes that it has or had, and those that it gave up."""
-    needed: frozenset[str] | None = None
-    known, current = frozenset[str](), 0
-    types: dict[str, set[int]] = {}
-    while opset > 0:
-        try:
-            schema = onnx.defs.get_schema(op, opset, "")
-        except onnx.defs.SchemaError:
-            break
-        if needed is None:
-            needed = frozenset(name for name, a in schema.attributes.items() if a.required)
-            known, current = frozenset(schema.attributes), schema.since_version
-        for name, a in schema.attributes.items():
-            if name not in known or schema.since_version == current:
-                types.setdefault(name, set()).add(int(a.type.value))  # pyright: ignore[reportAttributeAccessIssue]
-        opset = schema.since_version - 1
-    return needed or frozenset(), types, frozenset(types) - known
 
 
 def _check_references(proto: onnx.ModelProto) -> None:
@@ -243,7 +155,7 @@ def _check_convolution(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto
 
 
 def _check_number(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:
-    """Sizes of windows, and orders of norms, that the operators' texts know."""
+    """Sizes of windows, orders of norms and numbers of axes that the operators' texts know."""
     for attribute in node.attribute:
         low, high = _NUMBERS.get((node.op_type, attribute.name), (attribute.i, attribute.i))
         if not low <= attribute.i <= high and not attribute.ref_attr_name:
@@ -263,7 +175,29 @@ def _check_scales(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) ->
         raise MalformedFile(f"scales of {scales}, which must be above 0", layer=node.name or node.op_type)
 
 
-_NUMBERS = {("LpNormalization", "p"): (1, 2), ("LRN", "size"): (1, 2**31 - 1)}
+_NUMBERS = {
+    ("GatherND", "batch_dims"): (0, 31), ("LpNormalization", "p"): (1, 2), ("LRN", "size"): (1, 2**31 - 1),
+    ("Split", "num_outputs"): (1, 65_536),
+}  # fmt: skip
+"""with others onnx's inference reads what is not there, or asks for all memory"""
+
+
+def _check_equation(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:
+    """onnx's inference comes to no end with some other characters."""
+    text = next((a.s for a in node.attribute if a.name == "equation"), b"")
+    if re.fullmatch(rb"[A-Za-z ,.>-]*", text) is None:
+        reason = f"equation={quoted(text.decode('utf-8', 'backslashreplace'))} has other signs than letters , . ->"
+        raise MalformedFile(reason, layer=node.name or node.op_type)
+
+
+def _check_scan(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:
+    """Lists are made that are as long as the number of scanned inputs."""
+    count = next((a.i for a in node.attribute if a.name == "num_scan_inputs" and not a.ref_attr_name), 1)
+    if not 1 <= count <= len(node.input):
+        reason = f"num_scan_inputs={count} of {len(node.input)} inputs"
+        raise MalformedFile(reason, layer=node.name or node.op_type)
+
+
 _VALUES = {
     "value", "sparse_value", "value_float", "value_floats", "value_int", "value_ints", "value_string", "value_strings",
 }  # fmt: skip
@@ -272,9 +206,13 @@ _OPERATORS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], No
     "If": _check_branches,
     "Conv": _check_convolution,
     "ConvTranspose": _check_convolution,
+    "Einsum": _check_equation,
+    "GatherND": _check_number,
     "LRN": _check_number,
     "LpNormalization": _check_number,
     "Resize": _check_scales,
+    "Scan": _check_scan,
+    "Split": _check_number,
     "Upsample": _check_scales,
     "TfIdfVectorizer": lambda node, _weights: check_grams(node),
 }

@@ -7,10 +7,12 @@ Names of dimensions count where the graph's inputs carry them; elsewhere a dimen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from netferry.converters.passes.dims_rules import DATA, SHAPES, Known
 from netferry.converters.passes.polynomials import Poly, number, symbol
+from netferry.errors import NONSENSE
 from netferry.schemas.copying import copied
 from netferry.schemas.inference import infer_shapes
 from netferry.schemas.ir import ir
@@ -85,7 +87,7 @@ class Dims(Known):
 
     def _node(self, node: ir.Node, inferred: dict[ir.Value, ir.Value]) -> None:
         standard = node.domain in ("", "ai.onnx")
-        found = SHAPES[node.op_type](self, node) if standard and node.op_type in SHAPES else None
+        found = self._followed(SHAPES, node) if standard else None
         for i, value in enumerate(node.outputs):
             exact = found[i] if found is not None and i < len(found) else None
             twin = inferred.get(value)
@@ -98,10 +100,18 @@ class Dims(Known):
                         n if e.number is None and n.number is not None else e for e, n in zip(exact, old, strict=True)
                     )
                 self.dims[value] = exact
-        if standard and node.op_type in DATA and len(node.outputs) == 1:
-            numbers = DATA[node.op_type](self, node)
+        if standard and len(node.outputs) == 1:
+            numbers = self._followed(DATA, node)
             if numbers is not None and len(numbers) <= _MOST:
                 self.data[node.outputs[0]] = numbers
+
+    def _followed(self, rules: Mapping[str, Callable[[Any, ir.Node], Any]], node: ir.Node) -> Any:
+        """What a rule tells of a node; nothing of one that contradicts its operator."""
+        rule = rules.get(node.op_type)
+        try:
+            return None if rule is None else rule(self, node)
+        except NONSENSE:
+            return None
 
     def _from(self, value: ir.Value, source: ir.Value) -> None:
         if source.is_initializer() and source.const_value is not None:

@@ -18,7 +18,7 @@ from netferry.converters.passes.opset_schema import (
     schema_of,
     widened,
 )
-from netferry.errors import MalformedFile
+from netferry.errors import NONSENSE, MalformedFile, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import layer_of
 
@@ -67,9 +67,8 @@ class Journey:
         try:
             b = Rewriter(self.root, node, REMOVED_BECOMES, self.names)
             return self._settle(b, REMOVED[node.op_type](b))
-        except (Cannot, MalformedFile) as error:
-            reason = error.reason if isinstance(error, MalformedFile) else str(error)
-            self.failures.append((*self.origin[node], f"{node.op_type}: {reason}", 0))
+        except (Cannot, MalformedFile, *NONSENSE) as error:
+            self.failures.append((*self.origin[node], f"{node.op_type}: {_why(error)}", 0))
             return []
 
     def _across(self, nodes: list[ir.Node], source: int, target: int) -> list[ir.Node]:
@@ -84,9 +83,9 @@ class Journey:
                     continue
                 try:
                     ahead += self._step(node, version, down)
-                except (Cannot, MalformedFile) as error:
-                    reason = error.reason if isinstance(error, MalformedFile) else str(error)
-                    self.failures.append((*self.origin[node], f"{node.op_type}: {reason}", version if down else 0))
+                except (Cannot, MalformedFile, *NONSENSE) as error:
+                    least = version if down and isinstance(error, (Cannot, MalformedFile)) else 0
+                    self.failures.append((*self.origin[node], f"{node.op_type}: {_why(error)}", least))
             nodes = ahead
         return nodes
 
@@ -140,6 +139,12 @@ class Journey:
             for text in bad_types(one, schema).values():
                 raise Cannot(f"its form there needs {one.op_type} of {text}")
         return standing
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, MalformedFile):
+        return error.reason
+    return str(error) if isinstance(error, Cannot) else f"it contradicts its operator ({quoted(error)[1:-1]})"
 
 
 @functools.lru_cache(4096)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from netferry.converters.passes.constants import ints, scalar, setting
 from netferry.converters.passes.editing import Edit, attr, drop, given, graph_pass, sole
+from netferry.errors import NONSENSE
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import LAYER, Role, role_of
 from netferry.schemas.surgery import detach
@@ -64,7 +65,10 @@ def drop_no_ops(edit: Edit) -> bool:
     """Operators whose settings make them do nothing are taken out (Cast to the same type, Pad by 0, Mul by 1 …)"""
     changed = False
     for node in edit.nodes(*_NO_OPS):
-        source = _NO_OPS[node.op_type](edit, node)
+        try:
+            source = _NO_OPS[node.op_type](edit, node)
+        except NONSENSE:
+            continue  # a node that contradicts its operator is told by the check
         if source is None or source.dtype != node.outputs[0].dtype or source is node.outputs[0]:
             continue
         changed |= edit.put(node, source)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from netferry.errors import UnsupportedError, UnsupportedLayer
+from netferry.errors import NONSENSE, UnsupportedError, UnsupportedLayer, quoted
 from netferry.runtime.torch import glue
 from netferry.runtime.torch.control import CONTROL, control_node
 from netferry.runtime.torch.facts import used_outputs
@@ -125,7 +125,10 @@ class GraphBuilder(Placing):
         """Find all modules first, those of bodies included, so that ties are known before any weight is packed."""
         nodes = list(nodes_of(self.source))
         for node in nodes:
-            found = plan(node, self.frozen_statistics)
+            try:
+                found = plan(node, self.frozen_statistics)
+            except NONSENSE:
+                continue  # no module; what is wrong is told where its function is made
             if found is not None and self.by_torch:
                 found = self._as_named(node, found)
             bound: list[ir.Value] = []
@@ -161,9 +164,13 @@ class GraphBuilder(Placing):
                 self._lose(node)
                 return
             self._make(node)
-        except Unsupported as error:
-            self.failures.append((layer_of(node)[0] or node.op_type, node.op_type, str(error)))
-            self._lose(node)
+        except (Unsupported, *NONSENSE, RuntimeError) as error:
+            self._fail(node, error)
+
+    def _fail(self, node: ir.Node, error: Exception) -> None:
+        why = str(error) if isinstance(error, Unsupported) else f"it contradicts its operator ({quoted(error)[1:-1]})"
+        self.failures.append((layer_of(node)[0] or node.op_type, node.op_type, why))
+        self._lose(node)
 
     def _drop_turns(self) -> None:
         """Take out the swaps of axes in front of recurrent modules that read the sequence as it lies."""

@@ -1,0 +1,47 @@
+"""Nodes that contradict their operators: whatever is done with the file, a typed error or an answer."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import netferry
+from netferry.errors import NetferryError
+from tests.attacks.random_nodes import random_model
+
+MANY = [pytest.param(block, marks=[] if block < 4 else pytest.mark.slow, id=f"block-{block}") for block in range(40)]
+_TORCH = importlib.util.find_spec("torch") is not None
+
+
+def _done_with(path: Path, out: Path) -> list[Callable[[], object]]:
+    """What is done with a file that could be read."""
+    model = netferry.load(path, init=0)
+    return [
+        lambda: netferry.inspect(model),
+        lambda: netferry.scan(path),
+        lambda: netferry.save(model, out, check="structure"),
+        lambda: _TORCH and netferry.load(path, init=0).to_torch(),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("block", MANY)
+def test_a_typed_error_or_an_answer(block: int, tmp_path: Path) -> None:
+    """Two hundred models of a block: read, looked at, scanned, written, and as a torch module."""
+    path, out = tmp_path / "net.onnx", tmp_path / "out.onnx"
+    for seed in range(200 * block, 200 * block + 200):
+        path.write_bytes(random_model(seed).SerializeToString())
+        try:
+            steps = _done_with(path, out)
+        except NetferryError as error:
+            assert str(error)
+            continue
+        for step in steps:
+            out.unlink(missing_ok=True)
+            try:
+                step()
+            except NetferryError as error:
+                assert error.as_dict()
