@@ -30,18 +30,17 @@ def check_schema(node: onnx.NodeProto, opset: int) -> None:
         MalformedFile: too many or too few inputs or outputs, one that is needed has no name, an attribute of another
             type, one that is needed and lacks, an element type that there is not.
     """
-    if node.domain == "ai.onnx.ml":
-        opset = _NEWEST
-    else:
-        op = node.op_type
-        if not _takes(op, opset, len(node.input), len(node.output)):
-            _check_count(node, opset)
-        needed, types, given_up = _attributes(op, opset)
-        if needed or node.attribute:
-            _check_attributes(node, needed, types, given_up)
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    opset = opset if domain == "" else _NEWEST
+    if not _takes(node.op_type, domain, opset, len(node.input), len(node.output)):
+        _check_count(node, domain, opset)
+    needed, types, given_up = _attributes(node.op_type, domain, opset)
+    if needed or node.attribute:
+        _check_attributes(node, needed, types, given_up)
+        if domain == "":
             check_words(node)
     if "" in node.input or "" in node.output:
-        _check_left_out(node, opset)
+        _check_left_out(node, domain, opset)
 
 
 def check_values(node: onnx.NodeProto) -> None:
@@ -53,12 +52,12 @@ def check_values(node: onnx.NodeProto) -> None:
 
 
 @functools.lru_cache(4096)
-def _takes(op: str, opset: int, inputs: int, outputs: int) -> bool:
+def _takes(op: str, domain: str, opset: int, inputs: int, outputs: int) -> bool:
     """Whether the operator has so many inputs and outputs, at the opset or (old files are behind theirs) before."""
     known = False
     while opset > 0:
         try:
-            schema = onnx.defs.get_schema(op, opset, "")
+            schema = onnx.defs.get_schema(op, opset, domain)
         except onnx.defs.SchemaError:
             return not known  # not ONNX's, or not yet: told elsewhere
         known = True
@@ -71,14 +70,14 @@ def _takes(op: str, opset: int, inputs: int, outputs: int) -> bool:
     return True
 
 
-def _check_count(node: onnx.NodeProto, opset: int) -> None:
+def _check_count(node: onnx.NodeProto, domain: str, opset: int) -> None:
     """Raise where a node has too many or too few inputs or outputs, those at the end left out that have no name."""
     counts = []
     for names in (list(node.input), list(node.output)):
         while names and not names[-1]:
             names.pop()
         counts.append(len(names))
-    if not _takes(node.op_type, opset, *counts):
+    if not _takes(node.op_type, domain, opset, *counts):
         reason = f"{node.op_type} with {counts[0]} inputs and {counts[1]} outputs, which no version of it has"
         raise MalformedFile(reason, layer=node.name or node.op_type)
 
@@ -97,9 +96,9 @@ def _required(op: str, domain: str, opset: int) -> tuple[frozenset[int], frozens
     )
 
 
-def _check_left_out(node: onnx.NodeProto, opset: int) -> None:
+def _check_left_out(node: onnx.NodeProto, domain: str, opset: int) -> None:
     """Raise where an input or output that the operator needs has no name."""
-    needed = _required(node.op_type, "" if node.domain == "ai.onnx" else node.domain, opset)
+    needed = _required(node.op_type, domain, opset)
     for places, names, what in zip(needed, (node.input, node.output), ("input", "output"), strict=True):
         for i, name in enumerate(names):
             if not name and i in places:
@@ -127,14 +126,14 @@ def _check_attributes(
 
 
 @functools.lru_cache(1024)
-def _attributes(op: str, opset: int) -> tuple[frozenset[str], dict[str, set[int]], frozenset[str]]:
+def _attributes(op: str, domain: str, opset: int) -> tuple[frozenset[str], dict[str, set[int]], frozenset[str]]:
     """What an operator needs at an opset, the types of the attributes that it has or had, and those that it gave up."""
     needed: frozenset[str] | None = None
     known, current = frozenset[str](), 0
     types: dict[str, set[int]] = {}
     while opset > 0:
         try:
-            schema = onnx.defs.get_schema(op, opset, "")
+            schema = onnx.defs.get_schema(op, opset, domain)
         except onnx.defs.SchemaError:
             break
         if needed is None:

@@ -54,6 +54,12 @@ def _learner(kind: str, **settings: Any) -> Make:
     return model(change)
 
 
+def _two_inputs(m: onnx.ModelProto) -> None:
+    m.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    settings: dict[str, Any] = {"keys_floats": [1.0], "values_floats": [2.0]}
+    m.graph.node[-1].CopyFrom(helper.make_node("LabelEncoder", ["s", "s"], ["y"], domain="ai.onnx.ml", **settings))
+
+
 def _planted(**changes: Any) -> Make:
     """A sound tree, changed."""
     sound = {
@@ -136,6 +142,7 @@ CASES |= {
     "onnx-trees-with-a-leaf-beyond": _of_version_5(nodes_falsenodeids=[9]),
     "onnx-trees-with-a-leaf-below-0": _of_version_5(nodes_falsenodeids=[-9]),
     "onnx-trees-of-an-unknown-sum": _of_version_5(aggregate_function=9),
+    "onnx-encoder-of-two-inputs": model(_two_inputs),
     "onnx-keys-without-values": _learner("LabelEncoder", keys_int64s=[1, 2, 3], values_int64s=[4]),
     "onnx-scales-for-other-offsets": _learner("Scaler", scale=[1.0, 2.0], offset=[1.0, 2.0, 3.0]),
     "onnx-imputer-without-values": _learner("Imputer", replaced_value_float=0.0),
