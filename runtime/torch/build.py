@@ -18,7 +18,7 @@ from netferry.runtime.torch.facts import used_outputs
 from netferry.runtime.torch.modules import plan
 from netferry.runtime.torch.modules_recurrent import GATES, unfit
 from netferry.runtime.torch.naming import CALL, identifier, says_path, wanted_path
-from netferry.runtime.torch.network import Network
+from netferry.runtime.torch.network import Network, is_plain
 from netferry.runtime.torch.ops.shape import Transpose
 from netferry.runtime.torch.packing import PLAIN, TRANSPOSED
 from netferry.runtime.torch.placing import Placing
@@ -111,6 +111,10 @@ class GraphBuilder(Placing):
             return Network(nn.Module(), fx.Graph())
         if self.outer is None and sum(found.recurrent is not None for found in self.plans.values()) > 1:
             stack_layers(self.graph, self.root, self.store)
+        objects = [made for made in self.graph.nodes if not (is_plain(made.args) and is_plain(made.kwargs))]
+        if objects:
+            self.failures += [(made.name, str(made.op), "a setting that is no number or text") for made in objects]
+            return Network(nn.Module(), fx.Graph())
         name = identifier(self.source.name or "network")
         return Network(self.root, self.graph, name[:1].upper() + name[1:])
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import torch
 from torch import fx, nn
+
+_PLAIN = (bool, int, float, complex, type(None), fx.Node, torch.dtype, torch.device, torch.layout, torch.memory_format)
 
 
 class Network(fx.GraphModule):
@@ -33,6 +36,21 @@ class Network(fx.GraphModule):
         copied: Any = super().__deepcopy__(memo)
         keep_out_of_state(self, copied)
         return copied
+
+
+def is_plain(value: Any) -> bool:
+    """Whether an argument is a number, a text, a node, or tuples, lists and dicts of such.
+
+    fx writes the code of ``forward`` from what ``repr`` says of arguments, and runs it: of any other object that may be
+    whatever stands in the file.
+    """
+    if isinstance(value, (tuple, list)):
+        return all(map(is_plain, value))
+    if isinstance(value, dict):
+        return all(type(key) is str and is_plain(held) for key, held in value.items())
+    if isinstance(value, slice):
+        return is_plain((value.start, value.stop, value.step))
+    return type(value) is str or isinstance(value, _PLAIN)
 
 
 def keep_out_of_state(source: nn.Module, target: nn.Module) -> None:

@@ -260,3 +260,25 @@ def test_constants_that_nobody_can_compute_stay_in_the_graph() -> None:
     text = "g (float[N] x) => (float[M] y) <float a = {0}, float b = {1}> { y = Range (a, b, a) }"
     module = to_torch(model_of(text, {}))
     assert any(node.op == "call_function" for node in module.graph.nodes)
+
+
+@pytest.mark.parametrize("kind", ["graph", "tensor"])
+def test_objects_of_a_file_are_not_written_into_code(tmp_path: Path, kind: str) -> None:
+    """fx runs the text of what ``repr`` says of settings: of a graph that is what stands in the file."""
+    evil = f"0); open({str(tmp_path / 'run')!r}, 'w') #\n"
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["N"]) for n in "xy")
+    held = onnx.AttributeProto(
+        name="end", type=onnx.AttributeProto.GRAPH if kind == "graph" else onnx.AttributeProto.TENSOR
+    )
+    if kind == "graph":
+        held.g.CopyFrom(onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["q"], name=evil)], evil, [], [y]))
+    else:
+        held.t.CopyFrom(onnx.helper.make_tensor(evil, onnx.TensorProto.FLOAT, [1], [1.0]))
+    shape = onnx.helper.make_node("Shape", ["x"], ["s"])  # which has no such attribute before opset 15
+    shape.attribute.append(held)
+    graph = onnx.helper.make_graph([shape, onnx.helper.make_node("Cast", ["s"], ["y"], to=1)], "g", [x], [y])
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "net.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(UnsupportedLayer, match="no number or text"):
+        to_torch(load(tmp_path / "net.onnx"))
+    assert not (tmp_path / "run").exists()
