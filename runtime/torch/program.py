@@ -95,8 +95,9 @@ def names_of_sizes(program: torch.export.ExportedProgram, args: Any, dynamic_sha
     if dynamic_shapes is not None:
         _matched(args, dynamic_shapes, lambda _, said: wanted.append(said or {}))
     names: dict[str, str] = {}
-    several = any(sum(not _fixed(size) for size in x.shape) > 1 for x in _inputs(program))
-    for i, x in enumerate(_inputs(program)):
+    inputs = _inputs(program)
+    several = any(sum(not _fixed(size) for size in x.shape) > 1 for x in inputs)
+    for i, x in enumerate(inputs):
         for axis, size in enumerate(x.shape):
             symbol = str(size)
             if _fixed(size) or not symbol.isidentifier() or symbol in names:

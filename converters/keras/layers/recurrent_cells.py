@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from netferry.converters.keras.config import Config
@@ -47,7 +47,7 @@ class Cell:
     reset_after: bool
     form: str
     path: str
-    trainable: bool = True
+    trainable: bool
 
     @property
     def states(self) -> int:
@@ -95,7 +95,7 @@ def cells_of(kind: str, config: Config, generation: int, path: str, trainable: b
         return cells
     if kind not in KINDS:
         raise Unreadable(f"a recurrent network around a cell of class {quoted(kind)}")
-    return [replace(_cell(kind, config, generation, path), trainable=trainable)]
+    return [_cell(kind, config, generation, path, trainable)]
 
 
 def _object(raw: Any, where: str) -> tuple[str, dict[str, Any]]:
@@ -111,7 +111,7 @@ def _object(raw: Any, where: str) -> tuple[str, dict[str, Any]]:
     return kind, raw["config"]
 
 
-def _cell(kind: str, config: Config, generation: int, path: str) -> Cell:
+def _cell(kind: str, config: Config, generation: int, path: str, trainable: bool) -> Cell:
     op = KINDS[kind]
     cudnn = kind.startswith("CuDNN")
     if not kind.endswith("Cell") and not cudnn:
@@ -129,6 +129,7 @@ def _cell(kind: str, config: Config, generation: int, path: str) -> Cell:
         cudnn or (op == "GRU" and config.flag("reset_after", generation == 3)),
         "cudnn" if cudnn else "split" if split else "plain",
         path,
+        trainable,
     )
 
 
