@@ -109,11 +109,15 @@ class ProtoFile:
             LimitExceeded: it is longer than a message may be.
         """
         offset, window = at - self._start, self._window
-        if 0 <= offset < len(window) - 1 and window[offset] & 0x87 == BYTES and window[offset + 1] < 0x80:
-            number, after = window[offset] >> 3, at + 2  # most fields: a tag and a length of one byte
-            past = after + window[offset + 1]
-            if number and past <= end:
-                return Field(number, BYTES, after, past)
+        if 0 <= offset < len(window) - 2 and window[offset] & 0x87 == BYTES:
+            # most fields: a tag of one byte and a length of one or two
+            number, length, high = window[offset] >> 3, window[offset + 1], 0
+            if length >= 0x80:
+                high = window[offset + 2]
+                length = length & 0x7F | high << 7
+            after = at + (3 if high else 2)
+            if number and length > 0 and high < 0x80 and after + length <= end:
+                return Field(number, BYTES, after, after + length)
         tag, after = self.varint(at, end)
         number, kind = tag >> 3, tag & 7
         if number == 0 or number >= 1 << 29:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -127,13 +127,14 @@ def adds_to_product(use: Any, shape: Sequence[int]) -> bool:
 def _slots(value: ir.Value, depth: int) -> set[tuple[str, int]]:
     """(operator, input) pairs that read a value, directly or behind operators that only move elements."""
     found: set[tuple[str, int]] = set()
-    for use in value.uses():
-        if use.node.domain not in ("", "ai.onnx"):
+    for node, idx in value.uses():
+        if node.domain not in ("", "ai.onnx"):
             continue
-        if use.node.op_type not in MOVERS or (use.idx > 0 and use.node.op_type != "Concat"):
-            found.add((use.node.op_type, use.idx))
+        op = node.op_type
+        if op not in MOVERS or (idx > 0 and op != "Concat"):
+            found.add((op, idx))
         elif depth:
-            found |= _slots(use.node.outputs[0], depth - 1)
+            found |= _slots(node.outputs[0], depth - 1)
     return found
 
 
@@ -224,14 +225,14 @@ def layer_table(graph: ir.Graph) -> list[LayerRow]:
     return list(rows.values())
 
 
-def read_by(node: ir.Node) -> Iterable[ir.Value]:
+def read_by(node: ir.Node) -> list[ir.Value]:
     """Values that a node reads, those that its subgraphs read included."""
-    for value in node.inputs:
-        if value is not None:
-            yield value
-    for body in bodies_of(node):
-        for inside in body:
-            yield from read_by(inside)
+    read = [value for value in node.inputs if value is not None]
+    if node.attributes.data:
+        for body in bodies_of(node):
+            for inside in body:
+                read += read_by(inside)
+    return read
 
 
 def graphs_of(attribute: ir.Attr) -> list[ir.Graph]:

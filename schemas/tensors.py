@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from io import FileIO
-from typing import Self
+from typing import Any, Self, TypeGuard
 
 import numpy as np
 
@@ -47,6 +48,20 @@ def file_tensor(
         shape=ir.Shape(list(shape)),
         name=name or "",
     )
+
+
+def in_file(tensor: object) -> TypeGuard[ir.ExternalTensor]:
+    """Whether a tensor's values lie in a file; ``isinstance`` asks a protocol of onnx_ir, member by member."""
+    return _is_a(type(tensor), ir.ExternalTensor)
+
+
+@functools.cache
+def _is_a(kind: type[Any], of: type[Any]) -> bool:
+    return issubclass(kind, of)
+
+
+def _tensor_of(value: ir.Value | ir.TensorProtocol | None) -> ir.TensorProtocol | None:
+    return value.const_value if _is_a(type(value), ir.Value) else value  # pyright: ignore
 
 
 def byte_size(dtype: ir.DataType, shape: Sequence[int]) -> int:
@@ -149,10 +164,10 @@ def array_of(value: ir.Value | ir.TensorProtocol | None) -> np.ndarray | None:
 
     A tensor in a file is copied and its file closed again: each open one would hold a descriptor.
     """
-    tensor: ir.TensorProtocol | None = value.const_value if isinstance(value, ir.Value) else value
+    tensor = _tensor_of(value)
     if tensor is None or filler_of(tensor) is not None:
         return None
-    if isinstance(tensor, ir.ExternalTensor):
+    if in_file(tensor):
         if tensor.dtype in _AS_STORED:
             array = np.empty(tuple(tensor.shape.numpy()), tensor.dtype.numpy())
             with TensorFiles() as files:
@@ -215,13 +230,13 @@ def sample_of(value: ir.Value | ir.TensorProtocol | None, most: int) -> np.ndarr
 
     Of a tensor in a file only these are copied.
     """
-    tensor: ir.TensorProtocol | None = value.const_value if isinstance(value, ir.Value) else value
+    tensor = _tensor_of(value)
     if tensor is None or filler_of(tensor) is not None:
         return None
     small = tensor.nbytes <= _MAPPED_FROM
     flat = np.asarray(array_of(tensor) if small else tensor.numpy()).reshape(-1)
     sample = np.array(flat[:: max(1, -(-flat.size // most))])
-    if isinstance(tensor, ir.ExternalTensor) and not small:
+    if in_file(tensor) and not small:
         del flat
         tensor.release()
     return sample

@@ -64,6 +64,8 @@ def shared_parameters(graph: ir.Graph) -> list[Shared]:
             values = sample_of(source, _SAMPLE)
             tied[source] = values is not None and values.size > 1 and bool((values != values[0]).any())
         found.append(Shared(node, source, role, generated and tied[source]))
+    if not any(s.tied for s in found):
+        return found
     named = {s.node.outputs[0] for s in found if "::" not in s.name}
     return [s._replace(tied=False) if s.tied and _beside_copy(s, named) else s for s in found]
 

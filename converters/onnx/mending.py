@@ -211,12 +211,10 @@ def _shapeless(value: onnx.ValueInfoProto) -> bool:
 
 
 def _in_order(holder: ir.Graph | ir.Function) -> bool:
-    done: set[ir.Node] = set()
-    mine = set(holder)
+    waiting = set(holder)
     for node in holder:
         for value in read_by(node):
-            maker = value.producer()
-            if maker is not None and maker not in done and maker in mine:
+            if value.producer() in waiting:
                 return False
-        done.add(node)
+        waiting.discard(node)
     return True

@@ -28,7 +28,7 @@ from netferry.schemas.layers import sizes
 from netferry.schemas.metadata import all_graphs, all_nodes, restore
 from netferry.schemas.model import Model, Note, Source
 from netferry.schemas.opening import missing
-from netferry.schemas.tensors import byte_size, uninitialised_tensor
+from netferry.schemas.tensors import byte_size, in_file, uninitialised_tensor
 
 
 def read(path: Path, options: ReadOptions) -> Model:
@@ -143,7 +143,7 @@ def _place_weights(
     """
 
     def placed(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-        if not isinstance(tensor, ir.ExternalTensor):
+        if not in_file(tensor):
             return tensor
         if tensor.location == token:
             return data.slice(tensor, str(data.path))
@@ -163,7 +163,7 @@ def _place_weights(
             if attribute.is_ref():
                 continue
             # as_tensor() asks whether the value obeys a protocol, member by member
-            if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
+            if attribute.type == ir.AttributeType.TENSOR and in_file(attribute.value):
                 tensor = placed(attribute.value)
                 node.attributes.add(ir.AttrTensor(attribute.name, tensor, attribute.doc_string))
             elif attribute.type == ir.AttributeType.TENSORS:

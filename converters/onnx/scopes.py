@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, role_of
@@ -29,8 +29,7 @@ MOVERS = ("Identity", "Transpose", "Reshape", "Cast", "Unsqueeze")
 _LONGEST = 4096
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(NamedTuple):
     """Where a node stands.
 
     Attributes:

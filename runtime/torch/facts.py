@@ -57,15 +57,21 @@ def known(value: ir.Value | None) -> np.ndarray | None:
 
 def attribute(node: ir.Node, name: str, default: Any) -> Any:
     """An attribute's value; lists as lists."""
-    held = node.attributes.get(name)
+    held = node.attributes.data.get(name)
     if held is None:
         return default
-    return list(held.value) if isinstance(held.value, tuple) else held.value
+    value = held.value
+    return list(value) if isinstance(value, tuple) else value
 
 
 def number(node: ir.Node, name: str, default: float) -> float:
     """A float attribute, which ONNX keeps in 32 bits, as the shortest number that means it: 1e-05, 0.9."""
-    return float(str(np.float32(attribute(node, name, default))))
+    return _shortest(attribute(node, name, default))
+
+
+@functools.lru_cache(256)
+def _shortest(value: float) -> float:
+    return float(str(np.float32(value)))
 
 
 def used_outputs(node: ir.Node) -> list[bool]:

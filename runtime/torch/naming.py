@@ -25,12 +25,17 @@ def identifier(name: str) -> str:
 
 def path_parts(name: str) -> list[str]:
     """A name as parts of a module path: ``block1/conv`` and ``block1.conv`` are a conv inside block1."""
+    return [*_path_parts(name)]
+
+
+@functools.lru_cache(1024)
+def _path_parts(name: str) -> tuple[str, ...]:
     found: list[str] = []
     for part in name.replace("/", ".").split("."):
         plain = part if part.isascii() and part.isalnum() else _ODD.sub("_", part).strip("_")
         if plain:
             found.append(f"{plain}_" if keyword.iskeyword(plain) else plain)
-    return found
+    return tuple(found)
 
 
 def says_path(weight: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import fx, nn
@@ -11,8 +11,37 @@ from torch import fx, nn
 _PLAIN = (bool, int, float, complex, type(None), fx.Node, torch.dtype, torch.device, torch.layout, torch.memory_format)
 
 
+class _Written:
+    """What ``recompile`` writes, written when it is first asked for.
+
+    To write a network's code and to have Python compile it takes a twelfth of a conversion, and nobody needs it who
+    writes the weights, edits the graph or shows the modules. What is there once it is written comes before this.
+    """
+
+    def __set_name__(self, owner: type[Network], name: str) -> None:
+        self.name = name
+
+    def __get__(self, module: Network | None, kind: type[Network]) -> Any:
+        one = module if module is not None or kind.alone is None else kind.alone()
+        if one is None:
+            return self
+        one.recompile()
+        if module is None:
+            return vars(kind).get(self.name, self)
+        if self.name not in vars(kind) and self.name not in vars(one):
+            raise AttributeError(self.name)  # an empty graph has no code
+        return getattr(one, self.name)
+
+
 class Network(fx.GraphModule):
     """An ``fx.GraphModule`` whose constants are not part of the ``state_dict``: torch forgets that when it copies."""
+
+    alone: ClassVar[weakref.ref[Network] | None] = None
+    """of the class that fx makes for each network: the network"""
+    forward: Any = _Written()
+    _code = _Written()
+    _lineno_map = _Written()
+    _prologue_start = _Written()
 
     def __init__(self, root: nn.Module, graph: fx.Graph, class_name: str = "Network") -> None:
         empty = fx.Graph()
@@ -22,7 +51,8 @@ class Network(fx.GraphModule):
         self._parameters.update(root._parameters)
         self._buffers.update(root._buffers)
         self._non_persistent_buffers_set |= root._non_persistent_buffers_set
-        self.graph = graph
+        self._graph = graph
+        type(self).alone = weakref.ref(self)
         # a graph and its module hold each other, so that the weights of a module that nobody has any more would stay
         # in memory until Python looks for circles
         empty.owning_module = None

@@ -14,7 +14,7 @@ from netferry.runtime.torch.naming import Paths
 from netferry.runtime.torch.packing import PLAIN, Packing
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import Role, role_of, sizes, static_shape
-from netferry.schemas.tensors import TensorFiles, array_of, filler_of
+from netferry.schemas.tensors import TensorFiles, array_of, filler_of, in_file
 
 _SMALL = 1 << 16
 """bytes of values that are kept while the module is made"""
@@ -61,16 +61,17 @@ class Store:
             whole = self._values(value)
             parts = [whole] if packing is PLAIN else [p.contiguous() for p in packing.unpack(whole)]
             learns = role_of(value) is Role.LEARNABLE and whole.dtype.is_floating_point
-            held = self._held[key] = [nn.Parameter(p) if learns else p for p in parts]
+            held = self._held[key] = [nn.Parameter(p) for p in parts] if learns else parts
         return held
 
     def put(self, module: nn.Module, path: str, value: ir.Value, packing: Packing, names: list[str]) -> None:
         """Give a module its parameters; state becomes a buffer, constants a buffer that is not saved."""
         role = role_of(value)
         parameters, buffers = module._parameters, module._buffers
+        twice = isinstance(module, nn.RNNBase)  # keeps a list of its weights beside them
         for name, tensor in zip(names, self.tensors(value, packing), strict=True):
             if type(tensor) is nn.Parameter:  # whose isinstance takes its time
-                if isinstance(module, nn.RNNBase):  # keeps a list of its weights beside them
+                if twice:
                     setattr(module, name, tensor)
                 else:
                     parameters[name] = tensor
@@ -79,10 +80,11 @@ class Store:
             else:
                 parameters.pop(name, None)
                 module.register_buffer(name, tensor, persistent=role == Role.STATE)
-                if isinstance(module, nn.RNNBase):
+                if twice:
                     setattr(module, name, tensor)
-        prefix = f"{path}." if path else ""
-        self.record(value, packing, [prefix + name for name in names])
+        if role is not Role.CONSTANT:
+            prefix = f"{path}." if path else ""
+            self.record(value, packing, [prefix + name for name in names])
 
     def record(self, value: ir.Value, packing: Packing, paths: list[str]) -> None:
         """Remember where an initializer lies; the first place stands for all that share it."""
@@ -104,7 +106,7 @@ class Store:
     def _read(self, value: ir.Value) -> Tensor:
         """The values; those in a file are read in one go."""
         held = value.const_value
-        if isinstance(held, ir.ExternalTensor) and (kind := TORCH_OF.get(int(held.dtype))) and filler_of(held) is None:
+        if in_file(held) and (kind := TORCH_OF.get(int(held.dtype))) and filler_of(held) is None:
             made = torch.empty(sizes(held.shape), dtype=kind)
             bits = made.view(torch.int16) if kind is torch.bfloat16 else made  # NumPy has no such type
             if self._files.read_into(held, bits.numpy()):

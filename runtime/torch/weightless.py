@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from netferry.runtime.torch.facts import attribute, given, known, number, rank_of, used_outputs
@@ -14,9 +14,11 @@ from netferry.runtime.torch.plans import copied
 from netferry.runtime.torch.training_facts import training_module
 from netferry.schemas.ir import ir
 from netferry.schemas.layers import TRAINING
+from netferry.schemas.tensors import constant_tensor, filler_of
 
 SPATIAL = "netferry.spatial"
 """metadata of a Dropout that drops whole channels: the axis of the channels"""
+_ZERO_AND_SIX = [struct.pack("<f", 0.0), struct.pack("<f", 6.0)]
 
 
 def plain_module(node: ir.Node) -> nn.Module | None:
@@ -78,9 +80,12 @@ def _dropout(node: ir.Node) -> nn.Module | None:
 
 
 def _clip(node: ir.Node) -> nn.Module | None:
-    bounds = [known(node.inputs[i]) if given(node, i) else None for i in (1, 2)]
-    numbers = [float(b.reshape(-1)[0]) if b is not None and b.dtype == np.float32 else None for b in bounds]
-    return copied(nn.ReLU6) if numbers == [0.0, 6.0] else None
+    if not given(node, 1) or not given(node, 2):
+        return None
+    tensors = [constant_tensor(value) for value in node.inputs[1:3] if value is not None]
+    if any(t is None or t.dtype != ir.DataType.FLOAT or t.size != 1 or filler_of(t) is not None for t in tensors):
+        return None
+    return copied(nn.ReLU6) if [t.tobytes() for t in tensors if t is not None] == _ZERO_AND_SIX else None
 
 
 _WEIGHTLESS: dict[str, Callable[[ir.Node], nn.Module | None]] = {
