@@ -111,12 +111,11 @@ class ProtoFile:
         offset, window = at - self._start, self._window
         if 0 <= offset < len(window) - 2 and window[offset] & 0x87 == BYTES:
             # most fields: a tag of one byte and a length of one or two
-            number, length, high = window[offset] >> 3, window[offset + 1], 0
+            number, length, after = window[offset] >> 3, window[offset + 1], at + 2
             if length >= 0x80:
-                high = window[offset + 2]
-                length = length & 0x7F | high << 7
-            after = at + (3 if high else 2)
-            if number and length > 0 and high < 0x80 and after + length <= end:
+                high, after = window[offset + 2], at + 3
+                length = (length & 0x7F) | (high << 7) if high < 0x80 else -1  # longer: below
+            if number and 0 <= length <= end - after:
                 return Field(number, BYTES, after, after + length)
         tag, after = self.varint(at, end)
         number, kind = tag >> 3, tag & 7
