@@ -7,6 +7,6 @@ from tests.attacks import (  # noqa: F401  their cases register themselves
     unusual_onnx_names,
     unusual_onnx_weights,
 )
-from tests.attacks.unusual_linear import CASES, WANTED, B, W, X, info, linear, write
+from tests.attacks.unusual_linear import CASES, WANTED, B, W, X, external, info, linear, write
 
-__all__ = ["CASES", "WANTED", "B", "W", "X", "info", "linear", "write"]
+__all__ = ["CASES", "WANTED", "B", "W", "X", "external", "info", "linear", "write"]

@@ -154,20 +154,20 @@ def external_beyond_four_gigabytes(m: onnx.ModelProto, folder: Path) -> None:
     with (folder / "w.bin").open("wb") as file:
         file.seek(5 << 30)
         file.write(W.tobytes())
-    unusual_onnx._external(m, 0, location="w.bin", offset=5 << 30, length=W.nbytes)
+    unusual_onnx.external(m, 0, location="w.bin", offset=5 << 30, length=W.nbytes)
 
 
 @onnx_case
 def external_through_a_link_beside(m: onnx.ModelProto, folder: Path) -> None:
     (folder / "real.bin").write_bytes(W.tobytes())
     (folder / "w.bin").symlink_to("real.bin")
-    unusual_onnx._external(m, 0, location="w.bin")
+    unusual_onnx.external(m, 0, location="w.bin")
 
 
 @onnx_case
 def external_numbers_with_zeros_in_front(m: onnx.ModelProto, folder: Path) -> None:
     (folder / "w.bin").write_bytes(bytes(8) + W.tobytes())
-    unusual_onnx._external(m, 0, location="w.bin", offset="008", length=f"{W.nbytes:010d}")
+    unusual_onnx.external(m, 0, location="w.bin", offset="008", length=f"{W.nbytes:010d}")
 
 
 @case
@@ -176,7 +176,7 @@ def the_folder_has_an_odd_name(folder: Path) -> Made:
     inner.mkdir()
     model = unusual_onnx.linear()
     (inner / "w.bin").write_bytes(W.tobytes())
-    unusual_onnx._external(model, 0, location="w.bin")
+    unusual_onnx.external(model, 0, location="w.bin")
     path = inner / "net (1).v2.onnx"
     path.write_bytes(model.SerializeToString())
     return Made([path], WANTED, X)
