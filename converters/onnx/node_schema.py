@@ -17,10 +17,20 @@ _MESSAGES = {
 }  # fmt: skip
 """types of attributes whose value is a message, and the field that it lies in"""
 _TYPES = frozenset(onnx.TensorProto.DataType.values())
-_TYPED = frozenset({"to", "dtype", "output_dtype", "output_datatype"})
+_TYPED = frozenset({"to", "dtype", "output_dtype", "output_datatype", "precision", "softmax_precision", "stash_type"})
 """attributes that name an element type"""
 _MOST_AXES = 64
 """beyond which onnx's inference reads what is not there"""
+_LARGEST = (1 << 31) - 1
+"""as of a dimension: onnx's inference adds and multiplies such numbers, and does not see when they overflow"""
+_AXES = ("axes", "axis", "batch_axis", "perm", "scan_input_axes", "scan_output_axes", "time_axis")
+_SIZES = (
+    "block_size", "blocksize", "chunk_size", "dilations", "group", "hidden_size", "kernel_shape", "kv_num_heads",
+    "num_groups", "num_heads", "offset_group", "output_height", "output_padding", "output_shape", "output_width",
+    "paddings", "pads", "pooled_shape", "q_num_heads", "rotary_embedding_dim", "sample_size", "shape", "strides",
+)  # fmt: skip
+_BOUNDS = dict.fromkeys(_AXES, _MOST_AXES) | dict.fromkeys(_SIZES, _LARGEST)
+"""attributes that count axes, places or elements, and how far from 0 they may be"""
 
 
 def check_schema(node: onnx.NodeProto, opset: int) -> None:
@@ -116,8 +126,10 @@ def _check_attributes(
             raise MalformedFile(reason, layer=node.name or node.op_type)
         if name in _TYPED and kind == _KINDS.INT and attribute.i not in _TYPES:
             raise MalformedFile(f"{name}={attribute.i} is no element type", layer=node.name or node.op_type)
-        if name == "axis" and kind == _KINDS.INT and not -_MOST_AXES <= attribute.i <= _MOST_AXES:
-            raise MalformedFile(f"axis={attribute.i} of a tensor", layer=node.name or node.op_type)
+        if (bound := _BOUNDS.get(name)) is not None and kind in (_KINDS.INT, _KINDS.INTS):
+            beyond = next((n for n in (attribute.i, *attribute.ints) if not -bound <= n <= bound), None)
+            if beyond is not None:
+                raise MalformedFile(f"{name} of {beyond}, no more than {bound}", layer=node.name or node.op_type)
     if needed:
         names = {a.name for a in node.attribute}
         missing = needed - names

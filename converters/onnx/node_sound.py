@@ -198,6 +198,14 @@ def _check_scan(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> 
         raise MalformedFile(reason, layer=node.name or node.op_type)
 
 
+def _check_split(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> None:
+    """onnx's inference reads a size for each output, and makes as many as are told."""
+    _check_number(node, weights)
+    told = next((a.i for a in node.attribute if a.name == "num_outputs" and not a.ref_attr_name), len(node.output))
+    if told < len(node.output):
+        raise MalformedFile(f"num_outputs={told} of {len(node.output)} outputs", layer=node.name or node.op_type)
+
+
 _VALUES = {
     "value", "sparse_value", "value_float", "value_floats", "value_int", "value_ints", "value_string", "value_strings",
 }  # fmt: skip
@@ -212,7 +220,7 @@ _OPERATORS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], No
     "LpNormalization": _check_number,
     "Resize": _check_scales,
     "Scan": _check_scan,
-    "Split": _check_number,
+    "Split": _check_split,
     "Upsample": _check_scales,
     "TfIdfVectorizer": lambda node, _weights: check_grams(node),
 }

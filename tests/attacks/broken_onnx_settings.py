@@ -50,5 +50,12 @@ CASES |= {
     "onnx-needed-input-left-out": _node("Gather", ["", "b"]),
     "onnx-needed-output-left-out": _node("Softmax", ["y"], [""]),
     "onnx-concat-of-nothing": _node("Concat", [""], axis=0),
+    "onnx-split-into-fewer-than-it-has-outputs": _node("Split", ["y"], ["z", "u", "v"], opset=18, num_outputs=2),
+    "onnx-norm-in-type-100": _node("LayerNormalization", ["y", "b"], opset=17, stash_type=100),
+    "onnx-norm-in-type-2-billion": _node("LayerNormalization", ["y", "b"], opset=17, stash_type=1 << 31),
+    "onnx-strides-of-quintillions": _node("MaxPool", ["y"], kernel_shape=[1], strides=[1 << 62]),
+    "onnx-pads-of-quintillions": _node("AveragePool", ["y"], kernel_shape=[1], pads=[-(1 << 62), 1 << 62]),
+    "onnx-axes-of-quintillions": _node("ReduceMax", ["y"], axes=[(1 << 63) - 1]),
+    "onnx-axes-in-an-order-of-quintillions": _node("Transpose", ["y"], perm=[0, 1 << 62]),
     "onnx-stft-of-a-vector": _node("STFT", ["b", "b"], opset=17),
 }  # fmt: skip
