@@ -29,7 +29,7 @@ _SIZES = (
     "num_groups", "num_heads", "offset_group", "output_height", "output_padding", "output_shape", "output_width",
     "paddings", "pads", "pooled_shape", "q_num_heads", "rotary_embedding_dim", "sample_size", "shape", "strides",
 )  # fmt: skip
-_BOUNDS = dict.fromkeys(_AXES, _MOST_AXES) | dict.fromkeys(_SIZES, _LARGEST)
+_BOUNDS: dict[str, int] = {**dict.fromkeys(_AXES, _MOST_AXES), **dict.fromkeys(_SIZES, _LARGEST)}
 """attributes that count axes, places or elements, and how far from 0 they may be"""
 
 
@@ -41,7 +41,7 @@ def check_schema(node: onnx.NodeProto, opset: int) -> None:
             type, one that is needed and lacks, an element type that there is not.
     """
     domain = "" if node.domain == "ai.onnx" else node.domain
-    opset = opset if domain == "" else _NEWEST
+    opset = _judged_at(node.op_type, opset) if domain == "" else _NEWEST
     if not _takes(node.op_type, domain, opset, len(node.input), len(node.output)):
         _check_count(node, domain, opset)
     needed, types, given_up = _attributes(node.op_type, domain, opset)
@@ -59,6 +59,18 @@ def check_values(node: onnx.NodeProto) -> None:
         field = _MESSAGES.get(attribute.type)
         if field is not None and not attribute.HasField(field) and not attribute.ref_attr_name:
             raise MalformedFile(f"attribute {quoted(attribute.name)} has no value", layer=node.name or node.op_type)
+
+
+@functools.lru_cache(4096)
+def _judged_at(op: str, opset: int) -> int:
+    """The opset, or the first that has the operator: what a file is too old for is taken for what came later."""
+    if onnx.defs.has(op, opset):
+        return opset
+    first, version = opset, _NEWEST
+    while version > 0 and onnx.defs.has(op, version):
+        first = onnx.defs.get_schema(op, version).since_version
+        version = first - 1
+    return first
 
 
 @functools.lru_cache(4096)
