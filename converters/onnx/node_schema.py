@@ -17,10 +17,20 @@ _MESSAGES = {
 }  # fmt: skip
 """types of attributes whose value is a message, and the field that it lies in"""
 _TYPES = frozenset(onnx.TensorProto.DataType.values())
-_TYPED = frozenset({"to", "dtype", "output_dtype", "output_datatype"})
+_TYPED = frozenset({"to", "dtype", "output_dtype", "output_datatype", "precision", "softmax_precision", "stash_type"})
 """attributes that name an element type"""
 _MOST_AXES = 64
 """beyond which onnx's inference reads what is not there"""
+_LARGEST = (1 << 31) - 1
+"""as of a dimension: onnx's inference adds and multiplies such numbers, and does not see when they overflow"""
+_AXES = ("axes", "axis", "batch_axis", "perm", "scan_input_axes", "scan_output_axes", "time_axis")
+_SIZES = (
+    "block_size", "blocksize", "chunk_size", "dilations", "group", "hidden_size", "kernel_shape", "kv_num_heads",
+    "num_groups", "num_heads", "offset_group", "output_height", "output_padding", "output_shape", "output_width",
+    "paddings", "pads", "pooled_shape", "q_num_heads", "rotary_embedding_dim", "sample_size", "shape", "strides",
+)  # fmt: skip
+_BOUNDS: dict[str, int] = {**dict.fromkeys(_AXES, _MOST_AXES), **dict.fromkeys(_SIZES, _LARGEST)}
+"""attributes that count axes, places or elements, and how far from 0 they may be"""
 
 
 def check_schema(node: onnx.NodeProto, opset: int) -> None:
@@ -31,7 +41,7 @@ def check_schema(node: onnx.NodeProto, opset: int) -> None:
             type, one that is needed and lacks, an element type that there is not.
     """
     domain = "" if node.domain == "ai.onnx" else node.domain
-    opset = opset if domain == "" else _NEWEST
+    opset = _judged_at(node.op_type, opset) if domain == "" else _NEWEST
     if not _takes(node.op_type, domain, opset, len(node.input), len(node.output)):
         _check_count(node, domain, opset)
     needed, types, given_up = _attributes(node.op_type, domain, opset)
@@ -49,6 +59,18 @@ def check_values(node: onnx.NodeProto) -> None:
         field = _MESSAGES.get(attribute.type)
         if field is not None and not attribute.HasField(field) and not attribute.ref_attr_name:
             raise MalformedFile(f"attribute {quoted(attribute.name)} has no value", layer=node.name or node.op_type)
+
+
+@functools.lru_cache(4096)
+def _judged_at(op: str, opset: int) -> int:
+    """The opset, or the first that has the operator: what a file is too old for is taken for what came later."""
+    if onnx.defs.has(op, opset):
+        return opset
+    first, version = opset, _NEWEST
+    while version > 0 and onnx.defs.has(op, version):
+        first = onnx.defs.get_schema(op, version).since_version
+        version = first - 1
+    return first
 
 
 @functools.lru_cache(4096)
@@ -116,8 +138,10 @@ def _check_attributes(
             raise MalformedFile(reason, layer=node.name or node.op_type)
         if name in _TYPED and kind == _KINDS.INT and attribute.i not in _TYPES:
             raise MalformedFile(f"{name}={attribute.i} is no element type", layer=node.name or node.op_type)
-        if name == "axis" and kind == _KINDS.INT and not -_MOST_AXES <= attribute.i <= _MOST_AXES:
-            raise MalformedFile(f"axis={attribute.i} of a tensor", layer=node.name or node.op_type)
+        if (bound := _BOUNDS.get(name)) is not None and kind in (_KINDS.INT, _KINDS.INTS):
+            beyond = next((n for n in (attribute.i, *attribute.ints) if not -bound <= n <= bound), None)
+            if beyond is not None:
+                raise MalformedFile(f"{name} of {beyond}, no more than {bound}", layer=node.name or node.op_type)
     if needed:
         names = {a.name for a in node.attribute}
         missing = needed - names

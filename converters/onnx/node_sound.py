@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import onnx
 import onnx.defs
 import onnx.numpy_helper
 
+from netferry.converters.onnx.call_sound import (
+    Bodies,
+    called,
+    check_call,
+    check_given,
+    check_references,
+    nodes_within,
+    opset_of,
+)
 from netferry.converters.onnx.learner_sound import check_grams, check_learner
 from netferry.converters.onnx.node_schema import check_schema, check_values
 from netferry.errors import MalformedFile, quoted
@@ -37,83 +46,54 @@ def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
         if len(attributes) > 1 and len({a.name for a in attributes}) < len(attributes):
             raise MalformedFile("an attribute is there twice", layer=node.name or node.op_type)
     if any(a.ref_attr_name for a in parts.attributes):
-        _check_references(proto)
-    bodies = {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
+        check_references(proto)
+    bodies = _bodies(proto)
     weights = {t.name: t for t in proto.graph.initializer}
-    opset = _opset(proto) if proto.opset_import else 1  # the first files told none
-    nodes = list(_nodes(proto.graph)) if bodies else parts.nodes
+    opset = opset_of(proto) if proto.opset_import else 1  # the first files told none
+    nodes = list(nodes_within(proto.graph)) if bodies else parts.nodes
     if opset < 1 and any(node.domain in ("", "ai.onnx") for node in nodes):
         raise MalformedFile("it imports no version of ONNX's operators, and has some")
     _check_operators(nodes, bodies, weights, opset)
     for function in proto.functions:  # where names are the function's own
-        _check_operators(_nodes(function), bodies, {}, _opset(function) or opset)
-
-
-def _opset(holder: onnx.ModelProto | onnx.FunctionProto) -> int:
-    """The version of ONNX's own operators, 0 where it is not told."""
-    return next((o.version for o in holder.opset_import if o.domain in ("", "ai.onnx")), 0)
+        _check_operators(nodes_within(function), bodies, {}, opset_of(function) or opset)
 
 
 def _check_operators(
     nodes: Iterable[onnx.NodeProto],
-    bodies: dict[tuple[str, str, str], onnx.FunctionProto],
+    bodies: Bodies,
     weights: dict[str, onnx.TensorProto],
     opset: int,
 ) -> None:
     for node in nodes:
-        body = bodies.get((node.domain, node.op_type, getattr(node, "overload", ""))) if bodies else None
+        body = called(node, bodies)
         check_values(node)
         if body is not None:
-            _check_call(node, body)
-        elif node.domain in ("", "ai.onnx"):
-            check_schema(node, opset)
-            if (check := _OPERATORS.get(node.op_type)) is not None:
-                check(node, weights)
-        elif node.domain == "ai.onnx.ml":
-            check_schema(node, opset)
-            check_learner(node)
+            check_call(node, body)
+        else:
+            _check_operator(node, opset, weights)
 
 
-def _check_references(proto: onnx.ModelProto) -> None:
-    for holder in (proto.graph, *proto.functions):
-        given: set[str] = set()
-        if isinstance(holder, onnx.FunctionProto):
-            given = {*holder.attribute, *(a.name for a in holder.attribute_proto)}
-        for node in _nodes(holder):
-            for attribute in node.attribute:
-                if attribute.ref_attr_name and attribute.ref_attr_name not in given:
-                    name, other = quoted(attribute.name), quoted(attribute.ref_attr_name)
-                    reason = f"attribute {name} refers to {other}, which no function around it has"
-                    raise MalformedFile(reason, layer=node.name or node.op_type)
+def _check_operator(node: onnx.NodeProto, opset: int, weights: dict[str, onnx.TensorProto]) -> None:
+    if node.domain in ("", "ai.onnx"):
+        check_schema(node, opset)
+        if (check := _OPERATORS.get(node.op_type)) is not None:
+            check(node, weights)
+    elif node.domain == "ai.onnx.ml":
+        check_schema(node, opset)
+        check_learner(node)
 
 
-def _nodes(holder: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
-    pending: list[onnx.GraphProto | onnx.FunctionProto] = [holder]
-    while pending:
-        for node in pending.pop().node:
-            yield node
-            for attribute in node.attribute:
-                pending += [attribute.g] if attribute.HasField("g") else attribute.graphs
+def check_calls(proto: onnx.ModelProto) -> None:
+    """Raise where a node of a function contradicts itself once it has the settings that a call gives.
+
+    The functions must be known not to call themselves.
+    """
+    if proto.functions:
+        check_given(proto, _bodies(proto), lambda node, opset: _check_operator(node, opset, {}))
 
 
-def _check_call(node: onnx.NodeProto, body: onnx.FunctionProto) -> None:
-    for what, has, takes in (("inputs", node.input, body.input), ("outputs", node.output, body.output)):
-        if len(has) > len(takes):
-            raise MalformedFile(
-                f"{len(has)} {what}, the function {quoted(body.name)} has {len(takes)}",
-                layer=node.name or node.op_type,
-            )
-    kinds = {a.name: a.type for a in node.attribute}
-    for inner in _nodes(body) if kinds else ():
-        for attribute in inner.attribute:
-            given = kinds.get(attribute.ref_attr_name, attribute.type)
-            if attribute.ref_attr_name and given != attribute.type:
-                said, name = onnx.AttributeProto.AttributeType.Name, quoted(attribute.ref_attr_name)
-                raise MalformedFile(
-                    f"attribute {name} is of type {said(given)}, the function {quoted(body.name)} takes "
-                    f"{said(attribute.type)}",
-                    layer=node.name or node.op_type,
-                )
+def _bodies(proto: onnx.ModelProto) -> Bodies:
+    return {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
 
 
 def _check_constant(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:
@@ -198,6 +178,14 @@ def _check_scan(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> 
         raise MalformedFile(reason, layer=node.name or node.op_type)
 
 
+def _check_split(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> None:
+    """onnx's inference reads a size for each output, and makes as many as are told."""
+    _check_number(node, weights)
+    told = next((a.i for a in node.attribute if a.name == "num_outputs" and not a.ref_attr_name), len(node.output))
+    if told < len(node.output):
+        raise MalformedFile(f"num_outputs={told} of {len(node.output)} outputs", layer=node.name or node.op_type)
+
+
 _VALUES = {
     "value", "sparse_value", "value_float", "value_floats", "value_int", "value_ints", "value_string", "value_strings",
 }  # fmt: skip
@@ -212,7 +200,7 @@ _OPERATORS: dict[str, Callable[[onnx.NodeProto, dict[str, onnx.TensorProto]], No
     "LpNormalization": _check_number,
     "Resize": _check_scales,
     "Scan": _check_scan,
-    "Split": _check_number,
+    "Split": _check_split,
     "Upsample": _check_scales,
     "TfIdfVectorizer": lambda node, _weights: check_grams(node),
 }

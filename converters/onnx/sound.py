@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import onnx
 import onnx.defs
 
-from netferry.converters.onnx.node_sound import check_nodes
+from netferry.converters.onnx.node_sound import check_calls, check_nodes
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, UnsupportedOpset, quoted
 from netferry.schemas.ir import ir
@@ -81,6 +81,7 @@ def check_message(proto: onnx.ModelProto, limits: Limits, apart: Mapping[int, in
         _check_tensor(tensor, limits, node)
     check_nodes(proto, parts)
     _check_expansion(proto, limits)
+    check_calls(proto)
     return parts
 
 

@@ -117,11 +117,14 @@ class Edit:
         """Let ``values`` take the uses and the names of the node's outputs, and remove the node.
 
         Returns whether that was possible: an output of a graph cannot become an input, a constant or a value that
-        is an output already; nothing is changed then.
+        is an output already, and outputs without a value must not be used; nothing is changed then.
         """
-        if not all(_can_stand(new, old) for old, new in zip(node.outputs, values, strict=True)):
+        if any(old.uses() or old.is_graph_output() for old in node.outputs[len(values) :]):
             return False
-        for old, new in zip(node.outputs, values, strict=True):
+        pairs = list(zip(node.outputs, values, strict=False))
+        if not all(_can_stand(new, old) for old, new in pairs):
+            return False
+        for old, new in pairs:
             if old is new:
                 continue
             if self._dims is not None:

@@ -58,7 +58,7 @@ def global_pools(edit: Edit) -> bool:
     changed = False
     for node in edit.nodes("AveragePool", "MaxPool"):
         shape, kernel = edit.shape(given(node, 0)), attr(node, "kernel_shape", [])
-        if shape is None or list(shape[2:]) != kernel or not sole(node) or not _unpadded(node):
+        if shape is None or not kernel or list(shape[2:]) != kernel or not sole(node) or not _unpadded(node):
             continue
         if any(d != 1 for d in attr(node, "dilations", [])):
             continue

@@ -38,6 +38,19 @@ def _wrapped(depth: int) -> Make:
     return stored("net.json", json.dumps(unusual_keras.sequential(inner)).encode())
 
 
+def _norm(shape: list[int], axis: int) -> dict[str, Any]:
+    """Statistics for each of a fixed batch."""
+    tensor = {"shape": shape, "dtype": "float32", "keras_history": ["a", 0, 0]}
+    call = {"args": [{"class_name": "__keras_tensor__", "config": tensor}], "kwargs": {}}
+    rows = [("InputLayer", "a", {"batch_shape": shape}, []), ("BatchNormalization", "n", {"axis": axis}, [call])]
+    layers = [
+        {"class_name": kind, "name": name, "config": {"name": name, "dtype": "float32", **own}, "inbound_nodes": nodes}
+        for kind, name, own, nodes in rows
+    ]
+    ends = {"input_layers": [["a", 0, 0]], "output_layers": [["n", 0, 0]]}
+    return {"class_name": "Functional", "keras_version": "3.10.0", "config": {"name": "m", "layers": layers, **ends}}
+
+
 _TENSOR = {"shape": [None, 3], "dtype": "float32", "keras_history": ["a", 0, 2**31]}
 _CALL = {"args": [{"class_name": "__keras_tensor__", "config": _TENSOR}], "kwargs": {}}
 _COUNTED = {
@@ -50,6 +63,8 @@ _COUNTED = {
 """Keras 3: an output of such a number was counted up to"""
 
 CASES |= {
+    "keras-norm-of-the-batch": stored("net.json", json.dumps(_norm([5, 3], 0)).encode()),
+    "keras-norm-of-a-batch-of-numbers": stored("net.json", json.dumps(_norm([5], -1)).encode()),
     "keras-units-0": config(units=0),
     "keras-config-missing": stored("net.json", b'{"class_name": "Sequential"}'),
     "keras-config-is-a-list-of-numbers": stored("net.json", b'{"class_name": "Sequential", "config": [1, 2]}'),

@@ -1,4 +1,4 @@
-"""Models of one node of a random operator, whose inputs, outputs and settings contradict it more often than not."""
+"""Models of one or some nodes of random operators, whose inputs, outputs and settings contradict them more often than not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import numpy as np
 import onnx
 import onnx.defs
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
+
+from netferry.converters.onnx.sound import check_message
+from netferry.converters.options import Limits
+from netferry.errors import NetferryError
 
 _INTS = [0, 1, 2, 3, -1, -2, 4, 5, 7, 16, 100, 2**31 - 1, 2**31, -(2**31), 2**40, 2**62, -(2**62), 2**63 - 1]
 _FLOATS = [0.0, 1.0, -1.0, 1e-5, 0.5, 1e30, float("inf"), float("nan")]
@@ -54,6 +58,68 @@ def random_model(seed: int) -> onnx.ModelProto:
     return helper.make_model(
         helper.make_graph([node], "g", inputs, outputs, weights), opset_imports=imports, ir_version=rng.choice([8, 10])
     )
+
+
+def random_chain(seed: int) -> onnx.ModelProto:
+    """The model of a seed: up to four nodes that could be read alone, which read one another; some lie in functions."""
+    rng = random.Random(seed)
+    version, wired, hidden = random_model(rng.randrange(10**9)), rng.choice([0.1, 0.5, 0.8]), rng.choice([0.0, 0.5])
+    sets = [*version.opset_import, helper.make_opsetid("own", 1)]
+    graph, made = onnx.GraphProto(name="g"), list[str]()
+    functions: list[onnx.FunctionProto] = []
+    for k in range(rng.choice([1, 2, 3, 4])):
+        part = _readable(rng, sets)
+        names = {}
+        for value in (*part.input, *part.initializer):
+            if made and rng.random() < wired:
+                names[value.name] = rng.choice(made)
+                continue
+            names[value.name] = value.name = f"{value.name}_{k}"
+        graph.input.extend(value for value in part.input if value.name in names.values())
+        graph.initializer.extend(value for value in part.initializer if value.name in names.values())
+        node = part.node[0]
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [name and f"{name}_{k}" for name in node.output]
+        made += [name for name in node.output if name]
+        if rng.random() < hidden:
+            functions.append(_in_a_function(rng, node, sets, k))
+        graph.node.append(node)
+    for name in rng.sample(made, min(2, len(made))) or ["x0_0"]:
+        graph.output.append(helper.make_tensor_value_info(name, rng.choice([0, 1, 7]), rng.choice(_SHAPES)))
+    return helper.make_model(graph, opset_imports=sets, ir_version=version.ir_version, functions=functions)
+
+
+def _readable(rng: random.Random, sets: list[onnx.OperatorSetIdProto]) -> onnx.GraphProto:
+    """A random node that the reader finds nothing wrong with by itself; now and then just one."""
+    while True:
+        model = random_model(rng.randrange(10**9))
+        del model.opset_import[:]
+        model.opset_import.extend(sets)
+        try:
+            if rng.random() > 0.02:
+                check_message(model, Limits())
+        except NetferryError:
+            continue
+        return model.graph
+
+
+def _in_a_function(
+    rng: random.Random, node: onnx.NodeProto, sets: list[onnx.OperatorSetIdProto], number: int
+) -> onnx.FunctionProto:
+    """Put a node into a function, most of its settings given by the call that stands in its place."""
+    inner, kept = onnx.NodeProto(), list[onnx.AttributeProto]()
+    inner.CopyFrom(node)
+    for attribute in inner.attribute:
+        if rng.random() < 0.8:
+            given = _attribute(rng, attribute.name, attribute.type) if rng.random() < 0.1 else onnx.AttributeProto()
+            kept.append(given if given.name else onnx.AttributeProto.FromString(attribute.SerializeToString()))
+            name, kind = attribute.name, attribute.type
+            attribute.Clear()
+            attribute.MergeFrom(onnx.AttributeProto(name=name, type=kind, ref_attr_name=name))
+    inputs, outputs = ([n for n in dict.fromkeys(names) if n] for names in (node.input, node.output))
+    function = helper.make_function("own", f"f{number}", inputs, outputs, [inner], sets, [a.name for a in kept])
+    node.CopyFrom(onnx.NodeProto(op_type=function.name, domain="own", input=inputs, output=outputs, attribute=kept))
+    return function
 
 
 def _weight(rng: random.Random, name: str) -> onnx.TensorProto:

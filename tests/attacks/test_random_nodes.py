@@ -6,13 +6,20 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 import netferry
 from netferry.errors import NetferryError
-from tests.attacks.random_nodes import random_model
+from tests.attacks.random_nodes import random_chain, random_model
 
-MANY = [pytest.param(block, marks=[] if block < 4 else pytest.mark.slow, id=f"block-{block}") for block in range(40)]
+MAKERS = {"one": (random_model, 4), "some": (random_chain, 2)}
+"""what makes the model of a seed, and how many blocks are looked at each time"""
+MANY = [
+    pytest.param(make, block, marks=[] if block < quick else pytest.mark.slow, id=f"{name}-block-{block}")
+    for name, (make, quick) in MAKERS.items()
+    for block in range(40)
+]
 _TORCH = importlib.util.find_spec("torch") is not None
 
 
@@ -28,12 +35,12 @@ def _done_with(path: Path, out: Path) -> list[Callable[[], object]]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("block", MANY)
-def test_a_typed_error_or_an_answer(block: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("make", "block"), MANY)
+def test_a_typed_error_or_an_answer(make: Callable[[int], onnx.ModelProto], block: int, tmp_path: Path) -> None:
     """Two hundred models of a block: read, looked at, scanned, written, and as a torch module."""
     path, out = tmp_path / "net.onnx", tmp_path / "out.onnx"
     for seed in range(200 * block, 200 * block + 200):
-        path.write_bytes(random_model(seed).SerializeToString())
+        path.write_bytes(make(seed).SerializeToString())
         try:
             steps = _done_with(path, out)
         except NetferryError as error:

@@ -159,7 +159,10 @@ CASES: dict[str, tuple[Callable[[Path], Path], str, str | None]] = {
     "onnx-data-absolute": (onnx_file(location="/etc/passwd"), "dangerous", "outside"),
     "onnx-huge": (onnx_file(location="w.bin", dims=(2**31, 4)), "dangerous", "damaged"),
     "onnx-size-of-a-setting": (
-        onnx_graph(helper.make_node("Conv", ["x", "x"], ["y"], pads=[0, 1 << 40])), "suspicious", "size",
+        onnx_graph(helper.make_node("Conv", ["x", "x"], ["y"], pads=[0, 1 << 30])), "suspicious", "size",
+    ),
+    "onnx-size-beyond-all": (
+        onnx_graph(helper.make_node("Conv", ["x", "x"], ["y"], pads=[0, 1 << 40])), "dangerous", "damaged",
     ),
     "onnx-unknown-operator": (onnx_graph(helper.make_node("Warp", ["x"], ["y"])), "suspicious", "unknown"),
     "onnx-gone-operator": (onnx_graph(helper.make_node("ScaledTanh", ["x"], ["y"])), "clean", None),

@@ -40,13 +40,15 @@ def batch_normalization(b: Builder, l: Layer, x: KT) -> KT:
         return _over_axes(b, l, x, axes, epsilon)
     size = l.dim(x, axes[0])
     axis = axes[0] % x.rank
+    if axis == 0:
+        raise l.config.bad("axis", axes, "axes other than the batch's")
     transform = None
     variant: object = None
     if x.flat is not None:
         value, order, transform, variant = x.value, x.order, x.flat.rows, ("flat", x.flat.sizes, x.flat.order)
     else:
         order = x.order
-        if x.rank == 1 or order[1 if x.rank > 1 else 0] != axis:
+        if order[1] != axis:
             rest = [a for a in order if a not in (axis, 0)]
             order = (0, axis, *sorted(rest))
         value = x.to(b, order)

@@ -65,6 +65,14 @@ ROWS = {
         "f (float[N,3,5,4] x) => (float[N,3,1,1] y) { y = MaxPool<kernel_shape=[5,4]>(x) }",
         {"GlobalMaxPool": 1},
     ),
+    "whole-max-whose-places-nobody-reads": (
+        "f (float[N,3,5,4] x) => (float[N,3,1,1] y) { y, i = MaxPool<kernel_shape=[5,4]>(x) }",
+        {"GlobalMaxPool": 1},
+    ),
+    "whole-max-whose-places-are-read-stays": (
+        "f (float[N,3,5,4] x) => (float[N,3,1,1] y, int64[N,3,1,1] i) { y, i = MaxPool<kernel_shape=[5,4]>(x) }",
+        {"MaxPool": 1},
+    ),
     "whole-but-padded-stays": (
         "f (float[N,3,5,4] x) => (float[N,3,3,3] y) { y = AveragePool<kernel_shape=[5,4],pads=[1,1,1,1]>(x) }",
         {"AveragePool": 1},
