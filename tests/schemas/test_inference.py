@@ -61,3 +61,35 @@ def test_encoders_behind_one_another_are_inferred(encoders: int) -> None:
     model = _parsed(f"{nodes} y = Identity({names[-1]})", 2)
     assert safe_to_infer(model) is model
     assert [d.dim_value for d in infer_shapes(model).graph.output[0].type.tensor_type.shape.dim] == [0, 3]
+
+
+SLICED = """<ir_version: 10, opset_import: ["": 21]> g (float[1, 3, 8, 8] x) => (y)
+  <int64[1] a = {{0}}, int64[1] e = {{2}}, int64[1] c = {{2}}> {{ {nodes} }}"""
+BEHIND_WINDOWS = {
+    "one": "p = AveragePool<kernel_shape = [9, 3]>(x) y = Slice(p, a, e, c)",
+    "two": """s = Slice(x, a, e, c) p = AveragePool<kernel_shape = [3, 3]>(s) y = Slice(p, a, e, c)""",
+    "third": """p = MaxPool<kernel_shape = [2, 2]>(x) s = Slice(p, a, e, c) q = LpPool<kernel_shape = [4, 1]>(s)
+        y = Slice(q, a, e, c)""",
+    "convolution": "w = ConstantOfShape(k) p = Conv(x, w) y = Slice(p, a, e, c)",
+}
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("name", BEHIND_WINDOWS)
+def test_no_slice_of_sizes_below_zero(name: str, follow: bool) -> None:
+    model = onnx.parser.parse_model(SLICED.format(nodes=BEHIND_WINDOWS[name]))
+    model.graph.initializer.append(onnx.helper.make_tensor("k", onnx.TensorProto.INT64, [4], [1, 3, 9, 1]))
+    out = infer_shapes(model, data_prop=follow)
+    assert list(out.graph.node) == list(model.graph.node)
+
+
+def test_slices_behind_windows_that_fit_are_inferred() -> None:
+    """Through three Slices with pools between them, and chains of Slices."""
+    pool = "AveragePool<kernel_shape = [2, 1]>"
+    nodes = "t0 = Slice(x, a, e8, c) "
+    for i in range(3):
+        nodes += f"p{i} = {pool}(t{i}) s{i} = Slice(p{i}, a, e8, c) t{i + 1} = Slice(s{i}, a, e8, c) "
+    model = onnx.parser.parse_model(SLICED.format(nodes=f"{nodes} y = Relu(t3)"))
+    model.graph.initializer.append(onnx.helper.make_tensor("e8", onnx.TensorProto.INT64, [1], [8]))
+    assert safe_to_infer(model) is model
+    assert [d.dim_value for d in infer_shapes(model).graph.output[0].type.tensor_type.shape.dim] == [1, 3, 5, 8]
