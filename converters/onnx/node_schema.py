@@ -7,7 +7,7 @@ import functools
 import onnx
 
 from netferry.converters.onnx.words import check_words
-from netferry.errors import MalformedFile, quoted
+from netferry.errors import MalformedFile
 
 _NEWEST = 1 << 20
 """a version of which onnx gives the last form of an operator"""
@@ -41,24 +41,31 @@ def check_schema(node: onnx.NodeProto, opset: int) -> None:
             type, one that is needed and lacks, an element type that there is not.
     """
     domain = "" if node.domain == "ai.onnx" else node.domain
-    opset = _judged_at(node.op_type, opset) if domain == "" else _NEWEST
-    if not _takes(node.op_type, domain, opset, len(node.input), len(node.output)):
+    inputs, outputs = node.input, node.output
+    opset, takes, (needed, types, given_up) = _rules(node.op_type, domain, opset, len(inputs), len(outputs))
+    if not takes:
         _check_count(node, domain, opset)
-    needed, types, given_up = _attributes(node.op_type, domain, opset)
     if needed or node.attribute:
         _check_attributes(node, needed, types, given_up)
         if domain == "":
             check_words(node)
-    if "" in node.input or "" in node.output:
+    if "" in inputs or "" in outputs:
         _check_left_out(node, domain, opset)
 
 
-def check_values(node: onnx.NodeProto) -> None:
-    """Raise where an attribute, of whatever operator, says that it holds a message and holds none."""
-    for attribute in node.attribute:
-        field = _MESSAGES.get(attribute.type)
-        if field is not None and not attribute.HasField(field) and not attribute.ref_attr_name:
-            raise MalformedFile(f"attribute {quoted(attribute.name)} has no value", layer=node.name or node.op_type)
+def is_empty(attribute: onnx.AttributeProto) -> bool:
+    """Whether an attribute says that it holds a message and holds none."""
+    field = _MESSAGES.get(attribute.type)
+    return field is not None and not attribute.HasField(field) and not attribute.ref_attr_name
+
+
+@functools.lru_cache(4096)
+def _rules(
+    op: str, domain: str, opset: int, inputs: int, outputs: int
+) -> tuple[int, bool, tuple[frozenset[str], dict[str, set[int]], frozenset[str]]]:
+    """The opset that a node is judged at, whether it may have so many inputs and outputs, and its attributes."""
+    opset = _judged_at(op, opset) if domain == "" else _NEWEST
+    return opset, _takes(op, domain, opset, inputs, outputs), _attributes(op, domain, opset)
 
 
 @functools.lru_cache(4096)

@@ -20,7 +20,7 @@ from netferry.converters.onnx.call_sound import (
     opset_of,
 )
 from netferry.converters.onnx.learner_sound import check_grams, check_learner
-from netferry.converters.onnx.node_schema import check_schema, check_values
+from netferry.converters.onnx.node_schema import check_schema, is_empty
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.messages import Parts
 
@@ -45,6 +45,9 @@ def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
             raise MalformedFile("a node without an operator", layer=node.name or None)
         if len(attributes) > 1 and len({a.name for a in attributes}) < len(attributes):
             raise MalformedFile("an attribute is there twice", layer=node.name or node.op_type)
+    if any(is_empty(a) for a in parts.attributes):
+        node, name = next((n, a.name) for n in parts.nodes for a in n.attribute if is_empty(a))
+        raise MalformedFile(f"attribute {quoted(name)} has no value", layer=node.name or node.op_type)
     if any(a.ref_attr_name for a in parts.attributes):
         check_references(proto)
     bodies = _bodies(proto)
@@ -66,7 +69,6 @@ def _check_operators(
 ) -> None:
     for node in nodes:
         body = called(node, bodies)
-        check_values(node)
         if body is not None:
             check_call(node, body)
         else:

@@ -22,7 +22,7 @@ class _Written:
         self.name = name
 
     def __get__(self, module: Network | None, kind: type[Network]) -> Any:
-        one = module if module is not None or kind.alone is None else kind.alone()
+        one = module if module is not None or kind._own is None else kind._own()
         if one is None:
             return self
         one.recompile()
@@ -36,7 +36,7 @@ class _Written:
 class Network(fx.GraphModule):
     """An ``fx.GraphModule`` whose constants are not part of the ``state_dict``: torch forgets that when it copies."""
 
-    alone: ClassVar[weakref.ref[Network] | None] = None
+    _own: ClassVar[weakref.ref[Network] | None] = None
     """of the class that fx makes for each network: the network"""
     forward: Any = _Written()
     _code = _Written()
@@ -52,7 +52,7 @@ class Network(fx.GraphModule):
         self._buffers.update(root._buffers)
         self._non_persistent_buffers_set |= root._non_persistent_buffers_set
         self._graph = graph
-        type(self).alone = weakref.ref(self)
+        type(self)._own = weakref.ref(self)
         # a graph and its module hold each other, so that the weights of a module that nobody has any more would stay
         # in memory until Python looks for circles
         empty.owning_module = None

@@ -135,3 +135,8 @@ def test_no_circle_keeps_a_network() -> None:
 def test_an_empty_graph_has_no_code() -> None:
     with pytest.raises(AttributeError):
         Network(nn.Module(), fx.Graph()).forward  # noqa: B018
+
+
+def test_no_layer_is_hidden_by_what_a_network_has() -> None:
+    """Names of layers lose underscores at their beginning, and those of a GraphModule are taken (Paths)."""
+    assert {name for name in dir(Network) if not name.startswith("_")} <= set(dir(fx.GraphModule))
