@@ -59,7 +59,7 @@ class NodeInference:
             inferred = onnx.shape_inference.infer_node_outputs(
                 schema, proto, types, data, opset_imports=opsets, ir_version=self._ir_version
             )
-        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, LookupError) as error:
             shapes = ", ".join(str(v.shape) for v in node.inputs if v is not None)
             detail = " ".join(str(error).split())
             raise MalformedFile(
@@ -82,7 +82,7 @@ class NodeInference:
 
 def _type_proto(value: ir.Value) -> onnx.TypeProto:
     proto = onnx.TypeProto()
-    if value.type is not None:
+    if value.type is not None and value.dtype != ir.DataType.UNDEFINED:  # for which inference fails
         ir.serde.serialize_type_into(proto, value.type)
         if value.shape is not None:
             ir.serde.serialize_shape_into(proto, value.shape)
