@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
 
 import torch
@@ -104,8 +105,10 @@ class Store:
         return made
 
     def _read(self, value: ir.Value) -> Tensor:
-        """The values; those in a file are read in one go."""
+        """The values; those in a file are read in one go, those in a message taken as they lie there."""
         held = value.const_value
+        if type(held) is ir.TensorProtoTensor and (made := _in_message(held)) is not None:
+            return made
         if in_file(held) and (kind := TORCH_OF.get(int(held.dtype))) and filler_of(held) is None:
             made = torch.empty(sizes(held.shape), dtype=kind)
             bits = made.view(torch.int16) if kind is torch.bfloat16 else made  # NumPy has no such type
@@ -115,3 +118,12 @@ class Store:
         if array is None:
             raise Uninitialised(f"parameter {value.name!r} has no values")
         return torch_values(array)
+
+
+def _in_message(tensor: ir.TensorProtoTensor) -> Tensor | None:
+    """The raw values of a tensor of a message, in memory of torch's own; None where they are none."""
+    proto = tensor.raw
+    kind = TORCH_OF.get(proto.data_type)
+    if kind is None or not proto.raw_data or sys.byteorder != "little" or filler_of(tensor) is not None:
+        return None
+    return torch.frombuffer(bytearray(proto.raw_data), dtype=kind).reshape(tuple(proto.dims)).clone()

@@ -83,7 +83,7 @@ def _clip(node: ir.Node) -> nn.Module | None:
     if not given(node, 1) or not given(node, 2):
         return None
     tensors = [constant_tensor(value) for value in node.inputs[1:3] if value is not None]
-    if any(t is None or t.dtype != ir.DataType.FLOAT or t.size != 1 or filler_of(t) is not None for t in tensors):
+    if any(t is None or t.dtype != ir.DataType.FLOAT or filler_of(t) is not None for t in tensors):
         return None
     return copied(nn.ReLU6) if [t.tobytes() for t in tensors if t is not None] == _ZERO_AND_SIX else None
 
