@@ -94,7 +94,12 @@ def names_entry(proto: onnx.ModelProto, roles: Mapping[str, str]) -> str | None:
 
 def proto_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """All nodes of a model, those of subgraphs and functions included."""
-    pending: list[Any] = [proto.graph, *proto.functions]
+    return proto_nodes_in(proto.graph, *proto.functions)
+
+
+def proto_nodes_in(*holders: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of graphs and functions, those of their branches and loops included."""
+    pending: list[onnx.GraphProto | onnx.FunctionProto] = list(holders)
     while pending:
         for node in pending.pop().node:
             yield node

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import onnx
 
 from netferry.errors import LimitExceeded, MalformedFile, quoted
+from netferry.schemas.metadata import proto_nodes, proto_nodes_in
 
 Bodies = Mapping[tuple[str, str, str], onnx.FunctionProto]
 """functions by domain, name and overload"""
@@ -19,19 +20,19 @@ def opset_of(holder: onnx.ModelProto | onnx.FunctionProto) -> int:
     return next((o.version for o in holder.opset_import if o.domain in ("", "ai.onnx")), 0)
 
 
-def nodes_within(holder: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
-    """The nodes of a graph or function, those of its branches and loops included."""
-    pending: list[onnx.GraphProto | onnx.FunctionProto] = [holder]
-    while pending:
-        for node in pending.pop().node:
-            yield node
-            for attribute in node.attribute:
-                pending += [attribute.g] if attribute.HasField("g") else attribute.graphs
+def functions_of(proto: onnx.ModelProto) -> Bodies:
+    """The functions of a model by what calls name."""
+    return {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
+
+
+def call_key(node: onnx.NodeProto) -> tuple[str, str, str]:
+    """What names a function, if the node calls one."""
+    return node.domain, node.op_type, getattr(node, "overload", "")
 
 
 def called(node: onnx.NodeProto, bodies: Bodies) -> onnx.FunctionProto | None:
     """The function that a node calls, None for an operator."""
-    return bodies.get((node.domain, node.op_type, getattr(node, "overload", ""))) if bodies else None
+    return bodies.get(call_key(node)) if bodies else None
 
 
 def check_references(proto: onnx.ModelProto) -> None:
@@ -40,7 +41,7 @@ def check_references(proto: onnx.ModelProto) -> None:
         given: set[str] = set()
         if isinstance(holder, onnx.FunctionProto):
             given = {*holder.attribute, *(a.name for a in holder.attribute_proto)}
-        for node in nodes_within(holder):
+        for node in proto_nodes_in(holder):
             for attribute in node.attribute:
                 if attribute.ref_attr_name and attribute.ref_attr_name not in given:
                     name, other = quoted(attribute.name), quoted(attribute.ref_attr_name)
@@ -57,7 +58,7 @@ def check_call(node: onnx.NodeProto, body: onnx.FunctionProto) -> None:
                 layer=node.name or node.op_type,
             )
     kinds = {a.name: a.type for a in node.attribute}
-    for inner in nodes_within(body) if kinds else ():
+    for inner in proto_nodes_in(body) if kinds else ():
         for attribute in inner.attribute:
             given = kinds.get(attribute.ref_attr_name, attribute.type)
             if attribute.ref_attr_name and given != attribute.type:
@@ -81,18 +82,18 @@ def check_given(proto: onnx.ModelProto, bodies: Bodies, check: Callable[[onnx.No
         LimitExceeded: functions that call functions, each in several ways, which doubles with each.
     """
     open_ = {
-        key: [n for n in nodes_within(f) if any(a.ref_attr_name for a in n.attribute)] for key, f in bodies.items()
+        key: [n for n in proto_nodes_in(f) if any(a.ref_attr_name for a in n.attribute)] for key, f in bodies.items()
     }
     if not any(open_.values()):
         return
     opset = opset_of(proto)
-    calls = [n for holder in (proto.graph, *proto.functions) for n in nodes_within(holder) if called(n, bodies)]
+    calls = [n for n in proto_nodes(proto) if called(n, bodies)]
     pending = [node for node in calls if not any(a.ref_attr_name for a in node.attribute)]
     most = _GIVEN_ANYWAY + _GIVEN_PER_CALL * len(calls)
     seen: set[tuple[tuple[str, str, str], tuple[bytes, ...]]] = set()
     while pending:
         call = pending.pop()
-        key = (call.domain, call.op_type, getattr(call, "overload", ""))
+        key = call_key(call)
         if not open_[key]:
             continue
         body = bodies[key]

@@ -16,13 +16,14 @@ from netferry.converters.onnx.call_sound import (
     check_call,
     check_given,
     check_references,
-    nodes_within,
+    functions_of,
     opset_of,
 )
 from netferry.converters.onnx.learner_sound import check_grams, check_learner
 from netferry.converters.onnx.node_schema import check_schema, is_empty
 from netferry.errors import MalformedFile, quoted
 from netferry.schemas.messages import Parts
+from netferry.schemas.metadata import proto_nodes_in
 
 
 def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
@@ -50,15 +51,15 @@ def check_nodes(proto: onnx.ModelProto, parts: Parts) -> None:
         raise MalformedFile(f"attribute {quoted(name)} has no value", layer=node.name or node.op_type)
     if any(a.ref_attr_name for a in parts.attributes):
         check_references(proto)
-    bodies = _bodies(proto)
+    bodies = functions_of(proto)
     weights = {t.name: t for t in proto.graph.initializer}
     opset = opset_of(proto) if proto.opset_import else 1  # the first files told none
-    nodes = list(nodes_within(proto.graph)) if bodies else parts.nodes
+    nodes = list(proto_nodes_in(proto.graph)) if bodies else parts.nodes
     if opset < 1 and any(node.domain in ("", "ai.onnx") for node in nodes):
         raise MalformedFile("it imports no version of ONNX's operators, and has some")
     _check_operators(nodes, bodies, weights, opset)
     for function in proto.functions:  # where names are the function's own
-        _check_operators(nodes_within(function), bodies, {}, opset_of(function) or opset)
+        _check_operators(proto_nodes_in(function), bodies, {}, opset_of(function) or opset)
 
 
 def _check_operators(
@@ -91,11 +92,7 @@ def check_calls(proto: onnx.ModelProto) -> None:
     The functions must be known not to call themselves.
     """
     if proto.functions:
-        check_given(proto, _bodies(proto), lambda node, opset: _check_operator(node, opset, {}))
-
-
-def _bodies(proto: onnx.ModelProto) -> Bodies:
-    return {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
+        check_given(proto, functions_of(proto), lambda node, opset: _check_operator(node, opset, {}))
 
 
 def _check_constant(node: onnx.NodeProto, _weights: dict[str, onnx.TensorProto]) -> None:

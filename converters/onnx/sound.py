@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 import onnx
 import onnx.defs
 
+from netferry.converters.onnx.call_sound import call_key, functions_of
 from netferry.converters.onnx.node_sound import check_calls, check_nodes
 from netferry.converters.options import Limits
 from netferry.errors import LimitExceeded, MalformedFile, UnsupportedError, UnsupportedOpset, quoted
 from netferry.schemas.ir import ir
 from netferry.schemas.messages import Parts
-from netferry.schemas.metadata import all_nodes
+from netferry.schemas.metadata import all_nodes, proto_nodes_in
 from netferry.schemas.tensors import byte_size
 
 _INT32_TYPES = {
@@ -208,21 +209,17 @@ def _entries(tensor: onnx.TensorProto, dtype: ir.DataType, count: int) -> tuple[
 
 def _check_expansion(proto: onnx.ModelProto, limits: Limits) -> None:
     """Functions that call functions double with each level; onnx and onnxruntime expand them all."""
-    bodies = {(f.domain, f.name, getattr(f, "overload", "")): f for f in proto.functions}
+    bodies = functions_of(proto)
     if not bodies:
         return
     cost: dict[tuple[str, str, str], int] = {}
 
     def calls(holder: onnx.GraphProto | onnx.FunctionProto) -> tuple[int, Counter[tuple[str, str, str]]]:
         own, called = 0, Counter[tuple[str, str, str]]()
-        pending: list[onnx.GraphProto | onnx.FunctionProto] = [holder]
-        while pending:
-            for node in pending.pop().node:
-                key = (node.domain, node.op_type, getattr(node, "overload", ""))
-                own += key not in bodies
-                called[key] += key in bodies
-                for attribute in node.attribute:
-                    pending += [attribute.g] if attribute.HasField("g") else attribute.graphs
+        for node in proto_nodes_in(holder):
+            key = call_key(node)
+            own += key not in bodies
+            called[key] += key in bodies
         return own, +called
 
     edges = {key: calls(body) for key, body in bodies.items()}
